@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from vortex.errors import InputError
+from vortex.types import BLENDSHAPES, VISEMES, Audio, MotionTrack, VisemeTrack, frame_count, parse_fps
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (24, Fraction(24)),
+        ("25", Fraction(25)),
+        ("30000/1001", Fraction(30000, 1001)),
+        (29.97, Fraction(30000, 1001)),
+        ("23.976", Fraction(24000, 1001)),
+    ],
+)
+def test_a_frame_rate_is_exact(given: int | float | str, expected: Fraction) -> None:
+    assert parse_fps(given) == expected
+
+
+@pytest.mark.parametrize("given", ["fast", 0, -24, 1000, "1/0", float("nan"), float("inf")])
+def test_a_wrong_frame_rate_is_refused_with_its_value(given: object) -> None:
+    with pytest.raises(InputError, match="fps is"):
+        parse_fps(given)  # type: ignore[arg-type]
+
+
+def test_the_frame_count_is_rounded_once() -> None:
+    assert frame_count(45.0, Fraction(24)) == 1080
+    assert frame_count(Fraction(1001, 1000), Fraction(30000, 1001)) == 30
+    assert frame_count(3600, Fraction(30000, 1001)) == 107892  # published NTSC frames an hour
+
+
+def test_values_are_frozen() -> None:
+    audio = Audio(np.zeros(10, np.float32))
+    with pytest.raises(ValueError, match="read-only"):
+        audio.samples[0] = 1.0
+    with pytest.raises(AttributeError):
+        audio.sample_rate = 8000  # type: ignore[misc]
+
+
+def test_wrong_shapes_are_refused() -> None:
+    with pytest.raises(InputError, match=r"\(2, 10\)"):
+        Audio(np.zeros((2, 10), np.float32))
+    with pytest.raises(InputError, match=r"\(4, 3\)"):
+        VisemeTrack(np.zeros((4, 3)), np.zeros(4), Fraction(24))
+    with pytest.raises(InputError, match="head_pose"):
+        MotionTrack(np.zeros((4, len(BLENDSHAPES))), np.zeros((3, 3)), Fraction(24))
+
+
+def test_inventories() -> None:
+    assert len(VISEMES) == len(set(VISEMES)) == 15
+    assert len(BLENDSHAPES) == len(set(BLENDSHAPES)) == 33

@@ -1,0 +1,85 @@
+"""Every error that vortex raises on purpose.
+
+VortexError
+├── InputError (ValueError)        the caller can fix it by giving something else
+│   ├── ImageError
+│   ├── NoFaceError
+│   ├── AudioError
+│   ├── UnknownPresetError
+│   └── UnknownPhonemeError
+├── WeightsError
+│   ├── WeightsMissingError
+│   └── WeightsCorruptError
+├── EngineError
+│   ├── DeviceUnavailableError
+│   ├── PrecisionUnsupportedError
+│   └── OutOfMemoryError
+├── EncodeError
+└── MissingExtraError (ImportError)
+
+A message says what we got, what we accept, and the next step.
+"""
+
+
+class VortexError(Exception):
+    """Root of all errors raised by vortex."""
+
+
+class InputError(VortexError, ValueError):
+    """An argument, a file or a value that the caller has to change."""
+
+
+class ImageError(InputError):
+    """A picture that cannot be read or used."""
+
+
+class NoFaceError(ImageError):
+    """A picture without a usable face."""
+
+
+class AudioError(InputError):
+    """A sound that cannot be read or used."""
+
+
+class UnknownPresetError(InputError):
+    """A preset name or sequence that vortex does not know."""
+
+
+class UnknownPhonemeError(InputError):
+    """A phoneme outside the ARPAbet inventory."""
+
+
+class WeightsError(VortexError):
+    """Trouble with downloaded network weights."""
+
+
+class WeightsMissingError(WeightsError):
+    """Weights that were never fetched."""
+
+
+class WeightsCorruptError(WeightsError):
+    """Weights whose size, hash or content is wrong."""
+
+
+class EngineError(VortexError):
+    """An engine that cannot run here."""
+
+
+class DeviceUnavailableError(EngineError):
+    """A compute device that this machine or build lacks."""
+
+
+class PrecisionUnsupportedError(EngineError):
+    """A number format that the device cannot compute in."""
+
+
+class OutOfMemoryError(EngineError):
+    """Not enough device memory for the requested work."""
+
+
+class EncodeError(VortexError):
+    """A video that could not be written."""
+
+
+class MissingExtraError(VortexError, ImportError):
+    """An optional package that is not installed."""

@@ -1,0 +1,1 @@
+"""Visemes to facial motion."""
