@@ -163,7 +163,7 @@ class MotionTrack:
 class Portrait:
     """A picture with the face that will speak.
 
-    ``image`` (H, W, 3) uint8 sRGB, RGB order; ``landmarks_px`` (478, 3) float32, MediaPipe face mesh, x right,
+    ``image`` (H, W, 3) uint8 sRGB, RGB order; ``landmarks_px`` (478, 3) float32, MediaPipe mesh, x right,
     y down, z in the scale of x (smaller is nearer), pixel centres; ``crop_from_image`` (3, 3) float64
     similarity on column vectors, from ``image`` to the 512 px crop of the official LivePortrait rule;
     ``head_pose_deg`` (3,) pitch, yaw, roll of the source, signs as in :class:`MotionTrack`;

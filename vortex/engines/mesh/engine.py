@@ -1,0 +1,307 @@
+"""The mesh engine: a photo, warped by learned fields, with a cut at the lips and lids that slide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vortex.engines.mesh.basis import OUTER_EYE_CORNERS, STABLE, load_basis, similarity
+from vortex.engines.mesh.eyes import Eye, draw_eye, find_eye
+from vortex.engines.mesh.face import (
+    FACE_OVAL,
+    LOWER_INNER,
+    LOWER_RINGS,
+    RING_WEIGHTS,
+    UPPER_INNER,
+    UPPER_RINGS,
+    aperture,
+    gaze,
+    lid_closing,
+    lip_bias,
+    mode_commands,
+)
+from vortex.engines.mesh.field import invert, smoothstep, thin_plate
+from vortex.engines.mesh.mouth import MouthInterior, composite_mouth, paint_interior
+from vortex.types import Frame, MotionTrack, Portrait
+
+F32 = npt.NDArray[np.float32]
+
+GRID = 96
+"""Cells a side of the displacement fields."""
+CHUNK = 24
+"""Frames whose fields are made by one matrix product."""
+COLUMNS = 9
+"""Lip columns between the corners that are forced to the commanded gap."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeshPortrait:
+    """Everything the engine knows about one portrait. K coefficients: modes, lip columns, head pose.
+
+    ``canvas`` (H, W, 3); ``roi`` (x0, y0, x1, y1) is all that ever changes; ``fields`` (K, 2·G·G·2) float32 in
+    cells, first the layer of the upper lip, then that of the lower; ``moves`` (K, 478, 2) the same motion at
+    the landmarks in pixels.
+    """
+
+    canvas: Frame
+    landmarks_px: F32
+    roi: tuple[int, int, int, int]
+    fields: F32
+    moves: F32
+    eye_width_px: float
+    down: F32
+    gap_profile: F32
+    source_gap: F32
+    interior: MouthInterior
+    eyes: dict[str, Eye]
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of the frames."""
+        return self.canvas.shape[1], self.canvas.shape[0]
+
+
+class MeshEngine:
+    """Renders on the CPU, with nothing to download. Holds no state, so threads share it freely."""
+
+    name = "mesh"
+
+    def prepare(self, portrait: Portrait, *, size_px: int = 512, paste_back: bool = False) -> MeshPortrait:
+        """Make the fields, the mouth and the eyes of one portrait; see :class:`vortex.engines.base.Engine`."""
+        from vortex.portrait import crop_face, even_sides
+
+        framed = even_sides(portrait) if paste_back else crop_face(portrait, size_px)
+        return _prepare(framed.image, framed.landmarks_px)
+
+    def iter_frames(self, prepared: MeshPortrait, motion: MotionTrack) -> Iterator[Frame]:
+        """Yield one frame for each row of ``motion``."""
+        coefficients = _coefficients(prepared, motion)
+        opening = aperture(motion) * prepared.eye_width_px
+        closing = {side: lid_closing(motion, side) for side in prepared.eyes}
+        looking = gaze(motion)
+        identity = _identity()
+        for start in range(0, len(motion), CHUNK):
+            rows = slice(start, min(start + CHUNK, len(motion)))
+            fields = (coefficients[rows] @ prepared.fields).reshape(-1, 2, GRID, GRID, 2)
+            points = prepared.landmarks_px[:, :2] + np.tensordot(coefficients[rows], prepared.moves, 1)
+            for offset, (field, lips) in enumerate(zip(fields, points, strict=True)):
+                index = start + offset
+                lids = {side: float(closing[side][index]) for side in closing}
+                yield _render(prepared, field, identity, lips, float(opening[index]), lids, looking[index])
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def _identity() -> F32:
+    return np.stack(np.meshgrid(np.arange(GRID), np.arange(GRID)), axis=2).astype(np.float32)
+
+
+def _prepare(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
+    basis = load_basis()
+    scale, rotation, _ = similarity(basis.template[STABLE], landmarks_px[STABLE])
+    points = landmarks_px[:, :2]
+    right, down = rotation[:2, 0], rotation[:2, 1]
+    right, down = right / np.linalg.norm(right), down / np.linalg.norm(down)
+    across = landmarks_px[OUTER_EYE_CORNERS[1]] - landmarks_px[OUTER_EYE_CORNERS[0]]
+    eye_width_px = max(float(np.linalg.norm(across[:2])), 0.8 * scale)
+    modes = eye_width_px * (basis.modes @ rotation.T)[..., :2]
+    lips = np.stack(
+        [_lip_column(column, upper, down) for upper in (True, False) for column in range(COLUMNS)]
+    )
+    face_moves = np.concatenate([modes, lips]).astype(np.float32)
+    moves = np.concatenate([face_moves, _pose_moves(landmarks_px, eye_width_px)]).astype(np.float32)
+    roi = _region(points, canvas)
+    fields = _dense_fields(points, moves, len(face_moves), roi)
+    gap = ((points[LOWER_INNER] - points[UPPER_INNER]) @ down)[1:-1]
+    along = np.linspace(-1, 1, COLUMNS + 2)[1:-1]
+    profile = (1 - np.abs(along) ** 2.2) ** 0.75
+    return MeshPortrait(
+        canvas=canvas,
+        landmarks_px=landmarks_px,
+        roi=roi,
+        fields=fields,
+        moves=moves,
+        eye_width_px=eye_width_px,
+        down=down.astype(np.float32),
+        gap_profile=(profile / profile.max()).astype(np.float32),
+        source_gap=gap.astype(np.float32),
+        interior=paint_interior(canvas, landmarks_px, right.astype(np.float32), eye_width_px),
+        eyes={
+            side: find_eye(landmarks_px, side, (canvas.shape[1], canvas.shape[0]))
+            for side in ("Left", "Right")
+        },
+    )
+
+
+def _lip_column(column: int, upper: bool, down: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return (478, 2): one lip column moved one pixel down, its rings and neighbours following."""
+    moves = np.zeros((478, 2))
+    rings = UPPER_RINGS if upper else LOWER_RINGS
+    moves[rings[:, column]] = RING_WEIGHTS[:, None] * down
+    return moves
+
+
+def _pose_moves(landmarks_px: F32, eye_width_px: float) -> npt.NDArray[np.float64]:
+    """Return (3, 478, 2) pixels per degree of pitch, yaw and roll about the neck (small-angle rotation)."""
+    x, y, z = landmarks_px.astype(np.float64).T
+    neck_x, neck_y = landmarks_px[[234, 454], 0].mean(), landmarks_px[152, 1] + 0.35 * eye_width_px
+    depth = np.median(z[[234, 454]]) + 0.25 * eye_width_px - z
+    zero = np.zeros_like(x)
+    per_radian = np.stack(
+        [
+            np.stack([zero, depth], axis=1),
+            np.stack([depth, zero], axis=1),
+            np.stack([-(y - neck_y), x - neck_x], axis=1),
+        ]
+    )
+    return np.asarray(np.radians(per_radian), np.float64)
+
+
+def _region(points: F32, canvas: Frame) -> tuple[int, int, int, int]:
+    low, high = points.min(0), points.max(0)
+    centre, half = (low + high) / 2, (high - low) / 2 * [1.95, 1.75]
+    x0, y0 = np.maximum(np.floor(centre - half), 0).astype(int)
+    x1, y1 = np.minimum(np.ceil(centre + half), [canvas.shape[1], canvas.shape[0]]).astype(int)
+    return int(x0), int(y0), int(x1), int(y1)
+
+
+def _dense_fields(points: F32, moves: F32, face_modes: int, roi: tuple[int, int, int, int]) -> F32:
+    """Return (K, 2·G·G·2): each motion as a field on the grid, for the upper-lip and the lower-lip layer."""
+    x0, y0, x1, y1 = roi
+    size = np.array([x1 - x0, y1 - y0], np.float64)
+    nodes, values = _nodes(points, moves, face_modes, roi)
+    to_unit = lambda p: (p - [x0, y0]) / size  # noqa: E731
+    # cell centres of a grid that cv2.resize enlarges to the region
+    axis = (np.arange(GRID) + 0.5) / GRID
+    queries = np.stack(np.meshgrid(axis, axis), axis=2).reshape(-1, 2)
+    lower = LOWER_RINGS.ravel()
+    upper = UPPER_RINGS.ravel()
+    flat = values.transpose(1, 0, 2).reshape(len(nodes), -1)
+
+    def interpolate(left_out: npt.NDArray[np.intp] | None) -> F32:
+        keep = np.ones(len(nodes), bool)
+        if left_out is not None:
+            keep[left_out] = False
+        dense = thin_plate(to_unit(nodes[keep]), queries) @ flat[keep].astype(np.float32)
+        return np.asarray(dense.reshape(GRID, GRID, len(moves), 2).transpose(2, 0, 1, 3), np.float32)
+
+    whole = interpolate(None)
+    near = _near_mouth(points, queries * size + [x0, y0]).reshape(1, GRID, GRID, 1)
+    layers = [whole + near * (interpolate(out) - whole) for out in (lower, upper)]
+    edge = np.minimum(axis, 1 - axis)
+    fade = smoothstep(edge, 0.0, 0.14)
+    window = (fade[:, None] * fade[None, :])[None, :, :, None]
+    stacked = np.stack([layer * window for layer in layers], axis=1) / (size / GRID)
+    return np.ascontiguousarray(stacked.reshape(len(moves), -1), np.float32)
+
+
+def _nodes(
+    points: F32, moves: F32, face_modes: int, roi: tuple[int, int, int, int]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return nodes (N, 2) and their motion (K, N, 2): landmarks, a ring of hair and neck, a still frame."""
+    x0, y0, x1, y1 = roi
+    face = points[:468].astype(np.float64)
+    centre = (face.min(0) + face.max(0)) / 2
+    oval = points[FACE_OVAL[::2]].astype(np.float64)
+    ring = centre + 1.34 * (oval - centre)
+    # hair goes with the head, the neck hardly
+    above = 1 - smoothstep((ring[:, 1] - centre[1]) / (face[:, 1].max() - centre[1]), 0.0, 1.0)
+    follow = 0.15 + 0.65 * above
+    ring_moves = moves[:, FACE_OVAL[::2]] * follow[None, :, None]
+    ring_moves[:face_modes] = 0
+    side = np.linspace(0, 1, 6)
+    frame = np.array([(u, v) for u in side for v in side if u in (0, 1) or v in (0, 1)])
+    frame = np.array([x0, y0]) + frame * [x1 - x0, y1 - y0]
+    nodes = np.concatenate([face, ring, frame])
+    values = np.concatenate([moves[:, :468], ring_moves, np.zeros((len(moves), len(frame), 2))], axis=1)
+    return nodes, values.astype(np.float64)
+
+
+def _near_mouth(points: F32, queries: npt.NDArray[np.float64]) -> F32:
+    """Return (Q,): 1 where the two lips need fields of their own, 0 away from the mouth and past its corners."""
+    corners = points[[78, 308]].astype(np.float64)
+    centre, half = corners.mean(0), (corners[1] - corners[0]) / 2
+    width = np.linalg.norm(half)
+    along = (queries - centre) @ half / width**2
+    off = np.abs((queries - centre) @ np.array([-half[1], half[0]])) / width**2
+    return (1 - smoothstep(np.abs(along), 0.88, 1.12)) * (1 - smoothstep(off, 0.9, 1.7))
+
+
+def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
+    """Return (T, K): modes, lip columns in pixels (upper, lower), pose in degrees.
+
+    A basis of modes leaves lips uneven: the columns make the gap between them exactly the commanded one.
+    """
+    modes = mode_commands(motion)
+    eye, down = prepared.eye_width_px, prepared.down
+    count = modes.shape[1]
+    moved = (prepared.moves[:count, LOWER_INNER[1:-1]] - prepared.moves[:count, UPPER_INNER[1:-1]]) @ down
+    gap = prepared.source_gap + modes @ moved
+    wanted = aperture(motion)[:, None] * eye * prepared.gap_profile
+    missing = wanted - gap
+    bias = lip_bias(motion)[:, None] * eye
+    return np.concatenate(
+        [modes, -0.4 * missing - bias, 0.6 * missing - bias, motion.head_pose_deg], axis=1
+    ).astype(np.float32)
+
+
+def _render(
+    prepared: MeshPortrait,
+    field: F32,
+    identity: F32,
+    points: F32,
+    opening_px: float,
+    closing: dict[str, float],
+    gaze_widths: F32,
+) -> Frame:
+    x0, y0, x1, y1 = prepared.roi
+    size = (x1 - x0, y1 - y0)
+    where = _source_positions(field[0], identity, size, (x0, y0), iterations=3)
+    top = max(int(points[UPPER_INNER, 1].min()) - 2 - y0, 0)
+    below = _source_positions(field[1], identity, size, (x0, y0), iterations=6)
+    seam = (points[UPPER_INNER] + points[LOWER_INNER]) / 2
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    last = size[1] - 1
+    outline = np.concatenate(
+        [
+            [[x0, seam[0, 1]]],
+            seam,
+            [[x1, seam[-1, 1]], [x1, y0 + last], [x0, y0 + last]],
+        ]
+    )
+    cv2.fillPoly(mask, [np.round((outline - [x0, y0]) * 16).astype(np.int32)], 255, shift=4)
+    cv2.copyTo(below[top:], mask[top:], where[top:])
+    frame = prepared.canvas.copy()
+    region = cv2.remap(prepared.canvas, where, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    for side, eye in prepared.eyes.items():
+        draw_eye(region, prepared.canvas, where, eye, closing[side], gaze_widths, (x0, y0))
+    frame[y0:y1, x0:x1] = region
+    if opening_px > 0.6:
+        middle = UPPER_INNER[5], LOWER_INNER[5]
+        pose = points[168] - prepared.landmarks_px[168, :2]
+        composite_mouth(
+            frame,
+            prepared.interior,
+            points[UPPER_INNER],
+            points[LOWER_INNER],
+            (prepared.interior.anchor_px + pose).astype(np.float32),
+            (points[middle[1]] - 0.02 * prepared.eye_width_px * prepared.down).astype(np.float32),
+        )
+    return frame
+
+
+def _source_positions(
+    field: F32, identity: F32, size: tuple[int, int], origin: tuple[int, int], *, iterations: int
+) -> F32:
+    """Return (h, w, 2) picture positions that each pixel of the region comes from."""
+    backward = invert(field, identity, iterations) - identity
+    grown = cv2.resize(backward, size, interpolation=cv2.INTER_LINEAR)
+    grown *= np.array([size[0] / GRID, size[1] / GRID], np.float32)
+    grown[..., 0] += np.arange(origin[0], origin[0] + size[0], dtype=np.float32)
+    grown[..., 1] += np.arange(origin[1], origin[1] + size[1], dtype=np.float32)[:, None]
+    return np.asarray(grown, np.float32)

@@ -1,0 +1,200 @@
+"""What is seen between the lips: cavity, teeth and tongue, in the light and grain of the photo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vortex.engines.mesh.face import LOWER_INNER, UPPER_INNER
+from vortex.engines.mesh.field import smoothstep
+from vortex.types import Frame
+
+F32 = npt.NDArray[np.float32]
+_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MouthInterior:
+    """Premultiplied RGBA textures (h, w, 4) float32 in [0, 255], and where their anchor lies in the picture.
+
+    ``upper`` is fixed to the skull, ``lower`` (teeth and tongue) to the jaw. ``anchor_px`` and
+    ``texture_anchor_px`` are (2,) points that coincide in the source picture; ``axes`` (2, 2) turns texture
+    pixels into picture pixels.
+    """
+
+    upper: F32
+    lower: F32
+    cavity_rgb: F32
+    axes: F32
+    anchor_px: F32
+    texture_anchor_px: F32
+    grain: F32
+
+
+def paint_interior(image: Frame, landmarks_px: F32, right: F32, eye_width_px: float) -> MouthInterior:
+    """Make the interior of one portrait's mouth.
+
+    ``right`` (2,) is the unit vector from the person's right mouth corner to the left one in the picture.
+    """
+    points = landmarks_px[:, :2]
+    width_px = float(np.linalg.norm(points[308] - points[78]))
+    skin, lip = _sample(image, points[[50, 280, 205, 425]]), _sample(image, points[[15, 16, 315, 85]])
+    monochrome = _chroma(skin) < 6.0
+    teeth_height = 0.075 * eye_width_px
+    half = 0.62 * width_px
+    y, x = np.mgrid[-0.12 * eye_width_px : 0.28 * eye_width_px : 1.0, -half:half:1.0].astype(np.float32)
+    u = x / half
+    light = 1 - 0.75 * smoothstep(np.abs(u), 0.25, 0.95)
+    upper = _upper_teeth(y, u, teeth_height, _tooth_colour(skin, monochrome), light)
+    lower = _lower_mouth(y, u, teeth_height, _tooth_colour(skin, monochrome), lip, light)
+    cavity = np.array([0.2, 0.07, 0.07]) * _luma(skin) if not monochrome else 0.1 * _luma(skin) * np.ones(3)
+    down = np.array([-right[1], right[0]], np.float32)
+    anchor = points[[82, 13, 312]].mean(0)
+    upper = _with_own_teeth(upper, image, points, anchor, right, down, half, eye_width_px)
+    noise = np.random.default_rng(7).normal(0, 1, (*x.shape, 1)).astype(np.float32)
+    return MouthInterior(
+        upper=upper,
+        lower=lower,
+        cavity_rgb=np.asarray(cavity, np.float32),
+        axes=np.stack([right, down], axis=1).astype(np.float32),
+        anchor_px=anchor.astype(np.float32),
+        texture_anchor_px=np.array([half, 0.12 * eye_width_px], np.float32),
+        grain=noise * _grain(image, points),
+    )
+
+
+def composite_mouth(
+    frame: Frame, interior: MouthInterior, upper_px: F32, lower_px: F32, skull_px: F32, jaw_px: F32
+) -> None:
+    """Draw the interior between the lip curves into ``frame`` in place.
+
+    ``upper_px`` and ``lower_px`` (11, 2) are the inner lip edges in the frame; ``skull_px`` (2,) is where the
+    anchor of the upper teeth lies now, ``jaw_px`` (2,) that of the lower ones.
+    """
+    outline = np.concatenate([_curve(upper_px), _curve(lower_px)[::-1]])
+    low = np.maximum(np.floor(outline.min(0)).astype(int) - 2, 0)
+    high = np.minimum(np.ceil(outline.max(0)).astype(int) + 3, [frame.shape[1], frame.shape[0]])
+    w, h = high - low
+    if w < 3 or h < 3:
+        return
+    mask = np.zeros((h, w), np.uint8)
+    cv2.fillPoly(mask, [np.round((outline - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
+    alpha = cv2.GaussianBlur(mask, (3, 3), 0.7).astype(np.float32)[..., None] / 255
+    picture = np.empty((h, w, 3), np.float32)
+    picture[:] = interior.cavity_rgb
+    for texture, anchor in ((interior.lower, jaw_px), (interior.upper, skull_px)):
+        layer = _place(texture, interior, anchor - low, (int(w), int(h)))
+        picture *= 1 - layer[..., 3:]
+        picture += layer[..., :3]
+    rows, cols = np.arange(h, dtype=np.float32)[:, None], np.arange(w, dtype=np.float32)
+    lip_edge = np.interp(cols, upper_px[:, 0] - low[0], upper_px[:, 1] - low[1]).astype(np.float32)
+    # the upper lip throws its shadow on the teeth
+    reach = 0.05 * float(np.linalg.norm(interior.texture_anchor_px)) + 2
+    picture *= (0.5 + 0.5 * smoothstep(rows - lip_edge, -1.0, 3 * reach))[..., None]
+    gh, gw = interior.grain.shape[:2]
+    picture[: min(h, gh), : min(w, gw)] += interior.grain[: min(h, gh), : min(w, gw)]
+    region = frame[low[1] : high[1], low[0] : high[0]]
+    blended = region + alpha * (picture - region)
+    region[:] = np.clip(blended + 0.5, 0, 255).astype(np.uint8)
+
+
+def _curve(points: F32) -> F32:
+    """Return (41, 2): a Catmull-Rom curve through (11, 2) points."""
+    padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
+    p0, p1, p2, p3 = (padded[i : i + len(points) - 1, None] for i in range(4))
+    t = np.linspace(0, 1, 4, endpoint=False, dtype=np.float32)[None, :, None]
+    curve = 0.5 * (
+        2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * (p1 - p2) + p3 - p0) * t**3
+    )
+    return np.concatenate([curve.reshape(-1, 2), points[-1:]]).astype(np.float32)
+
+
+def _place(texture: F32, interior: MouthInterior, anchor: F32, size: tuple[int, int]) -> F32:
+    shift = anchor - interior.axes @ interior.texture_anchor_px
+    matrix = np.concatenate([interior.axes, shift[:, None]], axis=1).astype(np.float64)
+    return np.asarray(cv2.warpAffine(texture, matrix, size, flags=cv2.INTER_LINEAR), np.float32)
+
+
+def _luma(rgb: F32) -> float:
+    return float(rgb @ _LUMA)
+
+
+def _chroma(rgb: F32) -> float:
+    return float(rgb.max() - rgb.min())
+
+
+def _sample(image: Frame, points: F32) -> F32:
+    """Return the median colour (3,) round some points."""
+    patches = []
+    for x, y in np.round(points).astype(int):
+        patch = image[max(y - 3, 0) : y + 4, max(x - 3, 0) : x + 4].reshape(-1, 3)
+        patches.append(patch)
+    return np.asarray(np.median(np.concatenate(patches), axis=0), np.float32)
+
+
+def _tooth_colour(skin: F32, monochrome: bool) -> F32:
+    """Return a tooth in the light that falls on the skin: brighter than dark skin, near fair skin."""
+    light = min(0.55 * _luma(skin) + 82.0, 215.0)
+    tint = np.zeros(3) if monochrome else 0.18 * (skin - _luma(skin)) + np.array([5.0, 1.0, -8.0])
+    return np.asarray(np.clip(light + tint, 0, 255), np.float32)
+
+
+def _premultiplied(rgb: F32, alpha: F32) -> F32:
+    return np.concatenate([rgb * alpha[..., None], alpha[..., None]], axis=2).astype(np.float32)
+
+
+def _upper_teeth(y: F32, u: F32, height: float, colour: F32, light: F32) -> F32:
+    arch = height * (1 - 0.35 * u**2)
+    # eight teeth, the front two widest; the gaps are soft and faint
+    gap = np.abs(np.sin(np.pi * 3.6 * np.sign(u) * np.abs(u) ** 0.92))
+    scallop = 0.06 * height * (1 - np.sqrt(gap + 1e-4))
+    alpha = 1 - smoothstep(y, arch - scallop - 1.4, arch - scallop + 1.4)
+    alpha *= 1 - smoothstep(np.abs(u), 0.82, 0.98)
+    shade = (0.9 + 0.1 * smoothstep(gap, 0.0, 0.35)) * (0.82 + 0.18 * smoothstep(y, -height, height * 0.6))
+    return _premultiplied(colour * (shade * (0.35 + 0.65 * light))[..., None], alpha)
+
+
+def _lower_mouth(y: F32, u: F32, height: float, colour: F32, lip: F32, light: F32) -> F32:
+    """Tongue behind, lower teeth in front; y = 0 is the anchor, which rides on the lower lip's inner edge."""
+    top = -0.28 * height + 0.5 * height * u**2
+    gap = np.abs(np.sin(np.pi * 4.6 * u))
+    teeth = smoothstep(y, top - 1.2, top + 1.2) * (1 - smoothstep(np.abs(u), 0.5, 0.72))
+    shade = (0.55 + 0.06 * smoothstep(gap, 0.0, 0.35)) * light
+    tongue_top = -0.95 * height + 1.1 * height * u**2
+    tongue = 0.9 * smoothstep(y, tongue_top - 0.25 * height, tongue_top + 0.5 * height)
+    tongue *= 1 - smoothstep(np.abs(u), 0.45, 0.8)
+    flesh = np.asarray(lip * np.array([0.62, 0.5, 0.5]), np.float32) * (0.45 + 0.55 * light)[..., None]
+    rgb = flesh * (1 - teeth[..., None]) + colour * shade[..., None] * teeth[..., None]
+    return _premultiplied(rgb, np.maximum(teeth, tongue * (1 - teeth) + teeth))
+
+
+def _with_own_teeth(
+    texture: F32, image: Frame, points: F32, anchor: F32, right: F32, down: F32, half: float, eye: float
+) -> F32:
+    """Lay the photo's own teeth over the painted ones where the source mouth is open."""
+    if float(np.linalg.norm(points[13] - points[14])) < 0.03 * eye:
+        return texture
+    h, w = texture.shape[:2]
+    axes = np.stack([right, down], axis=1)
+    origin = anchor - axes @ np.array([half, 0.12 * eye])
+    matrix = np.concatenate([axes, origin[:, None]], axis=1)
+    patch = cv2.warpAffine(image, matrix, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    mask = np.zeros(image.shape[:2], np.uint8)
+    outline = np.concatenate([points[UPPER_INNER], points[LOWER_INNER][::-1]])
+    cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], 255)
+    mask = cv2.erode(mask, np.ones((3, 3), np.uint8))
+    inside = cv2.warpAffine(mask, matrix, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    alpha = cv2.GaussianBlur(inside, (0, 0), 1.2).astype(np.float32)[..., None] / 255
+    own = np.concatenate([patch.astype(np.float32), np.ones((h, w, 1), np.float32)], axis=2)
+    return np.asarray(texture * (1 - alpha) + own * alpha, np.float32)
+
+
+def _grain(image: Frame, points: F32) -> float:
+    """Return the standard deviation of the finest detail on the cheeks, in grey levels, at most 4."""
+    x, y = np.round(points[[50, 280]].mean(0)).astype(int)
+    grey = cv2.cvtColor(image[max(y - 40, 0) : y + 40, max(x - 60, 0) : x + 60], cv2.COLOR_RGB2GRAY)
+    fine = grey.astype(np.float32) - cv2.GaussianBlur(grey, (0, 0), 1.0)
+    return float(min(np.median(np.abs(fine)) / 0.6745, 4.0))
