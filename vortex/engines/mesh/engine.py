@@ -24,7 +24,7 @@ from vortex.engines.mesh.face import (
     lip_bias,
     mode_commands,
 )
-from vortex.engines.mesh.field import invert, smoothstep, thin_plate
+from vortex.engines.mesh.field import invert, remap, smoothstep, thin_plate
 from vortex.engines.mesh.mouth import MouthInterior, composite_mouth, paint_interior
 from vortex.types import Frame, MotionTrack, Portrait
 
@@ -277,7 +277,7 @@ def _render(
     cv2.fillPoly(mask, [np.round((outline - [x0, y0]) * 16).astype(np.int32)], 255, shift=4)
     cv2.copyTo(below[top:], mask[top:], where[top:])
     frame = prepared.canvas.copy()
-    region = cv2.remap(prepared.canvas, where, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    region = remap(prepared.canvas, where)
     for side, eye in prepared.eyes.items():
         draw_eye(region, prepared.canvas, where, eye, closing[side], gaze_widths, (x0, y0))
     frame[y0:y1, x0:x1] = region

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from vortex.engines.mesh.face import LIDS
+from vortex.engines.mesh.field import remap
 from vortex.types import Frame
 
 F32 = npt.NDArray[np.float32]
@@ -90,5 +90,4 @@ def draw_eye(
 
 def _sample(source: Frame, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> F32:
     """Return (h, w, 3) float32 colours of ``source`` at positions ``x``, ``y`` (h, w)."""
-    where = np.stack([x, y], axis=2).astype(np.float32)
-    return cv2.remap(source, where, np.empty(0), cv2.INTER_LINEAR).astype(np.float32)
+    return remap(source, np.stack([x, y], axis=2).astype(np.float32)).astype(np.float32)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar, cast
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 F32 = npt.NDArray[np.float32]
+_Pixels = TypeVar("_Pixels", bound=npt.NDArray[Any])
 
 
 def thin_plate(nodes: npt.NDArray[np.floating], queries: npt.NDArray[np.floating]) -> F32:
@@ -38,9 +41,15 @@ def invert(field: F32, identity: F32, iterations: int) -> F32:
     """
     position = np.asarray(identity - field, np.float32)
     for _ in range(iterations):
-        moved = cv2.remap(field, position, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        position = np.asarray(identity - moved, np.float32)
-    return position
+        position = identity - remap(field, position)
+    return np.asarray(position, np.float32)
+
+
+def remap(image: _Pixels, where: F32) -> _Pixels:
+    """Return (h, w, C) colours of ``image`` (H, W, C) at positions ``where`` (h, w, 2), bilinear, edge repeated."""
+    # OpenCV takes None for the second map; its stubs do not know it
+    result = cv2.remap(image, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    return cast(_Pixels, result)
 
 
 def smoothstep(value: npt.ArrayLike, start: float | F32, end: float | F32) -> F32:
