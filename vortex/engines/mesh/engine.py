@@ -23,8 +23,9 @@ from vortex.engines.mesh.face import (
     lid_closing,
     lip_bias,
     mode_commands,
+    rounding,
 )
-from vortex.engines.mesh.field import invert, remap, smoothstep, thin_plate
+from vortex.engines.mesh.field import ThinPlate, invert, remap, smoothstep
 from vortex.engines.mesh.mouth import MouthInterior, composite_mouth, paint_interior
 from vortex.types import Frame, MotionTrack, Portrait
 
@@ -82,7 +83,7 @@ class MeshEngine:
         coefficients = _coefficients(prepared, motion)
         opening = aperture(motion) * prepared.eye_width_px
         closing = {side: lid_closing(motion, side) for side in prepared.eyes}
-        looking = gaze(motion)
+        looking, rounded = gaze(motion), rounding(motion)
         identity = _identity()
         for start in range(0, len(motion), CHUNK):
             rows = slice(start, min(start + CHUNK, len(motion)))
@@ -91,7 +92,16 @@ class MeshEngine:
             for offset, (field, lips) in enumerate(zip(fields, points, strict=True)):
                 index = start + offset
                 lids = {side: float(closing[side][index]) for side in closing}
-                yield _render(prepared, field, identity, lips, float(opening[index]), lids, looking[index])
+                yield _render(
+                    prepared,
+                    field,
+                    identity,
+                    lips,
+                    float(opening[index]),
+                    lids,
+                    looking[index],
+                    float(rounded[index]),
+                )
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -148,9 +158,9 @@ def _lip_column(column: int, upper: bool, down: npt.NDArray[np.float64]) -> npt.
 
 def _pose_moves(landmarks_px: F32, eye_width_px: float) -> npt.NDArray[np.float64]:
     """Return (3, 478, 2) pixels per degree of pitch, yaw and roll about the neck (small-angle rotation)."""
-    x, y, z = landmarks_px.astype(np.float64).T
+    x, y, _ = landmarks_px.astype(np.float64).T
     neck_x, neck_y = landmarks_px[[234, 454], 0].mean(), landmarks_px[152, 1] + 0.35 * eye_width_px
-    depth = np.median(z[[234, 454]]) + 0.25 * eye_width_px - z
+    depth = _depth(landmarks_px) + 0.25 * eye_width_px
     zero = np.zeros_like(x)
     per_radian = np.stack(
         [
@@ -160,6 +170,22 @@ def _pose_moves(landmarks_px: F32, eye_width_px: float) -> npt.NDArray[np.float6
         ]
     )
     return np.asarray(np.radians(per_radian), np.float64)
+
+
+def _depth(landmarks_px: F32) -> npt.NDArray[np.float64]:
+    """Return (478,) how far each landmark stands out of the silhouette, in pixels.
+
+    At the silhouette true depth falls off a cliff, and a picture rotated by it folds: there a quadratic dome
+    through all landmarks takes over, which leaves nose and cheeks as they are.
+    """
+    oval = landmarks_px[FACE_OVAL, :2]
+    centre, half = (oval.min(0) + oval.max(0)) / 2, (oval.max(0) - oval.min(0)) / 2
+    u, v = ((landmarks_px[:, :2] - centre) / half).astype(np.float64).T
+    toward = np.median(landmarks_px[[234, 454], 2]) - landmarks_px[:, 2].astype(np.float64)
+    terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
+    dome = terms @ np.linalg.lstsq(terms[:468], toward[:468], rcond=None)[0]
+    inner = 1 - smoothstep(np.hypot(u, v), 0.45, 0.8)
+    return np.asarray(dome + inner * (toward - dome), np.float64)
 
 
 def _region(points: F32, canvas: Frame) -> tuple[int, int, int, int]:
@@ -175,24 +201,21 @@ def _dense_fields(points: F32, moves: F32, face_modes: int, roi: tuple[int, int,
     x0, y0, x1, y1 = roi
     size = np.array([x1 - x0, y1 - y0], np.float64)
     nodes, values = _nodes(points, moves, face_modes, roi)
-    to_unit = lambda p: (p - [x0, y0]) / size  # noqa: E731
     # cell centres of a grid that cv2.resize enlarges to the region
     axis = (np.arange(GRID) + 0.5) / GRID
     queries = np.stack(np.meshgrid(axis, axis), axis=2).reshape(-1, 2)
-    lower = LOWER_RINGS.ravel()
-    upper = UPPER_RINGS.ravel()
+    plate = ThinPlate((nodes - [x0, y0]) / size, queries)
     flat = values.transpose(1, 0, 2).reshape(len(nodes), -1)
-
-    def interpolate(left_out: npt.NDArray[np.intp] | None) -> F32:
-        keep = np.ones(len(nodes), bool)
-        if left_out is not None:
-            keep[left_out] = False
-        dense = thin_plate(to_unit(nodes[keep]), queries) @ flat[keep].astype(np.float32)
-        return np.asarray(dense.reshape(GRID, GRID, len(moves), 2).transpose(2, 0, 1, 3), np.float32)
-
-    whole = interpolate(None)
-    near = _near_mouth(points, queries * size + [x0, y0]).reshape(1, GRID, GRID, 1)
-    layers = [whole + near * (interpolate(out) - whole) for out in (lower, upper)]
+    everything, everywhere = np.ones(len(nodes), bool), np.ones(len(queries), bool)
+    whole = plate.interpolate(flat, everything, everywhere)
+    near = _near_mouth(points, queries * size + [x0, y0])
+    layers = []
+    for left_out in (LOWER_RINGS, UPPER_RINGS):
+        keep = everything.copy()
+        keep[left_out.ravel()] = False
+        layer, close = whole.copy(), near > 0
+        layer[close] += near[close, None] * (plate.interpolate(flat, keep, close) - whole[close])
+        layers.append(layer.reshape(GRID, GRID, len(moves), 2).transpose(2, 0, 1, 3))
     edge = np.minimum(axis, 1 - axis)
     fade = smoothstep(edge, 0.0, 0.14)
     window = (fade[:, None] * fade[None, :])[None, :, :, None]
@@ -237,8 +260,9 @@ def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
 
     A basis of modes leaves lips uneven: the columns make the gap between them exactly the commanded one.
     """
-    modes = mode_commands(motion)
     eye, down = prepared.eye_width_px, prepared.down
+    corners = prepared.landmarks_px[[61, 291], :2]
+    modes = mode_commands(motion, float(np.linalg.norm(corners[1] - corners[0])) / eye)
     count = modes.shape[1]
     moved = (prepared.moves[:count, LOWER_INNER[1:-1]] - prepared.moves[:count, UPPER_INNER[1:-1]]) @ down
     gap = prepared.source_gap + modes @ moved
@@ -258,6 +282,7 @@ def _render(
     opening_px: float,
     closing: dict[str, float],
     gaze_widths: F32,
+    rounded: float,
 ) -> Frame:
     x0, y0, x1, y1 = prepared.roi
     size = (x1 - x0, y1 - y0)
@@ -291,6 +316,7 @@ def _render(
             points[LOWER_INNER],
             (prepared.interior.anchor_px + pose).astype(np.float32),
             (points[middle[1]] - 0.02 * prepared.eye_width_px * prepared.down).astype(np.float32),
+            rounded,
         )
     return frame
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vortex.engines.mesh.face import LIDS
+from vortex.engines.mesh.face import BROWS, LIDS
 from vortex.engines.mesh.field import remap
 from vortex.types import Frame
 
 F32 = npt.NDArray[np.float32]
+Reals = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,14 +20,16 @@ class Eye:
     """One eye of the source picture: its lid curves by column.
 
     ``x0`` is the first column; ``upper_y`` and ``lower_y`` (w,) float32 are the lid edges in picture pixels,
-    ``lift`` is the height of skin above the lid that stretches when it closes, ``box`` (x0, y0, x1, y1) the
-    region of the picture that can change, ``width_px`` the distance between the corners.
+    ``lift_px`` is the height of the skin above the lid that stretches when it closes, ``lash_px`` that of the
+    lash line, which moves rigidly; ``box`` (x0, y0, x1, y1) is the region of the picture that can change,
+    ``width_px`` the distance between the corners.
     """
 
     x0: int
     upper_y: F32
     lower_y: F32
-    lift: float
+    lift_px: float
+    lash_px: float
     box: tuple[int, int, int, int]
     width_px: float
 
@@ -36,19 +39,25 @@ def find_eye(landmarks_px: F32, side: str, size_px: tuple[int, int]) -> Eye:
     upper, lower = (landmarks_px[index, :2] for index in LIDS[side])
     x0, x1 = int(np.floor(upper[0, 0])), int(np.ceil(upper[-1, 0]))
     columns = np.arange(x0, x1 + 1, dtype=np.float32)
-    upper_y = np.interp(columns, upper[:, 0], upper[:, 1]).astype(np.float32)
-    lower_y = np.interp(columns, lower[:, 0], lower[:, 1]).astype(np.float32)
+    width_px = float(np.linalg.norm(upper[-1] - upper[0]))
+    # landmarks lie on the waterline; a rim of white is left unless the lid closes a little beyond
+    along = np.linspace(0, 1, len(columns), dtype=np.float32)
+    rim = 0.05 * width_px * np.minimum(1, 5 * along * (1 - along))
+    upper_y = np.interp(columns, upper[:, 0], upper[:, 1]).astype(np.float32) - 0.4 * rim
+    lower_y = np.interp(columns, lower[:, 0], lower[:, 1]).astype(np.float32) + rim
     lower_y = np.maximum(lower_y, upper_y)
     gap = float((lower_y - upper_y).max())
-    lift = 1.35 * gap + 0.05 * (x1 - x0)
-    margin = 0.35 * (x1 - x0)
+    to_brow = float(upper_y.mean() - landmarks_px[BROWS[side], 1].mean())
+    lift_px = float(np.clip(0.5 * to_brow, 0.9 * gap, 1.5 * gap))
+    margin = 0.35 * width_px
     box = (
         max(int(x0 - margin), 0),
-        max(int(upper_y.min() - lift - margin), 0),
+        max(int(upper_y.min() - lift_px - margin), 0),
         min(int(x1 + margin), size_px[0]),
         min(int(lower_y.max() + margin), size_px[1]),
     )
-    return Eye(x0, upper_y, lower_y, lift, box, float(np.linalg.norm(upper[-1] - upper[0])))
+    lash_px = min(0.08 * width_px, 0.3 * lift_px)
+    return Eye(x0, upper_y, lower_y.astype(np.float32), lift_px, lash_px, box, width_px)
 
 
 def draw_eye(
@@ -64,30 +73,36 @@ def draw_eye(
     if min(rows.start, cols.start) < 0 or (closing < 0.01 and not np.abs(gaze).max() > 1e-3):
         return
     x, y = where[rows, cols, 0], where[rows, cols, 1]
-    column = np.clip(x - eye.x0, 0, len(eye.upper_y) - 1)
-    left = np.minimum(column.astype(np.intp), len(eye.upper_y) - 2)
+    column = np.clip(x - eye.x0, 0, len(eye.upper_y) - 1.001)
+    left = column.astype(np.intp)
     part = column - left
     upper = eye.upper_y[left] * (1 - part) + eye.upper_y[left + 1] * part
     lower = eye.lower_y[left] * (1 - part) + eye.lower_y[left + 1] * part
     gap = lower - upper
-    drop = closing * gap * 0.97
+    drop = closing * gap
     lid = upper + drop
-    # the skin above stretches like t², so that it leaves the brow at rest without a kink
-    t = np.clip((y - (upper - eye.lift)) / (eye.lift + drop), 0, 1)
-    skin_y = y - drop * t * t
     depth = np.clip(np.minimum(y - upper, lower - y) / np.maximum(0.5 * gap, 1e-3), 0, 1)
     reach = depth * (gap > 1) * eye.width_px
     eyeball = _sample(source, x - gaze[0] * reach, y - gaze[1] * reach)
-    skin = _sample(source, x, skin_y)
-    inside = (x > eye.x0) & (x < eye.x0 + len(eye.upper_y) - 1)
+    skin = _sample(source, x, _skin_row(lid - y, upper, drop, eye))
     cover = np.clip(lid - y + 0.5, 0, 1) * (y < lower + 1)
-    changed = inside[..., None] & (gap[..., None] > 0.3)
+    inside = (x > eye.x0) & (x < eye.x0 + len(eye.upper_y) - 1) & (gap > 0.3) & (y <= lower + 0.5)
     mixed = eyeball + cover[..., None] * (skin - eyeball)
-    region = out[rows, cols]
-    below = (y > lower + 0.5)[..., None]
-    np.copyto(region, np.clip(mixed + 0.5, 0, 255).astype(np.uint8), where=changed & ~below)
+    np.copyto(out[rows, cols], np.clip(mixed + 0.5, 0, 255).astype(np.uint8), where=inside[..., None])
 
 
-def _sample(source: Frame, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> F32:
+def _skin_row(above: Reals, upper: Reals, drop: Reals, eye: Eye) -> Reals:
+    """Return the source row of the skin that lies ``above`` pixels over the moved lid edge.
+
+    The lash line keeps its height; the skin between it and the brow stretches evenly to cover the eye.
+    """
+    lash, lift = eye.lash_px, eye.lift_px
+    stretch = (lift - lash) / (lift - lash + drop)
+    height = np.where(above < lash, above, lash + (above - lash) * stretch)
+    height = np.where(above > lift + drop, above - drop, height)
+    return np.asarray(upper - height)
+
+
+def _sample(source: Frame, x: Reals, y: Reals) -> F32:
     """Return (h, w, 3) float32 colours of ``source`` at positions ``x``, ``y`` (h, w)."""
     return remap(source, np.stack([x, y], axis=2).astype(np.float32)).astype(np.float32)

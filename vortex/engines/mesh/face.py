@@ -42,6 +42,7 @@ LIDS = {
     "Left": (np.array([362, 398, 384, 385, 386, 387, 388, 466, 263]),
              np.array([362, 382, 381, 380, 374, 373, 390, 249, 263])),
 }  # fmt: skip
+BROWS = {"Right": np.array([70, 63, 105, 66, 107]), "Left": np.array([300, 293, 334, 296, 336])}
 FACE_OVAL = np.array(
     [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
      152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
@@ -69,16 +70,22 @@ def aperture(motion: MotionTrack) -> F32:
     return soft_limit(opening * part, MAX_APERTURE)
 
 
-def mode_commands(motion: MotionTrack) -> F32:
-    """Return (T, 8) amounts of the basis modes, in the order of MODES, in outer-eye widths."""
+def mode_commands(motion: MotionTrack, source_width: float) -> F32:
+    """Return (T, 8) amounts of the basis modes, in the order of MODES, in outer-eye widths.
+
+    ``source_width`` is the mouth width in the picture: a smile has further to go to a rounded mouth.
+    """
     shape = _columns(motion)
+    narrowing = float(np.clip(1.0 * (source_width - 0.48), 0.1, 0.2))
     columns = {
         "aperture": aperture(motion),
         "width": 0.05 * _pair(shape, "mouthSmile")
         + 0.05 * _pair(shape, "mouthStretch")
-        - 0.12 * shape("mouthPucker")
-        - 0.07 * shape("mouthFunnel"),
-        "corner_up": 0.05 * _pair(shape, "mouthSmile") - 0.03 * _pair(shape, "mouthFrown"),
+        - narrowing * shape("mouthPucker")
+        - 0.5 * narrowing * shape("mouthFunnel"),
+        "corner_up": 0.05 * _pair(shape, "mouthSmile")
+        - 0.03 * _pair(shape, "mouthFrown")
+        - 0.3 * (narrowing - 0.1) * shape("mouthPucker"),
         "frown": 0.02 * _pair(shape, "browDown"),
     }
     for side in ("Left", "Right"):
@@ -104,8 +111,14 @@ def gaze(motion: MotionTrack) -> F32:
 
 
 def lip_bias(motion: MotionTrack) -> F32:
-    """Return (T,) common upward shift of both lip edges in outer-eye widths: the lower lip meets the teeth."""
+    """Return (T,) upward shift of both lip edges in outer-eye widths: the lower lip meets the upper teeth."""
     return np.asarray(0.02 * _columns(motion)("mouthRollLower"), np.float32)
+
+
+def rounding(motion: MotionTrack) -> F32:
+    """Return (T,) in [0, 1]: how far the lips are pushed forward."""
+    shape = _columns(motion)
+    return np.clip(shape("mouthPucker") + 0.6 * shape("mouthFunnel"), 0, 1)
 
 
 def _columns(motion: MotionTrack) -> Callable[[str], F32]:

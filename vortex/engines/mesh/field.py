@@ -12,25 +12,38 @@ F32 = npt.NDArray[np.float32]
 _Pixels = TypeVar("_Pixels", bound=npt.NDArray[Any])
 
 
-def thin_plate(nodes: npt.NDArray[np.floating], queries: npt.NDArray[np.floating]) -> F32:
-    """Return the matrix (Q, N) that interpolates values at nodes (N, 2) to queries (Q, 2).
+class ThinPlate:
+    """Thin-plate spline: kernel r² log r and an affine part (Bookstein 1989), a trace of smoothing.
 
-    Thin-plate spline with kernel r² log r and an affine part (Bookstein 1989), slightly smoothed so that
-    nodes that nearly coincide do no harm. Coordinates should be of order one.
+    Built once for nodes (N, 2) and queries (Q, 2), coordinates of order one; then any subset of the nodes can
+    carry values.
     """
-    n = len(nodes)
-    system = np.zeros((n + 3, n + 3))
-    system[:n, :n] = _kernel(nodes, nodes) + 1e-6 * np.eye(n)
-    system[:n, n], system[:n, n + 1 :] = 1, nodes
-    system[n:, :n] = system[:n, n:].T
-    coefficients = np.linalg.solve(system, np.eye(n + 3, n))
-    basis = np.concatenate([_kernel(queries, nodes), np.ones((len(queries), 1)), queries], axis=1)
-    return (basis.astype(np.float32) @ coefficients.astype(np.float32)).astype(np.float32)
+
+    def __init__(self, nodes: npt.NDArray[np.floating], queries: npt.NDArray[np.floating]) -> None:
+        # relative to their distance, nodes that nearly coincide would make the system singular
+        self._kernel = _kernel(nodes, nodes) + 1e-6 * np.eye(len(nodes))
+        self._affine = np.concatenate([np.ones((len(nodes), 1)), nodes], axis=1)
+        self._queries = _kernel(queries.astype(np.float32), nodes.astype(np.float32))
+        self._query_affine = np.concatenate([np.ones((len(queries), 1)), queries], axis=1).astype(np.float32)
+
+    def interpolate(
+        self, values: npt.NDArray[np.floating], keep: npt.NDArray[np.bool_], at: npt.NDArray[np.bool_]
+    ) -> F32:
+        """Return (q, C) at the queries ``at`` (Q,) from ``values`` (N, C) at the nodes ``keep`` (N,)."""
+        n = int(keep.sum())
+        system = np.zeros((n + 3, n + 3))
+        system[:n, :n] = self._kernel[np.ix_(keep, keep)]
+        system[:n, n:] = self._affine[keep]
+        system[n:, :n] = system[:n, n:].T
+        right = np.concatenate([values[keep], np.zeros((3, values.shape[1]))])
+        coefficients = np.linalg.solve(system, right).astype(np.float32)
+        basis = self._queries[np.ix_(at, keep)]
+        return np.asarray(basis @ coefficients[:n] + self._query_affine[at] @ coefficients[n:], np.float32)
 
 
-def _kernel(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    squared = ((a[:, None] - b[None]) ** 2).sum(2)
-    return np.asarray(0.5 * squared * np.log(np.maximum(squared, 1e-12)), np.float64)
+def _kernel(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    squared = (a[:, None, 0] - b[None, :, 0]) ** 2 + (a[:, None, 1] - b[None, :, 1]) ** 2
+    return np.asarray(0.5 * squared * np.log(np.maximum(squared, 1e-12)))
 
 
 def invert(field: F32, identity: F32, iterations: int) -> F32:
@@ -52,7 +65,7 @@ def remap(image: _Pixels, where: F32) -> _Pixels:
     return cast(_Pixels, result)
 
 
-def smoothstep(value: npt.ArrayLike, start: float | F32, end: float | F32) -> F32:
+def smoothstep(value: npt.ArrayLike, start: Any, end: Any) -> F32:
     """Return 0 before ``start``, 1 after ``end`` and 3t² - 2t³ between."""
     t = np.clip((np.asarray(value, np.float32) - start) / (end - start), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)

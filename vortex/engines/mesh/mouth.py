@@ -43,18 +43,20 @@ def paint_interior(image: Frame, landmarks_px: F32, right: F32, eye_width_px: fl
     width_px = float(np.linalg.norm(points[308] - points[78]))
     skin, lip = _sample(image, points[[50, 280, 205, 425]]), _sample(image, points[[15, 16, 315, 85]])
     monochrome = _chroma(skin) < 6.0
-    teeth_height = 0.075 * eye_width_px
+    teeth_height = 0.038 * eye_width_px
     half = 0.62 * width_px
     y, x = np.mgrid[-0.12 * eye_width_px : 0.28 * eye_width_px : 1.0, -half:half:1.0].astype(np.float32)
     u = x / half
     light = 1 - 0.75 * smoothstep(np.abs(u), 0.25, 0.95)
-    upper = _upper_teeth(y, u, teeth_height, _tooth_colour(skin, monochrome), light)
-    lower = _lower_mouth(y, u, teeth_height, _tooth_colour(skin, monochrome), lip, light)
-    cavity = np.array([0.2, 0.07, 0.07]) * _luma(skin) if not monochrome else 0.1 * _luma(skin) * np.ones(3)
+    tooth = _tooth_colour(skin, monochrome)
+    upper = _upper_teeth(y, u, teeth_height, tooth, light)
+    lower = _lower_mouth(y, u, teeth_height, tooth, lip, light)
+    # little light comes back out of a mouth, and most of it red
+    cavity = 0.1 * _luma(skin) * (np.ones(3) if monochrome else np.array([1.7, 0.62, 0.55]))
     down = np.array([-right[1], right[0]], np.float32)
     anchor = points[[82, 13, 312]].mean(0)
     upper = _with_own_teeth(upper, image, points, anchor, right, down, half, eye_width_px)
-    noise = np.random.default_rng(7).normal(0, 1, (*x.shape, 1)).astype(np.float32)
+    noise = cv2.GaussianBlur(np.random.default_rng(7).normal(0, 1.6, x.shape), (0, 0), 0.6)
     return MouthInterior(
         upper=upper,
         lower=lower,
@@ -62,17 +64,24 @@ def paint_interior(image: Frame, landmarks_px: F32, right: F32, eye_width_px: fl
         axes=np.stack([right, down], axis=1).astype(np.float32),
         anchor_px=anchor.astype(np.float32),
         texture_anchor_px=np.array([half, 0.12 * eye_width_px], np.float32),
-        grain=noise * _grain(image, points),
+        grain=(noise * _grain(image, points)).astype(np.float32)[..., None],
     )
 
 
 def composite_mouth(
-    frame: Frame, interior: MouthInterior, upper_px: F32, lower_px: F32, skull_px: F32, jaw_px: F32
+    frame: Frame,
+    interior: MouthInterior,
+    upper_px: F32,
+    lower_px: F32,
+    skull_px: F32,
+    jaw_px: F32,
+    depth: float,
 ) -> None:
     """Draw the interior between the lip curves into ``frame`` in place.
 
     ``upper_px`` and ``lower_px`` (11, 2) are the inner lip edges in the frame; ``skull_px`` (2,) is where the
-    anchor of the upper teeth lies now, ``jaw_px`` (2,) that of the lower ones.
+    anchor of the upper teeth lies now, ``jaw_px`` (2,) that of the lower ones. ``depth`` in [0, 1] is how far
+    rounded lips stand before the teeth, which then lie in the dark.
     """
     outline = np.concatenate([_curve(upper_px), _curve(lower_px)[::-1]])
     low = np.maximum(np.floor(outline.min(0)).astype(int) - 2, 0)
@@ -93,7 +102,8 @@ def composite_mouth(
     lip_edge = np.interp(cols, upper_px[:, 0] - low[0], upper_px[:, 1] - low[1]).astype(np.float32)
     # the upper lip throws its shadow on the teeth
     reach = 0.05 * float(np.linalg.norm(interior.texture_anchor_px)) + 2
-    picture *= (0.5 + 0.5 * smoothstep(rows - lip_edge, -1.0, 3 * reach))[..., None]
+    shadow = 0.5 + 0.5 * smoothstep(rows - lip_edge, -1.0, 3 * reach)
+    picture *= (shadow * (1 - 0.55 * depth))[..., None]
     gh, gw = interior.grain.shape[:2]
     picture[: min(h, gh), : min(w, gw)] += interior.grain[: min(h, gh), : min(w, gw)]
     region = frame[low[1] : high[1], low[0] : high[0]]
@@ -137,9 +147,12 @@ def _sample(image: Frame, points: F32) -> F32:
 
 def _tooth_colour(skin: F32, monochrome: bool) -> F32:
     """Return a tooth in the light that falls on the skin: brighter than dark skin, near fair skin."""
-    light = min(0.55 * _luma(skin) + 82.0, 215.0)
-    tint = np.zeros(3) if monochrome else 0.18 * (skin - _luma(skin)) + np.array([5.0, 1.0, -8.0])
-    return np.asarray(np.clip(light + tint, 0, 255), np.float32)
+    light = min(0.5 * _luma(skin) + 72.0, 190.0)
+    if monochrome:
+        return np.full(3, light, np.float32)
+    # ivory, with a share of the colour of the light on the skin
+    hue = 0.3 * skin / max(_luma(skin), 1.0) + 0.7 * np.array([1.04, 1.0, 0.9], np.float32)
+    return np.asarray(np.clip(light * hue, 0, 255), np.float32)
 
 
 def _premultiplied(rgb: F32, alpha: F32) -> F32:
@@ -147,28 +160,33 @@ def _premultiplied(rgb: F32, alpha: F32) -> F32:
 
 
 def _upper_teeth(y: F32, u: F32, height: float, colour: F32, light: F32) -> F32:
-    arch = height * (1 - 0.35 * u**2)
+    arch = height * (1 - 0.55 * u**2)
     # eight teeth, the front two widest; the gaps are soft and faint
     gap = np.abs(np.sin(np.pi * 3.6 * np.sign(u) * np.abs(u) ** 0.92))
-    scallop = 0.06 * height * (1 - np.sqrt(gap + 1e-4))
-    alpha = 1 - smoothstep(y, arch - scallop - 1.4, arch - scallop + 1.4)
-    alpha *= 1 - smoothstep(np.abs(u), 0.82, 0.98)
-    shade = (0.9 + 0.1 * smoothstep(gap, 0.0, 0.35)) * (0.82 + 0.18 * smoothstep(y, -height, height * 0.6))
-    return _premultiplied(colour * (shade * (0.35 + 0.65 * light))[..., None], alpha)
+    scallop = 0.1 * height * (1 - np.sqrt(gap + 1e-4))
+    alpha = 1 - smoothstep(y, arch - scallop - 1.2, arch - scallop + 1.2)
+    alpha *= 1 - smoothstep(np.abs(u), 0.75, 0.97)
+    shade = (0.93 + 0.07 * smoothstep(gap, 0.0, 0.35)) * (0.75 + 0.25 * smoothstep(y, -height, 0.7 * height))
+    return _premultiplied(_dim(colour, shade * (0.3 + 0.7 * light)), alpha)
 
 
 def _lower_mouth(y: F32, u: F32, height: float, colour: F32, lip: F32, light: F32) -> F32:
     """Tongue behind, lower teeth in front; y = 0 is the anchor, which rides on the lower lip's inner edge."""
-    top = -0.28 * height + 0.5 * height * u**2
+    top = 0.1 * height + 0.6 * height * u**2
     gap = np.abs(np.sin(np.pi * 4.6 * u))
-    teeth = smoothstep(y, top - 1.2, top + 1.2) * (1 - smoothstep(np.abs(u), 0.5, 0.72))
-    shade = (0.55 + 0.06 * smoothstep(gap, 0.0, 0.35)) * light
-    tongue_top = -0.95 * height + 1.1 * height * u**2
-    tongue = 0.9 * smoothstep(y, tongue_top - 0.25 * height, tongue_top + 0.5 * height)
-    tongue *= 1 - smoothstep(np.abs(u), 0.45, 0.8)
-    flesh = np.asarray(lip * np.array([0.62, 0.5, 0.5]), np.float32) * (0.45 + 0.55 * light)[..., None]
-    rgb = flesh * (1 - teeth[..., None]) + colour * shade[..., None] * teeth[..., None]
+    teeth = smoothstep(y, top - 1.2, top + 1.2) * (1 - smoothstep(np.abs(u), 0.42, 0.66))
+    shade = (0.62 + 0.05 * smoothstep(gap, 0.0, 0.35)) * light
+    tongue_top = -1.0 * height + 1.6 * height * u**2
+    tongue = smoothstep(y, tongue_top - 0.3 * height, tongue_top + 0.9 * height)
+    tongue *= 1 - smoothstep(np.abs(u), 0.4, 0.8)
+    flesh = _dim(np.asarray(lip * np.array([0.72, 0.52, 0.52]), np.float32), 0.35 + 0.5 * light)
+    rgb = flesh * (1 - teeth[..., None]) + _dim(colour, shade) * teeth[..., None]
     return _premultiplied(rgb, np.maximum(teeth, tongue * (1 - teeth) + teeth))
+
+
+def _dim(colour: F32, shade: F32) -> F32:
+    """Return ``colour`` (3,) under ``shade`` (h, w) in [0, 1], (h, w, 3): shade in a mouth is warm, not grey."""
+    return np.asarray(colour * shade[..., None] ** np.array([0.85, 1.0, 1.08], np.float32), np.float32)
 
 
 def _with_own_teeth(
@@ -185,8 +203,8 @@ def _with_own_teeth(
     mask = np.zeros(image.shape[:2], np.uint8)
     outline = np.concatenate([points[UPPER_INNER], points[LOWER_INNER][::-1]])
     cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], 255)
-    mask = cv2.erode(mask, np.ones((3, 3), np.uint8))
-    inside = cv2.warpAffine(mask, matrix, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    inside = cv2.erode(mask, np.ones((3, 3), np.uint8))
+    inside = cv2.warpAffine(inside, matrix, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     alpha = cv2.GaussianBlur(inside, (0, 0), 1.2).astype(np.float32)[..., None] / 255
     own = np.concatenate([patch.astype(np.float32), np.ones((h, w, 1), np.float32)], axis=2)
     return np.asarray(texture * (1 - alpha) + own * alpha, np.float32)
