@@ -113,6 +113,7 @@ def _identity() -> F32:
 
 def _prepare(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
     basis = load_basis()
+    landmarks_px = _inside_lips(landmarks_px)
     scale, rotation, _ = similarity(basis.template[STABLE], landmarks_px[STABLE])
     points = landmarks_px[:, :2]
     right, down = rotation[:2, 0], rotation[:2, 1]
@@ -146,6 +147,22 @@ def _prepare(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
             for side in ("Left", "Right")
         },
     )
+
+
+def _inside_lips(landmarks_px: F32) -> F32:
+    """Return the landmarks with the inner edge of open lips moved a little into the flesh.
+
+    Landmarks lie up to a few pixels off the true edge; teeth on the wrong side of it would show as a white
+    line between closed lips.
+    """
+    result = landmarks_px.copy()
+    eye_width_px = np.linalg.norm(np.subtract(*landmarks_px[list(OUTER_EYE_CORNERS), :2]))
+    gap = landmarks_px[LOWER_INNER, :2] - landmarks_px[UPPER_INNER, :2]
+    size = np.linalg.norm(gap, axis=1, keepdims=True)
+    inset = np.minimum(0.018 * eye_width_px, 0.25 * size) * gap / np.maximum(size, 1e-6)
+    result[UPPER_INNER, :2] -= inset
+    result[LOWER_INNER, :2] += inset
+    return result
 
 
 def _lip_column(column: int, upper: bool, down: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -102,7 +102,7 @@ def composite_mouth(
     lip_edge = np.interp(cols, upper_px[:, 0] - low[0], upper_px[:, 1] - low[1]).astype(np.float32)
     # the upper lip throws its shadow on the teeth
     reach = 0.05 * float(np.linalg.norm(interior.texture_anchor_px)) + 2
-    shadow = 0.5 + 0.5 * smoothstep(rows - lip_edge, -1.0, 3 * reach)
+    shadow = 0.55 + 0.45 * smoothstep(rows - lip_edge, -1.0, 3 * reach)
     picture *= (shadow * (1 - 0.55 * depth))[..., None]
     gh, gw = interior.grain.shape[:2]
     picture[: min(h, gh), : min(w, gw)] += interior.grain[: min(h, gh), : min(w, gw)]
@@ -147,11 +147,11 @@ def _sample(image: Frame, points: F32) -> F32:
 
 def _tooth_colour(skin: F32, monochrome: bool) -> F32:
     """Return a tooth in the light that falls on the skin: brighter than dark skin, near fair skin."""
-    light = min(0.5 * _luma(skin) + 72.0, 190.0)
+    light = min(0.66 * _luma(skin) + 68.0, 208.0)
     if monochrome:
         return np.full(3, light, np.float32)
     # ivory, with a share of the colour of the light on the skin
-    hue = 0.3 * skin / max(_luma(skin), 1.0) + 0.7 * np.array([1.04, 1.0, 0.9], np.float32)
+    hue = 0.4 * skin / max(_luma(skin), 1.0) + 0.6 * np.array([1.04, 1.0, 0.9], np.float32)
     return np.asarray(np.clip(light * hue, 0, 255), np.float32)
 
 
@@ -172,7 +172,7 @@ def _upper_teeth(y: F32, u: F32, height: float, colour: F32, light: F32) -> F32:
 
 def _lower_mouth(y: F32, u: F32, height: float, colour: F32, lip: F32, light: F32) -> F32:
     """Tongue behind, lower teeth in front; y = 0 is the anchor, which rides on the lower lip's inner edge."""
-    top = 0.1 * height + 0.6 * height * u**2
+    top = 0.35 * height + 0.6 * height * u**2
     gap = np.abs(np.sin(np.pi * 4.6 * u))
     teeth = smoothstep(y, top - 1.2, top + 1.2) * (1 - smoothstep(np.abs(u), 0.42, 0.66))
     shade = (0.62 + 0.05 * smoothstep(gap, 0.0, 0.35)) * light
