@@ -1,0 +1,125 @@
+"""Sound files: decode, downmix, resample, fit to the picture, and measure loudness frame by frame."""
+
+from __future__ import annotations
+
+import warnings
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vortex.errors import AudioError
+from vortex.types import DRIVING_SAMPLE_RATE_HZ, Audio
+
+F32 = npt.NDArray[np.float32]
+
+MIN_DURATION_S = 0.1
+SILENCE_DBFS = -66.0
+"""A file whose loudest sample is below this has no speech in it."""
+
+
+def load_audio(path: str | Path) -> Audio:
+    """Read the sound of an audio or video file as mono float32 at 24 kHz.
+
+    Reads what FFmpeg reads: WAV, FLAC, MP3, M4A, OGG, the sound track of a video; any rate, depth and
+    number of channels (averaged). Of a truncated file, all that decodes is used, with a warning.
+
+    Raises:
+        AudioError: no such file, no sound in it, shorter than 0.1 s, silent, or samples that are not numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise AudioError(f"Speech '{path}' {what}. Give a sound file, such as WAV, FLAC or MP3.")
+    samples, rate = _decode(path)
+    if not np.isfinite(samples).all():
+        raise AudioError(f"Speech '{path}' has samples that are not numbers. Export it again, as 16-bit WAV.")
+    if len(samples) < MIN_DURATION_S * rate:
+        raise AudioError(
+            f"Speech '{path}' lasts {len(samples) / rate:.3f} s; at least {MIN_DURATION_S} s are needed. "
+            "Give a longer recording."
+        )
+    peak = float(np.abs(samples).max())
+    if peak < 10 ** (SILENCE_DBFS / 20):
+        raise AudioError(f"Speech '{path}' is silent. Give a recording with speech in it.")
+    return Audio(np.clip(resample(samples, rate, DRIVING_SAMPLE_RATE_HZ), -1, 1))
+
+
+def _decode(path: Path) -> tuple[F32, int]:
+    """Return mono samples (N,) and their rate."""
+    import av
+
+    chunks: list[F32] = []
+    damage = ""
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise AudioError(
+                    f"Speech '{path}' has no sound in it. Give a sound file, or a video with sound."
+                )
+            stream = container.streams.audio[0]
+            rate = int(stream.rate or 0)
+            # packed floats leave NaN as NaN, planar integers are scaled
+            resampler = av.AudioResampler(format="fltp")
+            try:
+                for frame in container.decode(stream):
+                    chunks += [_mono(part) for part in resampler.resample(frame)]
+                    rate = frame.sample_rate
+            except av.error.FFmpegError as exc:
+                damage = str(exc)
+            chunks += [_mono(part) for part in resampler.resample(None)]
+    except av.error.FFmpegError as exc:
+        raise AudioError(f"Speech '{path}' is not a sound file. Give WAV, FLAC, MP3, M4A or OGG.") from exc
+    if not chunks or not rate:
+        reason = f" ({damage})" if damage else ""
+        raise AudioError(f"Speech '{path}' holds no samples{reason}. Give an undamaged recording.")
+    if damage:
+        warnings.warn(
+            f"'{path}' is damaged after {sum(map(len, chunks)) / rate:.2f} s: {damage}", stacklevel=3
+        )
+    return np.concatenate(chunks), rate
+
+
+def _mono(frame: object) -> F32:
+    samples = np.asarray(frame.to_ndarray(), np.float32)  # type: ignore[attr-defined]
+    return np.asarray(samples.mean(axis=0), np.float32)
+
+
+def resample(samples: F32, from_hz: int, to_hz: int) -> F32:
+    """Return (N,) float32 at another rate."""
+    import soxr
+
+    if from_hz == to_hz:
+        return np.asarray(samples, np.float32)
+    return np.asarray(soxr.resample(samples, from_hz, to_hz), np.float32)
+
+
+def fit_duration(audio: Audio, frames: int, fps: Fraction) -> Audio:
+    """Return the sound cut, with a warning, or padded with silence to the exact length of ``frames``."""
+    wanted = round(Fraction(frames) / fps * audio.sample_rate)
+    have = len(audio.samples)
+    if have > wanted:
+        # the rounding of a duration to whole frames is no news
+        if have - wanted > audio.sample_rate / fps:
+            warnings.warn(
+                f"the speech lasts {float(audio.duration_s):.2f} s and is cut to {frames / float(fps):.2f} s",
+                stacklevel=2,
+            )
+        return Audio(audio.samples[:wanted], audio.sample_rate)
+    return Audio(np.pad(audio.samples, (0, wanted - have)), audio.sample_rate)
+
+
+def frame_spans(frames: int, fps: Fraction, sample_rate: int) -> npt.NDArray[np.int64]:
+    """Return (T + 1,) sample indices: frame i has samples [spans[i], spans[i + 1]); exact at any rate."""
+    step = Fraction(sample_rate) / fps
+    edges = np.arange(frames + 1, dtype=np.int64) * step.numerator
+    return (edges + step.denominator // 2) // step.denominator
+
+
+def loudness_db(samples: F32, spans: npt.NDArray[np.int64]) -> F32:
+    """Return (T,) mean power of each span in dB below full scale, at least -100."""
+    energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
+    edges = np.minimum(spans, len(samples))
+    power = np.diff(energy[edges]) / np.maximum(np.diff(spans), 1)
+    return (10 * np.log10(np.maximum(power, 1e-10))).astype(np.float32)

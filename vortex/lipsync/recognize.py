@@ -1,0 +1,269 @@
+"""Speech to visemes: exact phoneme times if given, else alignment of a transcript, else recognition."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vortex.audio import frame_spans, loudness_db, resample
+from vortex.errors import AudioError, InputError
+from vortex.lipsync.phonemes import IPA_TO_ARPABET, SILENCE, VOWELS, check_spans
+from vortex.lipsync.visemes import coarticulate
+from vortex.types import Audio, PhonemeSpan, VisemeTrack, frame_count, parse_fps
+
+F32 = npt.NDArray[np.float32]
+
+RECOGNIZER_HZ = 16_000
+HOP_S = 0.02
+"""Step of the recogniser's emissions."""
+CTC_DELAY_S = 0.06
+"""A network trained with CTC says a sound this long after it began."""
+CHUNK_S = 12.0
+OVERLAP_S = 1.0
+"""Long speech is recognised in chunks with this much context on both sides."""
+GATE_HZ = 100
+MIN_PAUSE_S = 0.14
+"""Quiet gaps shorter than this belong to the sounds around them, such as the closure of a t."""
+
+
+def recognize_visemes(
+    audio: Audio,
+    fps: Fraction,
+    *,
+    transcript: str | None = None,
+    phonemes: Sequence[PhonemeSpan] | None = None,
+) -> VisemeTrack:
+    """Return how the mouth moves, one row for each frame of the sound.
+
+    ``phonemes`` are used as they are. Else ``transcript`` (English words) is aligned with the sound. Else the
+    sounds are recognised, in any language.
+
+    Raises:
+        AudioError: the transcript does not match the speech.
+        InputError: a transcript without words or with digits; bad phoneme times.
+    """
+    samples = resample(audio.samples, audio.sample_rate, RECOGNIZER_HZ)
+    voiced = speech_gate(samples)
+    if phonemes is not None:
+        spans = check_spans(phonemes)
+    elif transcript is not None:
+        spans = align_transcript(samples, transcript)
+    else:
+        spans = _recognize(samples, voiced)
+    frames = frame_count(audio.duration_s, fps)
+    weights = coarticulate(spans, frames, fps)
+    return VisemeTrack(weights, _loudness(audio, frames, fps), fps)
+
+
+def audio_to_visemes(audio: npt.ArrayLike, fps: float | str | Fraction, sample_rate: int = 24_000) -> F32:
+    """Return viseme weights (T, 15) float32, columns :data:`vortex.types.VISEMES`, rows sum to 1.
+
+    ``audio`` is (N,) mono in [-1, 1]; T is round(duration * fps), and row i shows the middle of frame i.
+
+    Raises:
+        InputError: not (N,), or an impossible frame rate.
+        AudioError: samples that are not finite.
+    """
+    samples = np.asarray(audio, np.float32)
+    if samples.ndim == 1 and not np.isfinite(samples).all():
+        raise AudioError("audio has samples that are not finite numbers; give mono sound in [-1, 1].")
+    return recognize_visemes(Audio(samples, sample_rate), parse_fps(fps)).weights
+
+
+# ------------------------------------------------------------------------------------------------ loudness
+
+
+def speech_gate(samples: F32) -> npt.NDArray[np.bool_]:
+    """Return (N,) at 100 Hz: True where there is speech, from energy against the noise floor.
+
+    ``samples`` are at 16 kHz. The threshold lies between the quietest and the loudest tenth of this very sound.
+    """
+    count = len(samples) * GATE_HZ // RECOGNIZER_HZ
+    if count == 0:
+        return np.zeros(0, bool)
+    edges = frame_spans(count, Fraction(GATE_HZ), RECOGNIZER_HZ)
+    # hum below speech would hide the pauses
+    level = loudness_db(np.diff(samples, prepend=samples[:1]), edges)
+    level = np.convolve(np.pad(level, 1, mode="edge"), np.ones(3) / 3, "valid")
+    loud, floor = np.percentile(level, 95), max(float(np.percentile(level, 5)), -90.0)
+    threshold = max(floor + 0.3 * (loud - floor), loud - 38.0)
+    return _without_short_gaps(level > threshold)
+
+
+def _without_short_gaps(active: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Fill quiet gaps too short to be a pause, then drop clicks of under 30 ms."""
+    result = active.copy()
+    for value, shortest in ((False, MIN_PAUSE_S), (True, 0.03)):
+        edges = np.flatnonzero(np.diff(result)) + 1
+        starts, ends = np.r_[0, edges], np.r_[edges, len(result)]
+        for start, end in zip(starts, ends, strict=True):
+            inside = value or (start > 0 and end < len(result))
+            if result[start] == value and inside and end - start < shortest * GATE_HZ:
+                result[start:end] = not value
+    return result
+
+
+def _loudness(audio: Audio, frames: int, fps: Fraction) -> F32:
+    """Return (T,) in [0, 1]: energy of each frame, from 35 dB under the loudest speech up to it."""
+    if frames == 0:
+        return np.zeros(0, np.float32)
+    level = loudness_db(audio.samples, frame_spans(frames, fps, audio.sample_rate))
+    top = float(np.percentile(level, 95))
+    return np.clip((level - top + 35) / 35, 0, 1).astype(np.float32)
+
+
+# ---------------------------------------------------------------------------------------------- recognition
+
+
+def _recognize(samples: F32, voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
+    step = round(CHUNK_S * RECOGNIZER_HZ)
+    context = round(OVERLAP_S * RECOGNIZER_HZ)
+    starts = range(0, len(samples), step)
+    model, classes = _recognizer()
+
+    def emit(start: int) -> F32:
+        low, high = max(start - context, 0), min(start + step + context, len(samples))
+        chunk = samples[low:high]
+        if len(chunk) < RECOGNIZER_HZ // 10:
+            chunk = np.pad(chunk, (0, RECOGNIZER_HZ // 10 - len(chunk)))
+        emissions = _emissions(model, chunk) @ classes
+        first = (start - low) // round(HOP_S * RECOGNIZER_HZ)
+        return np.asarray(emissions[first : first + round(step / RECOGNIZER_HZ / HOP_S)])
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        emissions = np.concatenate(list(pool.map(emit, starts)))
+    return _spans(emissions, voiced)
+
+
+@lru_cache(maxsize=1)
+def _recognizer() -> tuple[Any, F32]:
+    """Return the model, and (V, 41): which of its symbols count as blank, silence, or a phoneme."""
+    from hama.asr import ASRModel
+
+    with _loading:
+        model = ASRModel()
+    classes = np.zeros((len(model.decoder_tokens), len(_CLASSES)), np.float32)
+    for row, token in enumerate(model.decoder_tokens):
+        name = IPA_TO_ARPABET.get(token, SILENCE if token == "<wb>" else "")
+        classes[row, _CLASSES.index(name)] = 1
+    return model, classes
+
+
+_loading = threading.Lock()
+_CLASSES: tuple[str, ...] = ("", SILENCE, *dict.fromkeys(IPA_TO_ARPABET.values()))
+
+
+def _emissions(model: Any, samples: F32) -> F32:
+    """Return (F, V) probabilities of the recogniser's symbols every 20 ms."""
+    feeds = {"waveform": samples[None], "waveform_lengths": np.array([len(samples)], np.int64)}
+    log_probabilities, lengths = model.session.run(["log_probs", "out_lengths"], feeds)
+    return np.exp(np.asarray(log_probabilities[0][: int(lengths[0])], np.float32))
+
+
+def _spans(emissions: F32, voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
+    """Turn spikes of a CTC network (F, C) into spans: each sound lasts until the next one, or until a pause."""
+    best = emissions.argmax(axis=1)
+    changed = np.r_[True, best[1:] != best[:-1]]
+    spikes = np.flatnonzero(changed & (best > 0))
+    marks = [(float(k) * HOP_S - CTC_DELAY_S, _CLASSES[best[k]]) for k in spikes]
+    marks = [mark for mark in marks if mark[1] != SILENCE]
+    spans = []
+    for index, (start_s, phoneme) in enumerate(marks):
+        start_s = max(start_s, 0.0)
+        longest = 0.3 if phoneme in VOWELS else 0.16
+        next_s = marks[index + 1][0] if index + 1 < len(marks) else np.inf
+        spans.append(PhonemeSpan(phoneme, start_s, max(min(next_s, start_s + longest), start_s)))
+    return _gated(spans, voiced)
+
+
+def _gated(spans: list[PhonemeSpan], voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
+    """Cut the spans at pauses."""
+    if len(voiced) == 0:
+        return []
+    result = []
+    for span in spans:
+        low, high = int(span.start_s * GATE_HZ), int(np.ceil(span.end_s * GATE_HZ))
+        active = np.flatnonzero(voiced[max(low - 3, 0) : high + 3])
+        if len(active) == 0:
+            continue
+        result.append(span)
+    return result
+
+
+# ------------------------------------------------------------------------------------------------ alignment
+
+
+def align_transcript(samples: F32, transcript: str) -> list[PhonemeSpan]:
+    """Return when each sound of an English text is spoken; ``samples`` (N,) float32 at 16 kHz.
+
+    Raises:
+        InputError: no words, or digits in the text.
+        AudioError: the text cannot be found in the sound.
+    """
+    words = _words(transcript)
+    pcm = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+    decoder = _aligner()
+    for word in words:
+        if decoder.lookup_word(word) is None:
+            decoder.add_word(word, _spell(word), True)
+    try:
+        decoder.set_align_text(" ".join(words))
+        _decode_pcm(decoder, pcm)
+        decoder.set_alignment()
+        _decode_pcm(decoder, pcm)
+        alignment = decoder.get_alignment()
+    except RuntimeError as exc:
+        raise AudioError(
+            "The transcript does not match the speech. Correct it word for word, or leave --transcript out."
+        ) from exc
+    rate = float(decoder.config["frate"])
+    return [
+        PhonemeSpan(phone.name, phone.start / rate, (phone.start + phone.duration) / rate)
+        for word in alignment
+        for phone in word
+        if phone.name not in (SILENCE, "+SPN+", "+NSN+")
+    ]
+
+
+def _words(transcript: str) -> list[str]:
+    digits = re.search(r"\S*\d\S*", transcript)
+    if digits:
+        raise InputError(f"The transcript has {digits[0]!r}; write numbers as they are spoken, in words.")
+    words = re.findall(r"[a-z]+(?:'[a-z]+)*", transcript.lower().replace("\u2019", "'"))
+    if not words:
+        raise InputError(f"The transcript {transcript[:40]!r} has no English words; leave it out.")
+    return words
+
+
+def _aligner() -> Any:
+    """Return a new decoder: one is not safe in several threads, and words may have been added to it."""
+    from pocketsphinx import Decoder
+
+    # beams wide enough for pauses and noise; the search is along one known path, so they cost little
+    return Decoder(samprate=RECOGNIZER_HZ, lm=None, loglevel="FATAL", beam=1e-100, pbeam=1e-100, wbeam=1e-80)
+
+
+def _decode_pcm(decoder: Any, pcm: bytes) -> None:
+    decoder.start_utt()
+    decoder.process_raw(pcm, full_utt=True)
+    decoder.end_utt()
+
+
+@lru_cache(maxsize=4096)
+def _spell(word: str) -> str:
+    """Return the ARPAbet sounds of a word that the dictionary lacks."""
+    from hama import G2PModel
+
+    result = G2PModel().predict(word)
+    sounds = [IPA_TO_ARPABET[a.phoneme] for a in result.alignments if a.phoneme in IPA_TO_ARPABET]
+    if not sounds:
+        raise InputError(f"The word {word!r} of the transcript has no known pronunciation; respell it.")
+    return " ".join(sounds)
