@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from vortex.audio import frame_spans, loudness_db, resample
 from vortex.errors import AudioError, InputError
-from vortex.lipsync.phonemes import IPA_TO_ARPABET, SILENCE, VOWELS, check_spans
+from vortex.lipsync.phonemes import IPA_TO_ARPABET, SILENCE, check_spans
 from vortex.lipsync.visemes import coarticulate
 from vortex.types import Audio, PhonemeSpan, VisemeTrack, frame_count, parse_fps
 
@@ -30,6 +30,7 @@ CHUNK_S = 12.0
 OVERLAP_S = 1.0
 """Long speech is recognised in chunks with this much context on both sides."""
 GATE_HZ = 100
+MIN_MURMUR_S = 0.1
 MIN_PAUSE_S = 0.14
 """Quiet gaps shorter than this belong to the sounds around them, such as the closure of a t."""
 
@@ -55,7 +56,7 @@ def recognize_visemes(
     if phonemes is not None:
         spans = check_spans(phonemes)
     elif transcript is not None:
-        spans = align_transcript(samples, transcript)
+        spans = _cut_at_pauses(align_transcript(samples, transcript), voiced)
     else:
         spans = _recognize(samples, voiced)
     frames = frame_count(audio.duration_s, fps)
@@ -90,11 +91,10 @@ def speech_gate(samples: F32) -> npt.NDArray[np.bool_]:
     if count == 0:
         return np.zeros(0, bool)
     edges = frame_spans(count, Fraction(GATE_HZ), RECOGNIZER_HZ)
-    # hum below speech would hide the pauses
-    level = loudness_db(np.diff(samples, prepend=samples[:1]), edges)
+    level = loudness_db(samples - samples.mean(), edges)
     level = np.convolve(np.pad(level, 1, mode="edge"), np.ones(3) / 3, "valid")
     loud, floor = np.percentile(level, 95), max(float(np.percentile(level, 5)), -90.0)
-    threshold = max(floor + 0.3 * (loud - floor), loud - 38.0)
+    threshold = max(floor + 0.25 * (loud - floor), loud - 38.0)
     return _without_short_gaps(level > threshold)
 
 
@@ -140,7 +140,7 @@ def _recognize(samples: F32, voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         emissions = np.concatenate(list(pool.map(emit, starts)))
-    return _spans(emissions, voiced)
+    return _spans(samples, emissions, voiced)
 
 
 @lru_cache(maxsize=1)
@@ -168,33 +168,96 @@ def _emissions(model: Any, samples: F32) -> F32:
     return np.exp(np.asarray(log_probabilities[0][: int(lengths[0])], np.float32))
 
 
-def _spans(emissions: F32, voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
-    """Turn spikes of a CTC network (F, C) into spans: each sound lasts until the next one, or until a pause."""
+def _spans(samples: F32, emissions: F32, voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
+    """Turn spikes of a CTC network (F, C) into spans of sounds.
+
+    The network knows what was said, but not when each sound begins and ends: its own words are aligned with
+    the sound, phrase by phrase. A phrase that cannot be aligned keeps the times of its spikes, each sound
+    lasting until the next one.
+    """
     best = emissions.argmax(axis=1)
     changed = np.r_[True, best[1:] != best[:-1]]
-    spikes = np.flatnonzero(changed & (best > 0))
-    marks = [(float(k) * HOP_S - CTC_DELAY_S, _CLASSES[best[k]]) for k in spikes]
-    marks = [mark for mark in marks if mark[1] != SILENCE]
-    spans = []
-    for index, (start_s, phoneme) in enumerate(marks):
-        start_s = max(start_s, 0.0)
-        longest = 0.3 if phoneme in VOWELS else 0.16
-        next_s = marks[index + 1][0] if index + 1 < len(marks) else np.inf
-        spans.append(PhonemeSpan(phoneme, start_s, max(min(next_s, start_s + longest), start_s)))
-    return _gated(spans, voiced)
+    spikes = [
+        (max(float(k) * HOP_S - CTC_DELAY_S, 0.0), _CLASSES[best[k]])
+        for k in np.flatnonzero(changed & (best > 0))
+    ]
+    decoder = _aligner()
+    spans: list[PhonemeSpan] = []
+    for start_s, end_s in _phrases(voiced):
+        phrase = [spike for spike in spikes if start_s <= spike[0] < end_s]
+        low, high = round(start_s * RECOGNIZER_HZ), round(end_s * RECOGNIZER_HZ)
+        aligned = _align(decoder, samples[low:high], _add_words(decoder, phrase))
+        if aligned:
+            spans += [PhonemeSpan(s.phoneme, s.start_s + start_s, s.end_s + start_s) for s in aligned]
+        elif sounds := [spike for spike in phrase if spike[1] != SILENCE]:
+            ends = [*(start for start, _ in sounds[1:]), end_s]
+            spans += [PhonemeSpan(p, t, max(end, t)) for (t, p), end in zip(sounds, ends, strict=True)]
+    return _with_murmurs(_cut_at_pauses(spans, voiced), voiced)
 
 
-def _gated(spans: list[PhonemeSpan], voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
-    """Cut the spans at pauses."""
-    if len(voiced) == 0:
-        return []
+def _with_murmurs(spans: list[PhonemeSpan], voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
+    """Add a neutral vowel where there is speech that the network had no name for: a held or a swallowed sound."""
+    unnamed = voiced.copy()
+    for span in spans:
+        unnamed[int(span.start_s * GATE_HZ) : int(np.ceil(span.end_s * GATE_HZ))] = False
+    edges = np.flatnonzero(np.diff(unnamed.astype(np.int8), prepend=0, append=0))
+    murmurs = [
+        PhonemeSpan("AH", start / GATE_HZ, end / GATE_HZ)
+        for start, end in edges.reshape(-1, 2).tolist()
+        if end - start >= MIN_MURMUR_S * GATE_HZ
+    ]
+    return sorted([*spans, *murmurs], key=lambda span: span.start_s)
+
+
+def _phrases(voiced: npt.NDArray[np.bool_]) -> list[tuple[float, float]]:
+    """Cut the time line in the middle of pauses, into phrases of at least two seconds where it can."""
+    edges = np.flatnonzero(np.diff(voiced.astype(np.int8))) + 1
+    bounds = np.r_[0, edges, len(voiced)]
+    cuts = [0.0]
+    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+        middle = (low + high) / 2 / GATE_HZ
+        if not voiced[low] and low > 0 and high < len(voiced) and middle - cuts[-1] > 2.0:
+            cuts.append(float(middle))
+    cuts.append(len(voiced) / GATE_HZ + HOP_S)
+    return list(zip(cuts[:-1], cuts[1:], strict=True))
+
+
+def _add_words(decoder: Any, spikes: Sequence[tuple[float, str]]) -> list[str]:
+    """Teach the decoder the recognised sounds as words, and return these; SILENCE stands between words."""
+    words: list[str] = []
+    current: list[str] = []
+    for phoneme in [*(phoneme for _, phoneme in spikes), SILENCE]:
+        if phoneme != SILENCE:
+            current.append(phoneme)
+        elif current:
+            word = "+".join(current).lower()
+            if decoder.lookup_word(word) is None:
+                decoder.add_word(word, " ".join(current), True)
+            words.append(word)
+            current = []
+    return words
+
+
+def _cut_at_pauses(spans: list[PhonemeSpan], voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
+    """End each span where the first pause within it begins; one that lies in a pause moves to its edge."""
+    pause_starts = np.flatnonzero(voiced[:-1] & ~voiced[1:]) + 1
+    speech_starts = np.flatnonzero(~voiced[:-1] & voiced[1:]) + 1
     result = []
     for span in spans:
-        low, high = int(span.start_s * GATE_HZ), int(np.ceil(span.end_s * GATE_HZ))
-        active = np.flatnonzero(voiced[max(low - 3, 0) : high + 3])
-        if len(active) == 0:
-            continue
-        result.append(span)
+        low = min(int(span.start_s * GATE_HZ), len(voiced) - 1)
+        start_s, end_s = span.start_s, span.end_s
+        if not voiced[low]:
+            # spikes scatter by some hops; a sound said to begin just before speech begins with it
+            later = speech_starts[np.searchsorted(speech_starts, low) :][:1]
+            if len(later) and later[0] - low < 0.1 * GATE_HZ:
+                start_s = later[0] / GATE_HZ
+            else:
+                end_s = min(end_s, start_s + 0.08)
+        pause = pause_starts[np.searchsorted(pause_starts, start_s * GATE_HZ + 1) :][:1]
+        if len(pause):
+            end_s = min(end_s, pause[0] / GATE_HZ)
+        if end_s > start_s:
+            result.append(PhonemeSpan(span.phoneme, float(start_s), float(end_s)))
     return result
 
 
@@ -209,25 +272,35 @@ def align_transcript(samples: F32, transcript: str) -> list[PhonemeSpan]:
         AudioError: the text cannot be found in the sound.
     """
     words = _words(transcript)
-    pcm = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
     decoder = _aligner()
-    for word in words:
+    for word in dict.fromkeys(words):
         if decoder.lookup_word(word) is None:
             decoder.add_word(word, _spell(word), True)
+    spans = _align(decoder, samples, words)
+    if not spans:
+        raise AudioError(
+            "The transcript does not match the speech. Correct it word for word, or leave --transcript out."
+        )
+    return spans
+
+
+def _align(decoder: Any, samples: F32, words: Sequence[str]) -> list[PhonemeSpan]:
+    """Return the sounds of ``words`` in their order, none if they do not fit the sound at all."""
+    pcm = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
     try:
         decoder.set_align_text(" ".join(words))
         _decode_pcm(decoder, pcm)
         decoder.set_alignment()
         _decode_pcm(decoder, pcm)
         alignment = decoder.get_alignment()
-    except RuntimeError as exc:
-        raise AudioError(
-            "The transcript does not match the speech. Correct it word for word, or leave --transcript out."
-        ) from exc
+    except RuntimeError:
+        return []
     rate = float(decoder.config["frate"])
+    # a frame is named by where its analysis window starts; what it hears lies in the window's middle
+    delay_s = 0.5 * float(decoder.config["wlen"])
     return [
-        PhonemeSpan(phone.name, phone.start / rate, (phone.start + phone.duration) / rate)
-        for word in alignment
+        PhonemeSpan(phone.name, phone.start / rate + delay_s, (phone.start + phone.duration) / rate + delay_s)
+        for word in alignment or ()
         for phone in word
         if phone.name not in (SILENCE, "+SPN+", "+NSN+")
     ]
@@ -247,8 +320,8 @@ def _aligner() -> Any:
     """Return a new decoder: one is not safe in several threads, and words may have been added to it."""
     from pocketsphinx import Decoder
 
-    # beams wide enough for pauses and noise; the search is along one known path, so they cost little
-    return Decoder(samprate=RECOGNIZER_HZ, lm=None, loglevel="FATAL", beam=1e-100, pbeam=1e-100, wbeam=1e-80)
+    # without bestpath: its lattice search gives up on long pauses
+    return Decoder(samprate=RECOGNIZER_HZ, lm=None, loglevel="FATAL", bestpath=False, fwdflat=False)
 
 
 def _decode_pcm(decoder: Any, pcm: bytes) -> None:
