@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,9 @@ CHUNK_S = 12.0
 OVERLAP_S = 1.0
 """Long speech is recognised in chunks with this much context on both sides."""
 GATE_HZ = 100
-MIN_MURMUR_S = 0.1
+SPEECH_BAND_HZ = (170.0, 5000.0)
+MIN_MURMUR_S = 0.08
+MURMUR_DB = -16.0
 MIN_PAUSE_S = 0.14
 """Quiet gaps shorter than this belong to the sounds around them, such as the closure of a t."""
 
@@ -52,13 +55,13 @@ def recognize_visemes(
         InputError: a transcript without words or with digits; bad phoneme times.
     """
     samples = resample(audio.samples, audio.sample_rate, RECOGNIZER_HZ)
-    voiced = speech_gate(samples)
+    level = speech_level(samples)
     if phonemes is not None:
         spans = check_spans(phonemes)
     elif transcript is not None:
-        spans = _cut_at_pauses(align_transcript(samples, transcript), voiced)
+        spans = _cut_at_pauses(align_transcript(samples, transcript), speech_gate(level))
     else:
-        spans = _recognize(samples, voiced)
+        spans = _recognize(samples, level)
     frames = frame_count(audio.duration_s, fps)
     weights = coarticulate(spans, frames, fps)
     return VisemeTrack(weights, _loudness(audio, frames, fps), fps)
@@ -82,20 +85,37 @@ def audio_to_visemes(audio: npt.ArrayLike, fps: float | str | Fraction, sample_r
 # ------------------------------------------------------------------------------------------------ loudness
 
 
-def speech_gate(samples: F32) -> npt.NDArray[np.bool_]:
-    """Return (N,) at 100 Hz: True where there is speech, from energy against the noise floor.
+def speech_level(samples: F32) -> F32:
+    """Return (N,) dB at 100 Hz below the loud parts of this very sound; ``samples`` are at 16 kHz.
 
-    ``samples`` are at 16 kHz. The threshold lies between the quietest and the loudest tenth of this very sound.
+    Only the band of speech counts: hum below it would hide the pauses, hiss above it the soft sounds.
     """
-    count = len(samples) * GATE_HZ // RECOGNIZER_HZ
+    hop, window = RECOGNIZER_HZ // GATE_HZ, RECOGNIZER_HZ // 40
+    count = len(samples) // hop
     if count == 0:
-        return np.zeros(0, bool)
-    edges = frame_spans(count, Fraction(GATE_HZ), RECOGNIZER_HZ)
-    level = loudness_db(samples - samples.mean(), edges)
+        return np.zeros(0, np.float32)
+    padded = np.pad(samples, (window - hop) // 2 + 1)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop][:count]
+    taper = np.hanning(window).astype(np.float32)
+    frequency_hz = np.fft.rfftfreq(window, 1 / RECOGNIZER_HZ)
+    band = (frequency_hz >= SPEECH_BAND_HZ[0]) & (frequency_hz <= SPEECH_BAND_HZ[1])
+    power = np.concatenate(
+        [
+            (np.abs(np.fft.rfft(frames[i : i + 4096] * taper)[:, band]) ** 2).sum(axis=1)
+            for i in range(0, count, 4096)
+        ]
+    )
+    level = 10 * np.log10(np.maximum(power, 1e-10))
     level = np.convolve(np.pad(level, 1, mode="edge"), np.ones(3) / 3, "valid")
-    loud, floor = np.percentile(level, 95), max(float(np.percentile(level, 5)), -90.0)
-    threshold = max(floor + 0.25 * (loud - floor), loud - 38.0)
-    return _without_short_gaps(level > threshold)
+    return np.asarray(level - np.percentile(level, 95), np.float32)
+
+
+def speech_gate(level: F32) -> npt.NDArray[np.bool_]:
+    """Return (N,): True where there is speech, by a threshold between the noise floor and the loud parts."""
+    if len(level) == 0:
+        return np.zeros(0, bool)
+    floor = float(np.percentile(level, 5))
+    return _without_short_gaps(level > max(0.7 * floor, -38.0))
 
 
 def _without_short_gaps(active: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -123,7 +143,7 @@ def _loudness(audio: Audio, frames: int, fps: Fraction) -> F32:
 # ---------------------------------------------------------------------------------------------- recognition
 
 
-def _recognize(samples: F32, voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
+def _recognize(samples: F32, level: F32) -> list[PhonemeSpan]:
     step = round(CHUNK_S * RECOGNIZER_HZ)
     context = round(OVERLAP_S * RECOGNIZER_HZ)
     starts = range(0, len(samples), step)
@@ -140,7 +160,7 @@ def _recognize(samples: F32, voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         emissions = np.concatenate(list(pool.map(emit, starts)))
-    return _spans(samples, emissions, voiced)
+    return _spans(samples, emissions, level)
 
 
 @lru_cache(maxsize=1)
@@ -168,7 +188,7 @@ def _emissions(model: Any, samples: F32) -> F32:
     return np.exp(np.asarray(log_probabilities[0][: int(lengths[0])], np.float32))
 
 
-def _spans(samples: F32, emissions: F32, voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
+def _spans(samples: F32, emissions: F32, level: F32) -> list[PhonemeSpan]:
     """Turn spikes of a CTC network (F, C) into spans of sounds.
 
     The network knows what was said, but not when each sound begins and ends: its own words are aligned with
@@ -181,7 +201,7 @@ def _spans(samples: F32, emissions: F32, voiced: npt.NDArray[np.bool_]) -> list[
         (max(float(k) * HOP_S - CTC_DELAY_S, 0.0), _CLASSES[best[k]])
         for k in np.flatnonzero(changed & (best > 0))
     ]
-    decoder = _aligner()
+    voiced, decoder = speech_gate(level), _aligner()
     spans: list[PhonemeSpan] = []
     for start_s, end_s in _phrases(voiced):
         phrase = [spike for spike in spikes if start_s <= spike[0] < end_s]
@@ -192,12 +212,12 @@ def _spans(samples: F32, emissions: F32, voiced: npt.NDArray[np.bool_]) -> list[
         elif sounds := [spike for spike in phrase if spike[1] != SILENCE]:
             ends = [*(start for start, _ in sounds[1:]), end_s]
             spans += [PhonemeSpan(p, t, max(end, t)) for (t, p), end in zip(sounds, ends, strict=True)]
-    return _with_murmurs(_cut_at_pauses(spans, voiced), voiced)
+    return _with_murmurs(_cut_at_pauses(spans, voiced), level > MURMUR_DB)
 
 
-def _with_murmurs(spans: list[PhonemeSpan], voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
-    """Add a neutral vowel where there is speech that the network had no name for: a held or a swallowed sound."""
-    unnamed = voiced.copy()
+def _with_murmurs(spans: list[PhonemeSpan], loud: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
+    """Add a neutral vowel where a loud sound has no name: one that is held long, or swallowed."""
+    unnamed = loud.copy()
     for span in spans:
         unnamed[int(span.start_s * GATE_HZ) : int(np.ceil(span.end_s * GATE_HZ))] = False
     edges = np.flatnonzero(np.diff(unnamed.astype(np.int8), prepend=0, append=0))
@@ -214,12 +234,12 @@ def _phrases(voiced: npt.NDArray[np.bool_]) -> list[tuple[float, float]]:
     edges = np.flatnonzero(np.diff(voiced.astype(np.int8))) + 1
     bounds = np.r_[0, edges, len(voiced)]
     cuts = [0.0]
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in pairwise(bounds):
         middle = (low + high) / 2 / GATE_HZ
         if not voiced[low] and low > 0 and high < len(voiced) and middle - cuts[-1] > 2.0:
             cuts.append(float(middle))
     cuts.append(len(voiced) / GATE_HZ + HOP_S)
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(pairwise(cuts))
 
 
 def _add_words(decoder: Any, spikes: Sequence[tuple[float, str]]) -> list[str]:
