@@ -19,8 +19,8 @@ SILENCE_DBFS = -66.0
 """A file whose loudest sample is below this has no speech in it."""
 
 
-def load_audio(path: str | Path) -> Audio:
-    """Read the sound of an audio or video file as mono float32 at 24 kHz.
+def load_audio(path: str | Path, sample_rate: int = DRIVING_SAMPLE_RATE_HZ) -> Audio:
+    """Read the sound of an audio or video file as mono float32 at ``sample_rate`` Hz.
 
     Reads what FFmpeg reads: WAV, FLAC, MP3, M4A, OGG, the sound track of a video; any rate, depth and
     number of channels (averaged). Of a truncated file, all that decodes is used, with a warning.
@@ -43,7 +43,7 @@ def load_audio(path: str | Path) -> Audio:
     peak = float(np.abs(samples).max())
     if peak < 10 ** (SILENCE_DBFS / 20):
         raise AudioError(f"Speech '{path}' is silent. Give a recording with speech in it.")
-    return Audio(np.clip(resample(samples, rate, DRIVING_SAMPLE_RATE_HZ), -1, 1))
+    return Audio(np.clip(resample(samples, rate, sample_rate), -1, 1), sample_rate)
 
 
 def _decode(path: Path) -> tuple[F32, int]:

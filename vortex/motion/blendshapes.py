@@ -20,13 +20,13 @@ _SHAPES: Mapping[str, Mapping[str, float]] = {
     "TH": {"jawOpen": 0.14, "mouthLowerDown": 0.2, "mouthStretch": 0.08},
     "DD": {"jawOpen": 0.11, "mouthLowerDown": 0.22, "mouthUpperUp": 0.12, "mouthStretch": 0.08},
     "kk": {"jawOpen": 0.17, "mouthLowerDown": 0.15, "mouthStretch": 0.05},
-    "CH": {"jawOpen": 0.07, "mouthFunnel": 0.6, "mouthPucker": 0.2, "mouthLowerDown": 0.2, "mouthUpperUp": 0.1},
+    "CH": {"jawOpen": 0.07, "mouthFunnel": 0.6, "mouthPucker": 0.2, "mouthLowerDown": 0.2},
     "SS": {"jawOpen": 0.05, "mouthStretch": 0.3, "mouthLowerDown": 0.3, "mouthUpperUp": 0.12},
     "nn": {"jawOpen": 0.13, "mouthLowerDown": 0.18, "mouthStretch": 0.06},
     "RR": {"jawOpen": 0.14, "mouthFunnel": 0.35, "mouthPucker": 0.25},
     "aa": {"jawOpen": 0.5, "mouthLowerDown": 0.25, "mouthUpperUp": 0.1},
     "E": {"jawOpen": 0.31, "mouthLowerDown": 0.25, "mouthUpperUp": 0.12, "mouthStretch": 0.25},
-    "ih": {"jawOpen": 0.17, "mouthLowerDown": 0.25, "mouthUpperUp": 0.12, "mouthStretch": 0.4, "mouthSmile": 0.12},
+    "ih": {"jawOpen": 0.17, "mouthLowerDown": 0.25, "mouthUpperUp": 0.12, "mouthStretch": 0.46},
     "oh": {"jawOpen": 0.33, "mouthFunnel": 0.45, "mouthPucker": 0.4},
     "ou": {"jawOpen": 0.1, "mouthPucker": 0.8, "mouthFunnel": 0.3},
 }  # fmt: skip
@@ -46,7 +46,7 @@ VISEME_BLENDSHAPES = np.stack([expand(_SHAPES[name]) for name in VISEMES])
 
 _CLOSING = [BLENDSHAPE_INDEX["mouthClose"], BLENDSHAPE_INDEX["mouthRollLower"]]
 _CLOSING += [BLENDSHAPE_INDEX["mouthPress" + side] for side in _BOTH]
-QUIET_ARTICULATION = 0.62
+QUIET_ARTICULATION = 0.7
 """Share of the full movement that a murmur keeps."""
 
 
@@ -62,4 +62,4 @@ def articulate(visemes: VisemeTrack, gain: npt.ArrayLike) -> F32:
     scale[:, _CLOSING] = 1
     # a mouth that is partly shut by its neighbours is open after all: only full closures count
     shapes[:, _CLOSING[0]] = np.clip((shapes[:, _CLOSING[0]] - 0.35) / 0.55, 0, 1)
-    return np.clip(shapes * scale, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(shapes * scale, 0, 1), np.float32)

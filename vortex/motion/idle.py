@@ -43,11 +43,11 @@ def blink(period_s: F32, pauses_s: npt.NDArray[np.floating], fps: Fraction, rng:
         # the nudge to a pause may not bring two blinks closer than people have them
         gap_s = np.clip(mean_s * rng.lognormal(0, 0.3), MIN_BLINK_GAP_S + 0.8, MAX_BLINK_GAP_S - 0.8)
         at_s += float(gap_s)
-    return result.astype(np.float32)
+    return np.asarray(result, np.float32)
 
 
 def gaze(frames: int, fps: Fraction, rng: np.random.Generator) -> F32:
-    """Return (T, 2) in [-1, 1], right and down as the viewer sees it: fixations with quick jumps between them.
+    """Return (T, 2) in [-1, 1], right and down for the viewer: fixations with quick jumps between them.
 
     Most of the time the eyes rest near the camera; now and then they glance away.
     """
@@ -62,7 +62,7 @@ def gaze(frames: int, fps: Fraction, rng: np.random.Generator) -> F32:
     index = np.clip(np.searchsorted(starts_s, time_s, side="right") - 1, 0, count - 1)
     before = targets[np.maximum(index - 1, 0)]
     u = np.clip((time_s - starts_s[index]) / SACCADE_S, 0, 1)[:, None]
-    return np.clip(before + (targets[index] - before) * u * u * (3 - 2 * u), -1, 1).astype(np.float32)
+    return np.asarray(np.clip(before + (targets[index] - before) * u * u * (3 - 2 * u), -1, 1), np.float32)
 
 
 def sway(frames: int, fps: Fraction, rng: np.random.Generator) -> F32:
@@ -81,10 +81,10 @@ def sway(frames: int, fps: Fraction, rng: np.random.Generator) -> F32:
     eased = np.minimum(1, at_s / 0.8)
     # the picture's own pose comes first
     curve = np.stack([np.interp(at_s, time_s, column) for column in (curves - curves[0]).T], axis=1)
-    return (curve * (eased * eased * (3 - 2 * eased))[:, None]).astype(np.float32)
+    return np.asarray(curve * (eased * eased * (3 - 2 * eased))[:, None], np.float32)
 
 
 def breath(frames: int, fps: Fraction, rng: np.random.Generator) -> F32:
     """Return (T,) in [-1, 1]: one breath every four seconds or so."""
     time_s = (np.arange(frames) + 0.5) / float(fps)
-    return np.sin(2 * np.pi * (time_s / rng.uniform(3.6, 4.6) + rng.random())).astype(np.float32)
+    return np.asarray(np.sin(2 * np.pi * (time_s / rng.uniform(3.6, 4.6) + rng.random())), np.float32)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,8 @@ class Preset:
     """One character.
 
     ``articulation`` scales mouth openings; ``smile``, ``frown``, ``brow_up``, ``squint`` and ``eye_wide`` are
-    held amounts in [0, 1]; ``brow_accent``, ``nod_deg`` and ``sway_deg`` are how far brows and head follow the
-    speech and drift; ``blink_period_s`` is the mean time between blinks; ``gaze`` scales glances away.
+    held amounts in [0, 1]; ``brow_accent``, ``nod_deg`` and ``sway_deg`` are how far brows and head follow
+    the speech and drift; ``blink_period_s`` is the mean time between blinks; ``gaze`` scales glances away.
     """
 
     articulation: float
@@ -71,10 +72,10 @@ def parse_presets(spec: PresetSequence) -> tuple[tuple[Preset, float], ...]:
         if not np.isfinite(start_s) or start_s < 0:
             raise UnknownPresetError(f"Preset {name!r} starts at {start_s} s; give a time from 0 on.")
     times = [start_s for _, start_s in pairs]
-    if times[0] != 0 or any(later <= earlier for earlier, later in zip(times, times[1:], strict=False)):
+    if times[0] != 0 or any(later <= earlier for earlier, later in pairwise(times)):
         raise UnknownPresetError(
-            f"Preset times are {', '.join(f'{t:g}' for t in times)} s; the first must be 0 and they must rise, "
-            "such as neutral,excited@3.5,calm@8."
+            f"Preset times are {', '.join(f'{t:g}' for t in times)} s; the first must be 0 and they must "
+            "rise, such as neutral,excited@3.5,calm@8."
         )
     return tuple((PRESETS[name], start_s) for name, start_s in pairs)
 

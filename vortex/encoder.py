@@ -1,0 +1,200 @@
+"""Frames and sound to an MP4 file that every player plays: H.264, AAC, exact frame rate, never half a file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vortex.errors import EncodeError, InputError
+from vortex.types import Audio, Frame
+
+Hook = Callable[[str, int, int], None]
+"""Called as hook(stage, completed, total)."""
+
+X264_OPTIONS = {"preset": "superfast", "crf": "19", "profile": "high"}
+AAC_BITS_PER_S = 128_000
+AHEAD_FRAMES = 12
+"""Frames that may wait between renderer and encoder; the memory this takes does not grow with the video."""
+
+
+def check_video_path(path: Path) -> None:
+    """Make sure that a video can be written at ``path``, before any work starts.
+
+    Raises:
+        InputError: not an .mp4 name, a folder, or a folder that is missing or not writable.
+    """
+    if path.suffix.lower() != ".mp4":
+        raise InputError(f"Output '{path}' does not end in .mp4; vortex writes MP4 files.")
+    if path.is_dir():
+        raise InputError(f"Output '{path}' is a folder. Give the name of a file to write.")
+    folder = path.parent
+    if not folder.is_dir():
+        raise InputError(f"The folder '{folder}' does not exist. Create it first, or write elsewhere.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"The folder '{folder}' is not writable. Write elsewhere.")
+
+
+def encode_video(
+    path: Path,
+    frames: Iterator[Frame],
+    audio: Audio,
+    fps: Fraction,
+    size_px: tuple[int, int],
+    *,
+    comment: str = "",
+    hook: Hook | None = None,
+) -> int:
+    """Write frames (H, W, 3) uint8 RGB and sound; return the number of frames.
+
+    ``size_px`` is (width, height), both even. Frames are drawn from the iterator in a thread of its own, so
+    that rendering and encoding overlap. The file appears at ``path`` when it is whole; whatever goes wrong,
+    nothing is left behind.
+
+    Raises:
+        InputError: see :func:`check_video_path`.
+        EncodeError: the disk is full, or the codec failed.
+        Whatever the iterator raises.
+    """
+    check_video_path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    total = round(audio.duration_s * fps)
+    ahead = _Ahead(frames)
+    try:
+        count = _write(
+            part, ahead, audio, fps, size_px, comment, lambda done: hook and hook("render", done, total)
+        )
+        os.replace(part, path)
+    except OSError as exc:
+        raise EncodeError(_reason(path, exc)) from exc
+    finally:
+        ahead.stop()
+        part.unlink(missing_ok=True)
+    return count
+
+
+def _reason(path: Path, error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return f"No space left on the disk of '{path}'. Free some, or write elsewhere."
+    return f"'{path}' cannot be written: {error.strerror or error}. Write elsewhere."
+
+
+def _write(
+    part: Path,
+    frames: _Ahead,
+    audio: Audio,
+    fps: Fraction,
+    size_px: tuple[int, int],
+    comment: str,
+    report: Callable[[int], object],
+) -> int:
+    import av
+    from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+    count = 0
+    with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        container.metadata["comment"] = comment
+        video = _add_video(container, fps, size_px)
+        sound = container.add_stream("aac", rate=audio.sample_rate, layout="mono")
+        sound.bit_rate = AAC_BITS_PER_S
+        samples_done = 0
+        convert = VideoReformatter().reformat
+        for picture in frames:
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame = convert(
+                frame,
+                format="yuv420p",
+                src_colorspace=Colorspace.ITU709,
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+            )
+            frame.pts, frame.time_base = count, 1 / fps
+            container.mux(video.encode(frame))
+            count += 1
+            samples_done = _mux_sound(
+                container, sound, audio, samples_done, round(count / fps * audio.sample_rate)
+            )
+            report(count)
+        container.mux(video.encode(None))
+        _mux_sound(container, sound, audio, samples_done, len(audio.samples))
+        container.mux(sound.encode(None))
+    return count
+
+
+def _add_video(container: Any, fps: Fraction, size_px: tuple[int, int]) -> Any:
+    from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
+    stream = container.add_stream("libx264", rate=fps, options=X264_OPTIONS)
+    stream.width, stream.height = size_px
+    stream.pix_fmt = "yuv420p"
+    stream.time_base = 1 / fps
+    context = stream.codec_context
+    context.time_base = 1 / fps
+    context.color_range = ColorRange.MPEG
+    context.colorspace = Colorspace.ITU709
+    context.color_primaries = ColorPrimaries.BT709
+    context.color_trc = ColorTrc.BT709
+    return stream
+
+
+def _mux_sound(container: Any, stream: Any, audio: Audio, start: int, end: int) -> int:
+    """Encode the samples from ``start`` to ``end``, so that sound and picture lie side by side in the file."""
+    import av
+
+    if end <= start:
+        return start
+    chunk = np.ascontiguousarray(audio.samples[start:end])[None]
+    frame = av.AudioFrame.from_ndarray(chunk, format="fltp", layout="mono")
+    frame.sample_rate = audio.sample_rate
+    frame.pts, frame.time_base = start, Fraction(1, audio.sample_rate)
+    container.mux(stream.encode(frame))
+    return min(end, len(audio.samples))
+
+
+class _Ahead:
+    """Draws from an iterator in a thread, a bounded number of items ahead of whoever reads it."""
+
+    def __init__(self, source: Iterator[Frame]) -> None:
+        self._source = source
+        self._queue: queue.Queue[Any] = queue.Queue(AHEAD_FRAMES)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="vortex-render", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        last: Any = None
+        try:
+            for item in self._source:
+                if not self._put(item):
+                    return
+        except BaseException as exc:
+            # it belongs to the reader, who raises it
+            last = exc
+        self._put(last)
+
+    def _put(self, item: Any) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def __iter__(self) -> Iterator[Frame]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def stop(self) -> None:
+        """Stop drawing and wait for the thread."""
+        self._stopped.set()
+        self._thread.join()
