@@ -74,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_render_options(animate)
     animate.set_defaults(run=_animate)
 
-    demo = commands.add_parser("demo", parents=[common], help="make a video from the built-in portrait and voice")
+    demo = commands.add_parser(
+        "demo", parents=[common], help="make a video from the built-in portrait and voice"
+    )
     demo.add_argument("-o", "--output", metavar="OUT.mp4", default="demo.mp4")
     _add_render_options(demo)
     demo.set_defaults(run=_demo)
@@ -87,15 +89,27 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_render_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--preset", default="neutral", metavar="NAMES", help="neutral, excited, manic or calm; or neutral,excited@3.5")
+    add(
+        "--preset",
+        default="neutral",
+        metavar="NAMES",
+        help="neutral, excited, manic or calm; or neutral,excited@3.5",
+    )
     add("--fps", default="24", help="frames per second, such as 24, 25 or 30000/1001 (default 24)")
     add("--size", type=int, default=512, metavar="PX", help="side of the square video (default 512)")
     add("--duration", type=float, metavar="S", help="seconds of video (default: length of the speech)")
     add("--seed", type=int, help="fix blinks, glances and sway")
-    add("--engine", default="auto", choices=("auto", *ENGINES), help="default: liveportrait if it can run, else mesh")
+    add(
+        "--engine",
+        default="auto",
+        choices=("auto", *ENGINES),
+        help="default: liveportrait if it can run, else mesh",
+    )
     add("--device", help="for liveportrait: cuda or cpu")
     add("--transcript", metavar="TEXT", help="the English words spoken, for better synchrony")
-    add("--paste-back", action="store_true", help="animate the face inside the whole picture, at its own size")
+    add(
+        "--paste-back", action="store_true", help="animate the face inside the whole picture, at its own size"
+    )
     add("--json", action="store_true", help="print a report as JSON on standard output")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import lru_cache
@@ -159,8 +159,8 @@ def _recognize(samples: F32, level: F32) -> list[PhonemeSpan]:
         return np.asarray(emissions[first : first + round(step / RECOGNIZER_HZ / HOP_S)])
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        emissions = np.concatenate(list(pool.map(emit, starts)))
-    return _spans(samples, emissions, level)
+        # aligning one phrase overlaps with recognising the next ones
+        return _spans(samples, pool.map(emit, starts), level)
 
 
 @lru_cache(maxsize=1)
@@ -188,23 +188,22 @@ def _emissions(model: Any, samples: F32) -> F32:
     return np.exp(np.asarray(log_probabilities[0][: int(lengths[0])], np.float32))
 
 
-def _spans(samples: F32, emissions: F32, level: F32) -> list[PhonemeSpan]:
-    """Turn spikes of a CTC network (F, C) into spans of sounds.
+def _spans(samples: F32, emissions: Iterable[F32], level: F32) -> list[PhonemeSpan]:
+    """Turn spikes of a CTC network, chunks of (F, C), into spans of sounds.
 
     The network knows what was said, but not when each sound begins and ends: its own words are aligned with
     the sound, phrase by phrase. A phrase that cannot be aligned keeps the times of its spikes, each sound
     lasting until the next one.
     """
-    best = emissions.argmax(axis=1)
-    changed = np.r_[True, best[1:] != best[:-1]]
-    spikes = [
-        (max(float(k) * HOP_S - CTC_DELAY_S, 0.0), _CLASSES[best[k]])
-        for k in np.flatnonzero(changed & (best > 0))
-    ]
     voiced, decoder = speech_gate(level), _aligner()
+    spikes = _spikes(emissions)
+    ahead = next(spikes, None)
     spans: list[PhonemeSpan] = []
     for start_s, end_s in _phrases(voiced):
-        phrase = [spike for spike in spikes if start_s <= spike[0] < end_s]
+        phrase = []
+        while ahead is not None and ahead[0] < end_s:
+            phrase.append(ahead)
+            ahead = next(spikes, None)
         low, high = round(start_s * RECOGNIZER_HZ), round(end_s * RECOGNIZER_HZ)
         aligned = _align(decoder, samples[low:high], _add_words(decoder, phrase))
         if aligned:
@@ -213,6 +212,16 @@ def _spans(samples: F32, emissions: F32, level: F32) -> list[PhonemeSpan]:
             ends = [*(start for start, _ in sounds[1:]), end_s]
             spans += [PhonemeSpan(p, t, max(end, t)) for (t, p), end in zip(sounds, ends, strict=True)]
     return _with_murmurs(_cut_at_pauses(spans, voiced), level > MURMUR_DB)
+
+
+def _spikes(emissions: Iterable[F32]) -> Iterator[tuple[float, str]]:
+    """Yield when the network begins to say each sound, and which; SILENCE stands between words."""
+    frame, previous = 0, 0
+    for chunk in emissions:
+        for best in chunk.argmax(axis=1).tolist():
+            if best not in (0, previous):
+                yield max(frame * HOP_S - CTC_DELAY_S, 0.0), _CLASSES[best]
+            frame, previous = frame + 1, best
 
 
 def _with_murmurs(spans: list[PhonemeSpan], loud: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
@@ -243,7 +252,7 @@ def _phrases(voiced: npt.NDArray[np.bool_]) -> list[tuple[float, float]]:
 
 
 def _add_words(decoder: Any, spikes: Sequence[tuple[float, str]]) -> list[str]:
-    """Teach the decoder the recognised sounds as words, and return these; SILENCE stands between words."""
+    """Teach the decoder the recognised sounds as words, and return these."""
     words: list[str] = []
     current: list[str] = []
     for phoneme in [*(phoneme for _, phoneme in spikes), SILENCE]:

@@ -25,33 +25,59 @@ from vortex.engines.mesh.face import (
     mode_commands,
     rounding,
 )
-from vortex.engines.mesh.field import ThinPlate, invert, remap, smoothstep
+from vortex.engines.mesh.field import ThinPlate, invert, remap_fixed, smoothstep
 from vortex.engines.mesh.mouth import MouthInterior, composite_mouth, paint_interior
 from vortex.types import Frame, MotionTrack, Portrait
 
 F32 = npt.NDArray[np.float32]
 
 GRID = 96
-"""Cells a side of the displacement fields."""
+"""Cells, about, on each side of the displacement fields."""
 CHUNK = 24
 """Frames whose fields are made by one matrix product."""
+MIN_OPENING_PX = 0.6
+"""Between lips closer than this nothing can be seen."""
 COLUMNS = 9
 """Lip columns between the corners that are forced to the commanded gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The part of the picture that ever changes, in whole square cells: ``x0``, ``y0``, ``cell_px``, (rows, cols)."""
+
+    x0: int
+    y0: int
+    cell_px: int
+    rows: int
+    cols: int
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.cols * self.cell_px, self.rows * self.cell_px
+
+    def centres_px(self) -> npt.NDArray[np.float64]:
+        """Return (rows, cols, 2): picture positions of the middles of the cells."""
+        middle = (self.cell_px - 1) / 2
+        x = self.x0 + middle + self.cell_px * np.arange(self.cols)
+        y = self.y0 + middle + self.cell_px * np.arange(self.rows)
+        return np.stack(np.meshgrid(x, y), axis=2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeshPortrait:
     """Everything the engine knows about one portrait. K coefficients: modes, lip columns, head pose.
 
-    ``canvas`` (H, W, 3); ``roi`` (x0, y0, x1, y1) is all that ever changes; ``fields`` (K, 2·G·G·2) float32 in
-    cells, first the layer of the upper lip, then that of the lower; ``moves`` (K, 478, 2) the same motion at
-    the landmarks in pixels.
+    ``canvas`` (H, W, 3); ``fields`` (K, 2·rows·cols·2) float32 in cells, first the layer of the upper lip, then
+    that of the lower; ``mouth_cells`` (row0, row1, col0, col1) is where the two differ; ``moves`` (K, 478, 2)
+    the same motion at the landmarks in pixels.
     """
 
     canvas: Frame
     landmarks_px: F32
-    roi: tuple[int, int, int, int]
+    region: Region
     fields: F32
+    mouth_cells: tuple[int, int, int, int]
     moves: F32
     eye_width_px: float
     down: F32
@@ -84,31 +110,24 @@ class MeshEngine:
         opening = aperture(motion) * prepared.eye_width_px
         closing = {side: lid_closing(motion, side) for side in prepared.eyes}
         looking, rounded = gaze(motion), rounding(motion)
-        identity = _identity()
+        region = prepared.region
         for start in range(0, len(motion), CHUNK):
             rows = slice(start, min(start + CHUNK, len(motion)))
-            fields = (coefficients[rows] @ prepared.fields).reshape(-1, 2, GRID, GRID, 2)
+            fields = (coefficients[rows] @ prepared.fields).reshape(-1, 2, region.rows, region.cols, 2)
             points = prepared.landmarks_px[:, :2] + np.tensordot(coefficients[rows], prepared.moves, 1)
             for offset, (field, lips) in enumerate(zip(fields, points, strict=True)):
                 index = start + offset
-                lids = {side: float(closing[side][index]) for side in closing}
-                yield _render(
-                    prepared,
-                    field,
-                    identity,
-                    lips,
-                    float(opening[index]),
-                    lids,
-                    looking[index],
-                    float(rounded[index]),
-                )
+                frame = prepared.canvas.copy()
+                where = _warp(frame, prepared, field, lips)
+                for side, eye in prepared.eyes.items():
+                    lid = float(closing[side][index])
+                    draw_eye(frame, prepared.canvas, where, eye, lid, looking[index], (region.x0, region.y0))
+                if opening[index] > MIN_OPENING_PX:
+                    _fill_mouth(frame, prepared, lips, float(rounded[index]))
+                yield frame
 
     def close(self) -> None:
         """Nothing to give back."""
-
-
-def _identity() -> F32:
-    return np.stack(np.meshgrid(np.arange(GRID), np.arange(GRID)), axis=2).astype(np.float32)
 
 
 def _prepare(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
@@ -126,16 +145,17 @@ def _prepare(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
     )
     face_moves = np.concatenate([modes, lips]).astype(np.float32)
     moves = np.concatenate([face_moves, _pose_moves(landmarks_px, eye_width_px)]).astype(np.float32)
-    roi = _region(points, canvas)
-    fields = _dense_fields(points, moves, len(face_moves), roi)
+    region = _find_region(points, canvas)
+    fields, mouth_cells = _dense_fields(points, moves, len(face_moves), region)
     gap = ((points[LOWER_INNER] - points[UPPER_INNER]) @ down)[1:-1]
     along = np.linspace(-1, 1, COLUMNS + 2)[1:-1]
     profile = (1 - np.abs(along) ** 2.2) ** 0.75
     return MeshPortrait(
         canvas=canvas,
         landmarks_px=landmarks_px,
-        roi=roi,
+        region=region,
         fields=fields,
+        mouth_cells=mouth_cells,
         moves=moves,
         eye_width_px=eye_width_px,
         down=down.astype(np.float32),
@@ -205,46 +225,56 @@ def _depth(landmarks_px: F32) -> npt.NDArray[np.float64]:
     return np.asarray(dome + inner * (toward - dome), np.float64)
 
 
-def _region(points: F32, canvas: Frame) -> tuple[int, int, int, int]:
+def _find_region(points: F32, canvas: Frame) -> Region:
     low, high = points.min(0), points.max(0)
     centre, half = (low + high) / 2, (high - low) / 2 * [1.95, 1.75]
-    x0, y0 = np.maximum(np.floor(centre - half), 0).astype(int)
-    x1, y1 = np.minimum(np.ceil(centre + half), [canvas.shape[1], canvas.shape[0]]).astype(int)
-    return int(x0), int(y0), int(x1), int(y1)
+    x0, y0 = np.maximum(np.floor(centre - half), 0).astype(int).tolist()
+    x1, y1 = np.minimum(np.ceil(centre + half), [canvas.shape[1], canvas.shape[0]]).astype(int).tolist()
+    cell_px = max(round(max(x1 - x0, y1 - y0) / GRID), 1)
+    return Region(x0, y0, cell_px, (y1 - y0) // cell_px, (x1 - x0) // cell_px)
 
 
-def _dense_fields(points: F32, moves: F32, face_modes: int, roi: tuple[int, int, int, int]) -> F32:
-    """Return (K, 2·G·G·2): each motion as a field on the grid, for the upper-lip and the lower-lip layer."""
-    x0, y0, x1, y1 = roi
-    size = np.array([x1 - x0, y1 - y0], np.float64)
-    nodes, values = _nodes(points, moves, face_modes, roi)
-    # cell centres of a grid that cv2.resize enlarges to the region
-    axis = (np.arange(GRID) + 0.5) / GRID
-    queries = np.stack(np.meshgrid(axis, axis), axis=2).reshape(-1, 2)
-    plate = ThinPlate((nodes - [x0, y0]) / size, queries)
+def _dense_fields(
+    points: F32, moves: F32, face_modes: int, region: Region
+) -> tuple[F32, tuple[int, int, int, int]]:
+    """Return (K, 2·rows·cols·2) in cells: each motion as a field, for the upper-lip and the lower-lip layer.
+
+    Second: the cells (row0, row1, col0, col1) where the two layers differ.
+    """
+    origin, size = np.array([region.x0, region.y0], np.float64), np.array(region.size_px, np.float64)
+    nodes, values = _nodes(points, moves, face_modes, region)
+    queries_px = region.centres_px().reshape(-1, 2)
+    queries = (queries_px - origin) / size
+    plate = ThinPlate((nodes - origin) / size, queries)
     flat = values.transpose(1, 0, 2).reshape(len(nodes), -1)
     everything, everywhere = np.ones(len(nodes), bool), np.ones(len(queries), bool)
     whole = plate.interpolate(flat, everything, everywhere)
-    near = _near_mouth(points, queries * size + [x0, y0])
+    near = _near_mouth(points, queries_px)
     layers = []
     for left_out in (LOWER_RINGS, UPPER_RINGS):
         keep = everything.copy()
         keep[left_out.ravel()] = False
         layer, close = whole.copy(), near > 0
         layer[close] += near[close, None] * (plate.interpolate(flat, keep, close) - whole[close])
-        layers.append(layer.reshape(GRID, GRID, len(moves), 2).transpose(2, 0, 1, 3))
-    edge = np.minimum(axis, 1 - axis)
-    fade = smoothstep(edge, 0.0, 0.14)
-    window = (fade[:, None] * fade[None, :])[None, :, :, None]
-    stacked = np.stack([layer * window for layer in layers], axis=1) / (size / GRID)
-    return np.ascontiguousarray(stacked.reshape(len(moves), -1), np.float32)
+        layers.append(layer.reshape(region.rows, region.cols, len(moves), 2).transpose(2, 0, 1, 3))
+    edges = [smoothstep(_from_edge(count), 0.0, 0.14) for count in (region.rows, region.cols)]
+    window = np.outer(*edges)[None, :, :, None]
+    stacked = np.stack([layer * window for layer in layers], axis=1) / region.cell_px
+    rows, cols = np.nonzero(near.reshape(region.rows, region.cols))
+    cells = (int(rows.min()), int(rows.max()) + 1, int(cols.min()), int(cols.max()) + 1)
+    return np.ascontiguousarray(stacked.reshape(len(moves), -1), np.float32), cells
+
+
+def _from_edge(count: int) -> npt.NDArray[np.float64]:
+    """Return (count,): distance of each cell from the nearer end, in parts of the whole."""
+    along = (np.arange(count) + 0.5) / count
+    return np.minimum(along, 1 - along)
 
 
 def _nodes(
-    points: F32, moves: F32, face_modes: int, roi: tuple[int, int, int, int]
+    points: F32, moves: F32, face_modes: int, region: Region
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return nodes (N, 2) and their motion (K, N, 2): landmarks, a ring of hair and neck, a still frame."""
-    x0, y0, x1, y1 = roi
     face = points[:468].astype(np.float64)
     centre = (face.min(0) + face.max(0)) / 2
     oval = points[FACE_OVAL[::2]].astype(np.float64)
@@ -256,7 +286,7 @@ def _nodes(
     ring_moves[:face_modes] = 0
     side = np.linspace(0, 1, 6)
     frame = np.array([(u, v) for u in side for v in side if u in (0, 1) or v in (0, 1)])
-    frame = np.array([x0, y0]) + frame * [x1 - x0, y1 - y0]
+    frame = np.array([region.x0, region.y0]) + frame * region.size_px
     nodes = np.concatenate([face, ring, frame])
     values = np.concatenate([moves[:, :468], ring_moves, np.zeros((len(moves), len(frame), 2))], axis=1)
     return nodes, values.astype(np.float64)
@@ -291,60 +321,59 @@ def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
     ).astype(np.float32)
 
 
-def _render(
-    prepared: MeshPortrait,
-    field: F32,
-    identity: F32,
-    points: F32,
-    opening_px: float,
-    closing: dict[str, float],
-    gaze_widths: F32,
-    rounded: float,
-) -> Frame:
-    x0, y0, x1, y1 = prepared.roi
-    size = (x1 - x0, y1 - y0)
-    where = _source_positions(field[0], identity, size, (x0, y0), iterations=3)
-    top = max(int(points[UPPER_INNER, 1].min()) - 2 - y0, 0)
-    below = _source_positions(field[1], identity, size, (x0, y0), iterations=6)
-    seam = (points[UPPER_INNER] + points[LOWER_INNER]) / 2
-    mask = np.zeros((size[1], size[0]), np.uint8)
-    last = size[1] - 1
-    outline = np.concatenate(
-        [
-            [[x0, seam[0, 1]]],
-            seam,
-            [[x1, seam[-1, 1]], [x1, y0 + last], [x0, y0 + last]],
-        ]
-    )
-    cv2.fillPoly(mask, [np.round((outline - [x0, y0]) * 16).astype(np.int32)], 255, shift=4)
-    cv2.copyTo(below[top:], mask[top:], where[top:])
-    frame = prepared.canvas.copy()
-    region = remap(prepared.canvas, where)
-    for side, eye in prepared.eyes.items():
-        draw_eye(region, prepared.canvas, where, eye, closing[side], gaze_widths, (x0, y0))
-    frame[y0:y1, x0:x1] = region
-    if opening_px > 0.6:
-        middle = UPPER_INNER[5], LOWER_INNER[5]
-        pose = points[168] - prepared.landmarks_px[168, :2]
-        composite_mouth(
-            frame,
-            prepared.interior,
-            points[UPPER_INNER],
-            points[LOWER_INNER],
-            (prepared.interior.anchor_px + pose).astype(np.float32),
-            (points[middle[1]] - 0.02 * prepared.eye_width_px * prepared.down).astype(np.float32),
-            rounded,
-        )
-    return frame
+def _warp(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> F32:
+    """Warp the region of ``frame`` in place, cut along the lips; return where each of its pixels comes from.
+
+    ``field`` (2, rows, cols, 2) in cells; ``points`` (478, 2) the moved landmarks. The result is (h, w, 2).
+    """
+    region = prepared.region
+    width, height = region.size_px
+    where = _source_positions(field[0], region, (0, region.rows, 0, region.cols), iterations=3)
+    row0, row1, col0, col1 = prepared.mouth_cells
+    below = _source_positions(field[1], region, prepared.mouth_cells, iterations=6)
+    corner = np.array([col0, row0]) * region.cell_px
+    box_h, box_w = below.shape[:2]
+    seam = (points[UPPER_INNER] + points[LOWER_INNER]) / 2 - [region.x0, region.y0] - corner
+    # past the corners of the mouth both layers agree: the cut may run straight on
+    outline = np.concatenate([[[-1, seam[0, 1]]], seam, [[box_w, seam[-1, 1]], [box_w, box_h], [-1, box_h]]])
+    mask = np.zeros((box_h, box_w), np.uint8)
+    cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, shift=4)
+    part = where[corner[1] : corner[1] + box_h, corner[0] : corner[0] + box_w]
+    cv2.copyTo(below, mask, part)
+    frame[region.y0 : region.y0 + height, region.x0 : region.x0 + width] = remap_fixed(prepared.canvas, where)
+    return where
 
 
 def _source_positions(
-    field: F32, identity: F32, size: tuple[int, int], origin: tuple[int, int], *, iterations: int
+    field: F32, region: Region, cells: tuple[int, int, int, int], *, iterations: int
 ) -> F32:
-    """Return (h, w, 2) picture positions that each pixel of the region comes from."""
-    backward = invert(field, identity, iterations) - identity
-    grown = cv2.resize(backward, size, interpolation=cv2.INTER_LINEAR)
-    grown *= np.array([size[0] / GRID, size[1] / GRID], np.float32)
-    grown[..., 0] += np.arange(origin[0], origin[0] + size[0], dtype=np.float32)
-    grown[..., 1] += np.arange(origin[1], origin[1] + size[1], dtype=np.float32)[:, None]
-    return np.asarray(grown, np.float32)
+    """Return (h, w, 2): picture positions that the pixels of some cells (row0, row1, col0, col1) come from."""
+    row0, row1, col0, col1 = cells
+    backward = invert(field, iterations)
+    # one more cell all round, so that enlarging does not flatten the rim
+    padded = cv2.copyMakeBorder(backward, 1, 1, 1, 1, cv2.BORDER_REPLICATE)[row0 : row1 + 2, col0 : col1 + 2]
+    middle = (region.cell_px - 1) / 2
+    positions = region.cell_px * padded
+    positions[..., 0] += region.x0 + middle + region.cell_px * np.arange(col0 - 1, col1 + 1, dtype=np.float32)
+    positions[..., 1] += (
+        region.y0 + middle + region.cell_px * np.arange(row0 - 1, row1 + 1, dtype=np.float32)[:, None]
+    )
+    rim = region.cell_px
+    size = (padded.shape[1] * rim, padded.shape[0] * rim)
+    return np.asarray(
+        cv2.resize(positions, size, interpolation=cv2.INTER_LINEAR)[rim:-rim, rim:-rim], np.float32
+    )
+
+
+def _fill_mouth(frame: Frame, prepared: MeshPortrait, points: F32, rounded: float) -> None:
+    """Draw what is between the lips at ``points`` (478, 2) into ``frame`` in place."""
+    pose = points[168] - prepared.landmarks_px[168, :2]
+    composite_mouth(
+        frame,
+        prepared.interior,
+        points[UPPER_INNER],
+        points[LOWER_INNER],
+        (prepared.interior.anchor_px + pose).astype(np.float32),
+        (points[LOWER_INNER[5]] - 0.02 * prepared.eye_width_px * prepared.down).astype(np.float32),
+        rounded,
+    )

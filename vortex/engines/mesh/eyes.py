@@ -17,7 +17,7 @@ Reals = npt.NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Eye:
-    """One eye of the source picture: its lid curves in the frame of the eye, whose x runs from corner to corner.
+    """One eye of the source picture: its lid curves, in a frame of its own with x from corner to corner.
 
     ``axes`` (2, 2) turns picture pixels (columns) into that frame; ``x0`` is the first column there;
     ``upper_y`` and ``lower_y`` (w,) float32 are the lid edges,
@@ -56,8 +56,9 @@ def find_eye(landmarks_px: F32, side: str, size_px: tuple[int, int]) -> Eye:
     lift_px = float(np.clip(0.5 * to_brow, 0.9 * gap, 1.5 * gap))
     lash_px = min(0.08 * width_px, 0.3 * lift_px)
     reach = lift_px + gap + 0.35 * width_px
-    low = np.maximum(np.floor(corners.min(0) - [0.35 * width_px, reach]), 0).astype(int)
-    high = np.minimum(np.ceil(corners.max(0) + [0.35 * width_px, reach]), size_px).astype(int)
+    margin = np.array([0.35 * width_px, reach])
+    low = np.maximum(np.floor(corners.min(0) - margin), 0).astype(int)
+    high = np.minimum(np.ceil(corners.max(0) + margin), size_px).astype(int)
     box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
     return Eye(axes, x0, upper_y, lower_y.astype(np.float32), lift_px, lash_px, box, width_px)
 
@@ -65,14 +66,15 @@ def find_eye(landmarks_px: F32, side: str, size_px: tuple[int, int]) -> Eye:
 def draw_eye(
     out: Frame, source: Frame, where: F32, eye: Eye, closing: float, gaze: F32, origin: tuple[int, int]
 ) -> None:
-    """Redraw one eye in ``out`` (h, w, 3) in place.
+    """Redraw one eye in ``out`` (H, W, 3) in place.
 
-    ``where`` (h, w, 2) float32 holds the source position of each pixel of ``out`` before lids and gaze,
-    ``origin`` the picture position of ``out[0, 0]``; ``closing`` in [0, 1]; ``gaze`` (2,) in eye widths.
+    ``where`` (h, w, 2) float32 holds the source positions of a part of ``out`` that begins at ``origin`` (x, y),
+    before lids and gaze; ``closing`` in [0, 1]; ``gaze`` (2,) in eye widths.
     """
     x0, y0, x1, y1 = eye.box
     rows, cols = slice(y0 - origin[1], y1 - origin[1]), slice(x0 - origin[0], x1 - origin[0])
-    if min(rows.start, cols.start) < 0 or (closing < 0.01 and not np.abs(gaze).max() > 1e-3):
+    outside = min(rows.start, cols.start) < 0 or rows.stop > where.shape[0] or cols.stop > where.shape[1]
+    if outside or (closing < 0.01 and not np.abs(gaze).max() > 1e-3):
         return
     local = where[rows, cols] @ eye.axes.T
     x, y = local[..., 0], local[..., 1]
@@ -91,7 +93,7 @@ def draw_eye(
     cover = np.clip(lid - y + 0.5, 0, 1) * (y < lower + 1)
     inside = (x > eye.x0) & (x < eye.x0 + len(eye.upper_y) - 1) & (gap > 0.3) & (y <= lower + 0.5)
     mixed = eyeball + cover[..., None] * (skin - eyeball)
-    np.copyto(out[rows, cols], np.clip(mixed + 0.5, 0, 255).astype(np.uint8), where=inside[..., None])
+    np.copyto(out[y0:y1, x0:x1], np.clip(mixed + 0.5, 0, 255).astype(np.uint8), where=inside[..., None])
 
 
 def _skin_row(above: Reals, upper: Reals, drop: Reals, eye: Eye) -> Reals:
@@ -107,5 +109,5 @@ def _skin_row(above: Reals, upper: Reals, drop: Reals, eye: Eye) -> Reals:
 
 
 def _sample(source: Frame, x: Reals, y: Reals, axes: F32) -> F32:
-    """Return (h, w, 3) float32 colours of ``source`` at positions ``x``, ``y`` (h, w) in the frame of the eye."""
+    """Return (h, w, 3) float32 colours of ``source`` at ``x``, ``y`` (h, w) in the frame of the eye."""
     return remap(source, (np.stack([x, y], axis=2) @ axes).astype(np.float32)).astype(np.float32)

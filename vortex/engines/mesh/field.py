@@ -46,23 +46,31 @@ def _kernel(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(0.5 * squared * np.log(np.maximum(squared, 1e-12)))
 
 
-def invert(field: F32, identity: F32, iterations: int) -> F32:
-    """Return where each grid cell comes from: x with x + field(x) = cell, (G, G, 2) in cells.
+def invert(field: F32, iterations: int) -> F32:
+    """Return the backward displacement b of a forward one, both (rows, cols, 2) float32 in cells: b(y) = x - y.
 
-    ``field`` and ``identity`` are (G, G, 2) float32 in cells. Fixed-point iteration x <- cell - field(x)
-    (Chen et al. 2008), which converges while the field changes by less than a cell per cell.
+    x is where cell y comes from, x + field(x) = y. Fixed-point iteration b <- -field(y + b) (Chen et al. 2008),
+    which converges while the field changes by less than a cell per cell.
     """
-    position = np.asarray(identity - field, np.float32)
+    rows, cols = field.shape[:2]
+    cells = np.stack(np.meshgrid(np.arange(cols), np.arange(rows)), axis=2).astype(np.float32)
+    backward = -field
     for _ in range(iterations):
-        position = identity - remap(field, position)
-    return np.asarray(position, np.float32)
+        backward = -remap(field, cells + backward)
+    return backward
 
 
 def remap(image: _Pixels, where: F32) -> _Pixels:
-    """Return (h, w, C) colours of ``image`` (H, W, C) at positions ``where`` (h, w, 2), bilinear, edge repeated."""
+    """Return (h, w, C) values of ``image`` (H, W, C) at ``where`` (h, w, 2), bilinear, edge repeated."""
     # OpenCV takes None for the second map; its stubs do not know it
-    result = cv2.remap(image, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    result = cv2.remap(image, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore
     return cast(_Pixels, result)
+
+
+def remap_fixed(image: _Pixels, where: F32) -> _Pixels:
+    """Do what :func:`remap` does, with positions rounded to 1/32 pixel: half the time on 8-bit pictures."""
+    whole, part = cv2.convertMaps(where, None, cv2.CV_16SC2)  # type: ignore
+    return cast(_Pixels, cv2.remap(image, whole, part, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def smoothstep(value: npt.ArrayLike, start: Any, end: Any) -> F32:

@@ -185,7 +185,7 @@ def _lower_mouth(y: F32, u: F32, height: float, colour: F32, lip: F32, light: F3
 
 
 def _dim(colour: F32, shade: F32) -> F32:
-    """Return ``colour`` (3,) under ``shade`` (h, w) in [0, 1], (h, w, 3): shade in a mouth is warm, not grey."""
+    """Return ``colour`` (3,) under ``shade`` (h, w) in [0, 1], as (h, w, 3): mouths shade warmly."""
     return np.asarray(colour * shade[..., None] ** np.array([0.85, 1.0, 1.08], np.float32), np.float32)
 
 
