@@ -74,9 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_render_options(animate)
     animate.set_defaults(run=_animate)
 
-    demo = commands.add_parser(
-        "demo", parents=[common], help="make a video from the built-in portrait and voice"
-    )
+    demo = commands.add_parser("demo", parents=[common], help="make a video of the built-in example")
     demo.add_argument("-o", "--output", metavar="OUT.mp4", default="demo.mp4")
     _add_render_options(demo)
     demo.set_defaults(run=_demo)

@@ -1,4 +1,4 @@
-"""Frames and sound to an MP4 file that every player plays: H.264, AAC, exact frame rate, never half a file."""
+"""Frames and sound to an MP4 file that every player plays: H.264, AAC, exact rate, never half a file."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _add_video(container: Any, fps: Fraction, size_px: tuple[int, int]) -> Any:
 
 
 def _mux_sound(container: Any, stream: Any, audio: Audio, start: int, end: int) -> int:
-    """Encode the samples from ``start`` to ``end``, so that sound and picture lie side by side in the file."""
+    """Encode the samples from ``start`` to ``end``: sound and picture lie side by side in the file."""
     import av
 
     if end <= start:

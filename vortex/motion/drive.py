@@ -52,7 +52,7 @@ def drive(visemes: VisemeTrack, preset: PresetSequence = "neutral", seed: int = 
 
 
 def _accents(visemes: VisemeTrack, rng: np.random.Generator) -> F32:
-    """Return (T,) of about [0, 1]: a soft pulse on stressed syllables, where loudness peaks above its mean."""
+    """Return (T,) of about [0, 1]: a soft pulse on stressed syllables, where loudness peaks."""
     fps = float(visemes.fps)
     fast = _smooth(visemes.loudness, 0.06 * fps)
     slow = _smooth(visemes.loudness, 0.6 * fps)

@@ -43,7 +43,7 @@ COLUMNS = 9
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """The part of the picture that ever changes, in whole square cells: ``x0``, ``y0``, ``cell_px``, (rows, cols)."""
+    """The part of the picture that ever changes: ``rows`` by ``cols`` square cells from (``x0``, ``y0``) on."""
 
     x0: int
     y0: int
@@ -68,8 +68,8 @@ class Region:
 class MeshPortrait:
     """Everything the engine knows about one portrait. K coefficients: modes, lip columns, head pose.
 
-    ``canvas`` (H, W, 3); ``fields`` (K, 2·rows·cols·2) float32 in cells, first the layer of the upper lip, then
-    that of the lower; ``mouth_cells`` (row0, row1, col0, col1) is where the two differ; ``moves`` (K, 478, 2)
+    ``canvas`` (H, W, 3); ``fields`` (K, 2·rows·cols·2) float32 in cells, first the layer of the upper lip,
+    then that of the lower; ``mouth_cells`` (row0, row1, col0, col1) is where the two differ; ``moves`` (K, 478, 2)
     the same motion at the landmarks in pixels.
     """
 
@@ -98,7 +98,7 @@ class MeshEngine:
     name = "mesh"
 
     def prepare(self, portrait: Portrait, *, size_px: int = 512, paste_back: bool = False) -> MeshPortrait:
-        """Make the fields, the mouth and the eyes of one portrait; see :class:`vortex.engines.base.Engine`."""
+        """Make the fields, mouth and eyes of one portrait; see :class:`vortex.engines.base.Engine`."""
         from vortex.portrait import crop_face, even_sides
 
         framed = even_sides(portrait) if paste_back else crop_face(portrait, size_px)
@@ -113,8 +113,12 @@ class MeshEngine:
         region = prepared.region
         for start in range(0, len(motion), CHUNK):
             rows = slice(start, min(start + CHUNK, len(motion)))
-            fields = (coefficients[rows] @ prepared.fields).reshape(-1, 2, region.rows, region.cols, 2)
-            points = prepared.landmarks_px[:, :2] + np.tensordot(coefficients[rows], prepared.moves, 1)
+            # not @: the threads of a BLAS spin for a while after each product, and take the encoder's core
+            fields = np.einsum("tk,kc->tc", coefficients[rows], prepared.fields)
+            fields = fields.reshape(-1, 2, region.rows, region.cols, 2)
+            points = prepared.landmarks_px[:, :2] + np.einsum(
+                "tk,kpc->tpc", coefficients[rows], prepared.moves
+            )
             for offset, (field, lips) in enumerate(zip(fields, points, strict=True)):
                 index = start + offset
                 frame = prepared.canvas.copy()
@@ -293,7 +297,7 @@ def _nodes(
 
 
 def _near_mouth(points: F32, queries: npt.NDArray[np.float64]) -> F32:
-    """Return (Q,): 1 where the two lips need fields of their own, 0 away from the mouth and past its corners."""
+    """Return (Q,): 1 where each lip needs a field of its own, 0 away from the mouth and past its corners."""
     corners = points[[78, 308]].astype(np.float64)
     centre, half = corners.mean(0), (corners[1] - corners[0]) / 2
     width = np.linalg.norm(half)
@@ -329,7 +333,7 @@ def _warp(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> F32:
     region = prepared.region
     width, height = region.size_px
     where = _source_positions(field[0], region, (0, region.rows, 0, region.cols), iterations=3)
-    row0, row1, col0, col1 = prepared.mouth_cells
+    row0, _, col0, _ = prepared.mouth_cells
     below = _source_positions(field[1], region, prepared.mouth_cells, iterations=6)
     corner = np.array([col0, row0]) * region.cell_px
     box_h, box_w = below.shape[:2]
@@ -347,17 +351,15 @@ def _warp(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> F32:
 def _source_positions(
     field: F32, region: Region, cells: tuple[int, int, int, int], *, iterations: int
 ) -> F32:
-    """Return (h, w, 2): picture positions that the pixels of some cells (row0, row1, col0, col1) come from."""
+    """Return (h, w, 2): where in the picture the pixels of cells (row0, row1, col0, col1) come from."""
     row0, row1, col0, col1 = cells
     backward = invert(field, iterations)
     # one more cell all round, so that enlarging does not flatten the rim
     padded = cv2.copyMakeBorder(backward, 1, 1, 1, 1, cv2.BORDER_REPLICATE)[row0 : row1 + 2, col0 : col1 + 2]
     middle = (region.cell_px - 1) / 2
-    positions = region.cell_px * padded
-    positions[..., 0] += region.x0 + middle + region.cell_px * np.arange(col0 - 1, col1 + 1, dtype=np.float32)
-    positions[..., 1] += (
-        region.y0 + middle + region.cell_px * np.arange(row0 - 1, row1 + 1, dtype=np.float32)[:, None]
-    )
+    x = region.x0 + middle + region.cell_px * np.arange(col0 - 1, col1 + 1)
+    y = region.y0 + middle + region.cell_px * np.arange(row0 - 1, row1 + 1)
+    positions = region.cell_px * padded + np.stack(np.meshgrid(x, y), axis=2).astype(np.float32)
     rim = region.cell_px
     size = (padded.shape[1] * rim, padded.shape[0] * rim)
     return np.asarray(

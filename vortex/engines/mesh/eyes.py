@@ -68,8 +68,8 @@ def draw_eye(
 ) -> None:
     """Redraw one eye in ``out`` (H, W, 3) in place.
 
-    ``where`` (h, w, 2) float32 holds the source positions of a part of ``out`` that begins at ``origin`` (x, y),
-    before lids and gaze; ``closing`` in [0, 1]; ``gaze`` (2,) in eye widths.
+    ``where`` (h, w, 2) float32 holds the source positions of a part of ``out`` that begins at ``origin``
+    (x, y), before lids and gaze; ``closing`` in [0, 1]; ``gaze`` (2,) in eye widths.
     """
     x0, y0, x1, y1 = eye.box
     rows, cols = slice(y0 - origin[1], y1 - origin[1]), slice(x0 - origin[0], x1 - origin[0])

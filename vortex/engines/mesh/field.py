@@ -47,10 +47,10 @@ def _kernel(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def invert(field: F32, iterations: int) -> F32:
-    """Return the backward displacement b of a forward one, both (rows, cols, 2) float32 in cells: b(y) = x - y.
+    """Return the backward displacement b of a forward one, both (rows, cols, 2) float32 in cells.
 
-    x is where cell y comes from, x + field(x) = y. Fixed-point iteration b <- -field(y + b) (Chen et al. 2008),
-    which converges while the field changes by less than a cell per cell.
+    b(y) = x - y, where cell y comes from x: x + field(x) = y. Fixed-point iteration b <- -field(y + b)
+    (Chen et al. 2008), which converges while the field changes by less than a cell per cell.
     """
     rows, cols = field.shape[:2]
     cells = np.stack(np.meshgrid(np.arange(cols), np.arange(rows)), axis=2).astype(np.float32)
