@@ -101,7 +101,7 @@ def _add_render_options(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="auto",
         choices=("auto", *ENGINES),
-        help="default: liveportrait if it can run, else mesh",
+        help="auto: liveportrait if it can run",
     )
     add("--device", help="for liveportrait: cuda or cpu")
     add("--transcript", metavar="TEXT", help="the English words spoken, for better synchrony")
@@ -172,7 +172,8 @@ def _render(
         for note in report.notes:
             print(f"vortex: {note}", file=console)
         print(
-            f"{report.path}: {report.frames} frames, {report.duration_s:.2f} s, {report.size_px[0]}x{report.size_px[1]}, "
+            f"{report.path}: {report.frames} frames, {report.duration_s:.2f} s, "
+            f"{report.size_px[0]}x{report.size_px[1]}, "
             f"{report.engine}, seed {report.seed}, made in {total_s:.1f} s",
             file=console,
         )
@@ -213,7 +214,8 @@ def _progress(console: TextIO) -> Callable[[str, int, int], None]:
             filled = 24 * completed // total
             rate = completed / max(now_s - started_s, 1e-3)
             left_s = (total - completed) / max(rate, 1e-3)
-            line += f" [{'#' * filled}{'.' * (24 - filled)}] {completed}/{total}  {rate:.0f} fps  {left_s:.0f} s left"
+            line += f" [{'#' * filled}{'.' * (24 - filled)}] {completed}/{total}"
+            line += f"  {rate:.0f} fps  {left_s:.0f} s left"
         print(f"\r\x1b[2K{line}", end="", file=console, flush=True)
 
     return show

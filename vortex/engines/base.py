@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from vortex.errors import InputError
+from vortex.errors import EngineError, InputError
 from vortex.types import Frame, MotionTrack, Portrait
 
 ENGINES: tuple[str, ...] = ("mesh", "liveportrait")
@@ -45,21 +45,33 @@ class Engine(Protocol):
         ...
 
 
-def load_engine(name: str, *, device: str | None = None, precision: str = "fp16") -> Engine:
-    """Return the engine called ``name``; it never substitutes another one.
-
-    ``device`` and ``precision`` concern ``liveportrait`` only.
+def why_unavailable(name: str) -> str | None:
+    """Return why the engine cannot run here and what to do about it, or None if it can.
 
     Raises:
         InputError: unknown name.
-        EngineError, WeightsError, MissingExtraError: the engine cannot run here; the message says why.
     """
     if name == "mesh":
-        from vortex.engines.mesh import MeshEngine
-
-        return MeshEngine()
+        return None
     if name == "liveportrait":
-        from vortex.engines.liveportrait import load_liveportrait
-
-        return load_liveportrait(device, precision=precision)
+        return "not part of this version yet; use --engine mesh"
     raise InputError(f"Unknown engine {name!r}; vortex has {' and '.join(ENGINES)}.")
+
+
+def load_engine(name: str, *, device: str | None = None) -> Engine:
+    """Return the engine called ``name``; it never substitutes another one.
+
+    ``device`` concerns ``liveportrait`` only.
+
+    Raises:
+        InputError: unknown name, or a device for an engine that has no choice of it.
+        EngineError: the engine cannot run here; the message says why.
+    """
+    reason = why_unavailable(name)
+    if reason:
+        raise EngineError(f"The engine {name} cannot run here: {reason}.")
+    if device not in (None, "cpu"):
+        raise InputError(f"device is {device!r}; the mesh engine runs on the CPU. Leave --device out.")
+    from vortex.engines.mesh import MeshEngine
+
+    return MeshEngine()

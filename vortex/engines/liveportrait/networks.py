@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,7 +75,7 @@ LIVEPORTRAIT_V1 = NetworkSizes()
 """The published human model."""
 
 
-# ---------------------------------------------------------------------------------------------- F: appearance
+# ---------------------------------------- F: appearance
 
 
 class ConvNorm(nn.Module):
@@ -134,9 +135,7 @@ class AppearanceExtractor(nn.Module):
         self.channels, self.depth = sizes.feature_channels, sizes.feature_depth
         widths = sizes.appearance_channels
         self.first = ConvNorm(3, widths[0])
-        self.down_blocks = nn.ModuleList(
-            DownBlock(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.down_blocks = nn.ModuleList(DownBlock(a, b) for a, b in pairwise(widths))
         self.second = nn.Conv2d(widths[-1], self.channels * self.depth, 1)
         self.resblocks_3d = nn.Sequential()
         for index in range(sizes.appearance_blocks):
@@ -153,7 +152,7 @@ class AppearanceExtractor(nn.Module):
         return cast(Tensor, self.resblocks_3d(x))
 
 
-# -------------------------------------------------------------------------------------------------- M: motion
+# ---------------------------------------- M: motion
 
 
 class ChannelsFirstNorm(nn.LayerNorm):
@@ -222,7 +221,7 @@ class MotionExtractor(nn.Module):
             nn.Conv2d(3, widths[0], 4, stride=4), ChannelsFirstNorm(widths[0], eps=LAYER_NORM_EPS)
         )
         self.downsample_layers = nn.ModuleList([stem])
-        for a, b in zip(widths[:-1], widths[1:], strict=True):
+        for a, b in pairwise(widths):
             self.downsample_layers.append(
                 nn.Sequential(ChannelsFirstNorm(a, eps=LAYER_NORM_EPS), nn.Conv2d(a, b, 2, stride=2))
             )
@@ -261,7 +260,7 @@ def angle_from_bins(logits: Tensor) -> Tensor:
     return (probability * bins).sum(dim=1) * 3.0 - 97.5
 
 
-# ------------------------------------------------------------------------------------------------- W: warping
+# ---------------------------------------- W: warping
 
 
 def coordinate_grid(depth: int, height: int, width: int, device: torch.device) -> Tensor:
@@ -272,7 +271,7 @@ def coordinate_grid(depth: int, height: int, width: int, device: torch.device) -
 
 
 def sample_volume(volume: Tensor, grid: Tensor) -> Tensor:
-    """Read (B, c, D, H, W) at (B, D', H', W', 3) float32 in [-1, 1] -> (B, c, D', H', W') of volume's dtype."""
+    """Read (B, c, D, H, W) at (B, D', H', W', 3) float32 in [-1, 1] -> (B, c, D', H', W'), dtype kept."""
     sampled = functional.grid_sample(volume.float(), grid, align_corners=False)
     return sampled.to(volume.dtype)
 
@@ -406,7 +405,7 @@ class WarpingNetwork(nn.Module):
         return Warped(x, deformation, occlusion)
 
 
-# ------------------------------------------------------------------------------------------------ G: generator
+# ---------------------------------------- G: generator
 
 
 class Spade(nn.Module):
@@ -479,7 +478,7 @@ def _double(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
-# ----------------------------------------------------------------------------- S: stitching and retargeting
+# ---------------------------------------- S: stitching and retargeting
 
 
 class KeypointMlp(nn.Module):
@@ -489,7 +488,7 @@ class KeypointMlp(nn.Module):
         super().__init__()
         widths = (inputs, *hidden, outputs)
         layers: list[nn.Module] = []
-        for a, b in zip(widths[:-1], widths[1:], strict=True):
+        for a, b in pairwise(widths):
             layers += [nn.Linear(a, b), nn.ReLU()]
         self.mlp = nn.Sequential(*layers[:-1])
 
@@ -498,14 +497,14 @@ class KeypointMlp(nn.Module):
         return cast(Tensor, self.mlp(x))
 
 
-# ------------------------------------------------------------------------------------------------ all together
+# ---------------------------------------- all together
 
 
 class Networks(nn.Module):
     """The five networks of one release, in evaluation mode; calls are pure, so threads may share them."""
 
     def __init__(self, sizes: NetworkSizes = LIVEPORTRAIT_V1) -> None:
-        """Build the networks with torch's own random initial weights; :func:`load_networks` reads real ones."""
+        """Build the networks with torch's random initial weights; :func:`load_networks` reads real ones."""
         super().__init__()
         self.sizes = sizes
         self.appearance = AppearanceExtractor(sizes)
@@ -538,7 +537,7 @@ class Networks(nn.Module):
         return cast(KeypointInfo, self.motion(picture.float()))
 
     def stitch(self, x_s: Tensor, x_d: Tensor) -> Tensor:
-        """Move driven keypoints (B, 21, 3) so that shoulders and hair stay with those of x_s (1 or B, 21, 3)."""
+        """Move driven keypoints (B, 21, 3) so that shoulders and hair stay with x_s (1 or B, 21, 3)."""
         x_s = x_s.expand_as(x_d)
         delta = self.stitching(torch.cat([x_s.flatten(1), x_d.flatten(1)], dim=1))  # (B, 65)
         moved = x_d + delta[:, :-2].view_as(x_d)
@@ -563,7 +562,7 @@ class Networks(nn.Module):
 
 
 def fold_batch_norms(networks: Networks) -> None:
-    """Multiply W's batch norms into the convolutions before them: the same function, fewer passes over memory."""
+    """Multiply W's batch norms into the convolutions before them: fewer passes over memory."""
     for module in networks.warping.modules():
         if isinstance(module, ConvNorm | HourglassDecoder):
             conv, norm = module.conv, module.norm
@@ -577,7 +576,7 @@ def fold_batch_norms(networks: Networks) -> None:
 
 
 def _fold(conv: nn.Conv2d | nn.Conv3d, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> None:
-    """Change ``conv`` so that it computes ``norm(conv(x))``; in float64, for the rounding of one product only."""
+    """Change ``conv`` so that it computes ``norm(conv(x))``; in float64, to round once only."""
     mean, var, bias = (cast(Tensor, t).double() for t in (norm.running_mean, norm.running_var, conv.bias))
     gain = norm.weight.double() / torch.sqrt(var + norm.eps)
     shape = (-1, *(1,) * (conv.weight.ndim - 1))

@@ -43,7 +43,7 @@ COLUMNS = 9
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """The part of the picture that ever changes: ``rows`` by ``cols`` square cells from (``x0``, ``y0``) on."""
+    """The part of the picture that ever changes: ``rows`` by ``cols`` square cells from (x0, y0) on."""
 
     x0: int
     y0: int
@@ -69,8 +69,8 @@ class MeshPortrait:
     """Everything the engine knows about one portrait. K coefficients: modes, lip columns, head pose.
 
     ``canvas`` (H, W, 3); ``fields`` (K, 2·rows·cols·2) float32 in cells, first the layer of the upper lip,
-    then that of the lower; ``mouth_cells`` (row0, row1, col0, col1) is where the two differ; ``moves`` (K, 478, 2)
-    the same motion at the landmarks in pixels.
+    then that of the lower; ``mouth_cells`` (row0, row1, col0, col1) is where the two differ; ``moves``
+    (K, 478, 2) the same motion at the landmarks in pixels.
     """
 
     canvas: Frame
