@@ -18,8 +18,8 @@ from scipy.optimize import linear_sum_assignment
 
 from vortex.engines.mesh.basis import MODES, STABLE, similarity
 
-LIPS = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 146, 91, 181, 84, 17, 314, 405, 321, 375,
-        78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 95, 88, 178, 87, 14, 317, 402, 318, 324]  # fmt: skip
+LIPS = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 146, 91, 181, 84, 17, 314, 405, 321, 375, 78,
+        191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 95, 88, 178, 87, 14, 317, 402, 318, 324]  # fmt: skip
 MIRRORED = {"brow_inner_left": "brow_inner_right", "brow_outer_left": "brow_outer_right"}
 
 

@@ -54,7 +54,7 @@ def why_unavailable(name: str) -> str | None:
     if name == "mesh":
         return None
     if name == "liveportrait":
-        return "not part of this version yet; use --engine mesh"
+        return "not part of this version yet"
     raise InputError(f"Unknown engine {name!r}; vortex has {' and '.join(ENGINES)}.")
 
 

@@ -175,7 +175,7 @@ class GlobalResponseNorm(nn.Module):
         """(B, H, W, c) -> the same shape."""
         energy = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)  # (B, 1, 1, c)
         relative = energy / (energy.mean(dim=-1, keepdim=True) + GRN_EPS)
-        return self.gamma * (x * relative) + self.beta + x
+        return cast(Tensor, self.gamma * (x * relative) + self.beta + x)
 
 
 class ConvNextBlock(nn.Module):
@@ -193,7 +193,7 @@ class ConvNextBlock(nn.Module):
         """(B, c, H, W) -> the same shape."""
         y = self.norm(self.dwconv(x).permute(0, 2, 3, 1))  # (B, c, H, W) -> (B, H, W, c)
         y = self.pwconv2(self.grn(functional.gelu(self.pwconv1(y))))
-        return x + y.permute(0, 3, 1, 2)  # (B, H, W, c) -> (B, c, H, W)
+        return cast(Tensor, x + y.permute(0, 3, 1, 2))  # (B, H, W, c) -> (B, c, H, W)
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,7 +420,8 @@ class Spade(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x (B, c, H, W) and condition (B, 256, H, W) -> (B, c, H, W)."""
         hidden = self.mlp_shared(condition)
-        return functional.instance_norm(x) * (1 + self.mlp_gamma(hidden)) + self.mlp_beta(hidden)
+        scale, shift = self.mlp_gamma(hidden), self.mlp_beta(hidden)
+        return cast(Tensor, functional.instance_norm(x) * (1 + scale) + shift)
 
 
 class SpadeBlock(nn.Module):
@@ -442,7 +443,7 @@ class SpadeBlock(nn.Module):
         """x (B, channels_in, H, W) and condition (B, 256, H, W) -> (B, channels_out, H, W)."""
         y = self.conv_0(functional.leaky_relu(self.norm_0(x, condition), 0.2))
         y = self.conv_1(functional.leaky_relu(self.norm_1(y, condition), 0.2))
-        return y + cast(Tensor, self.conv_s(self.norm_s(x, condition)) if self.widens else x)
+        return cast(Tensor, y + (self.conv_s(self.norm_s(x, condition)) if self.widens else x))
 
 
 class SpadeGenerator(nn.Module):
@@ -606,11 +607,12 @@ def load_networks(
         parts.append((str(path), networks.get_submodule(name), state))
     path = directory / FILES["retargeting"]
     nested = _read(path)
-    for key, module in (
-        ("retarget_shoulder", networks.stitching),
-        ("retarget_mouth", networks.lip),
-        ("retarget_eye", networks.eye),
-    ):
+    retargeting: dict[str, nn.Module] = {
+        "retarget_shoulder": networks.stitching,
+        "retarget_mouth": networks.lip,
+        "retarget_eye": networks.eye,
+    }
+    for key, module in retargeting.items():
         if not isinstance(nested.get(key), dict):
             raise WeightsCorruptError(f"{path} has no part {key!r}; it has {', '.join(map(str, nested))}.")
         state = {k.removeprefix("module."): v for k, v in _tensors(path, nested[key]).items()}

@@ -13,6 +13,8 @@ from vortex.engines.mesh.field import smoothstep
 from vortex.types import Frame
 
 F32 = npt.NDArray[np.float32]
+_WARM = np.array([0.8, 1.0, 1.12], np.float32)
+"""Exponents of shade in red, green and blue: light that bounces between lips and gums turns red."""
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
 
 
@@ -102,8 +104,8 @@ def composite_mouth(
     lip_edge = np.interp(cols, upper_px[:, 0] - low[0], upper_px[:, 1] - low[1]).astype(np.float32)
     # the upper lip throws its shadow on the teeth
     reach = 0.05 * float(np.linalg.norm(interior.texture_anchor_px)) + 2
-    shadow = 0.55 + 0.45 * smoothstep(rows - lip_edge, -1.0, 3 * reach)
-    picture *= (shadow * (1 - 0.55 * depth))[..., None]
+    shadow = 0.68 + 0.32 * smoothstep(rows - lip_edge, -1.0, 3 * reach)
+    picture *= (shadow * (1 - 0.5 * depth))[..., None] ** _WARM
     gh, gw = interior.grain.shape[:2]
     picture[: min(h, gh), : min(w, gw)] += interior.grain[: min(h, gh), : min(w, gw)]
     region = frame[low[1] : high[1], low[0] : high[0]]
@@ -186,7 +188,7 @@ def _lower_mouth(y: F32, u: F32, height: float, colour: F32, lip: F32, light: F3
 
 def _dim(colour: F32, shade: F32) -> F32:
     """Return ``colour`` (3,) under ``shade`` (h, w) in [0, 1], as (h, w, 3): mouths shade warmly."""
-    return np.asarray(colour * shade[..., None] ** np.array([0.85, 1.0, 1.08], np.float32), np.float32)
+    return np.asarray(colour * shade[..., None] ** _WARM, np.float32)
 
 
 def _with_own_teeth(
