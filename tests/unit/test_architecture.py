@@ -15,11 +15,13 @@ PACKAGE = Path(vortex.__file__).parent
 LAYERS = [
     {"types", "errors", "version"},
     {"weights"},
-    {"audio", "portrait", "lipsync"},
+    {"audio", "portrait"},
+    {"lipsync"},
     {"motion"},
     {"engines", "encoder", "extras"},
     {"pipeline", "check"},
-    {"cli", "web", "__init__", "__main__"},
+    {"cli", "web", "__init__"},
+    {"__main__"},
 ]
 ROOMS = {
     "torch": ("engines/liveportrait", "extras", "lipsync"),

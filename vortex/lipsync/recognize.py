@@ -31,6 +31,7 @@ CHUNK_S = 12.0
 OVERLAP_S = 1.0
 """Long speech is recognised in chunks with this much context on both sides."""
 GATE_HZ = 100
+AUDIBLE_DBFS = -60.0
 SPEECH_BAND_HZ = (170.0, 5000.0)
 MIN_MURMUR_S = 0.08
 MURMUR_DB = -16.0
@@ -86,9 +87,10 @@ def audio_to_visemes(audio: npt.ArrayLike, fps: float | str | Fraction, sample_r
 
 
 def speech_level(samples: F32) -> F32:
-    """Return (N,) dB at 100 Hz below the loud parts of this very sound; ``samples`` are at 16 kHz.
+    """Return (N,) dB at 100 Hz against the loud parts of this very sound; ``samples`` are at 16 kHz.
 
-    Only the band of speech counts: hum below it would hide the pauses, hiss above it the soft sounds.
+    Only the band of speech counts: hum below it would hide the pauses, hiss above it the soft sounds. Where
+    even the loud parts are hardly audible, the level stays as low as they are.
     """
     hop, window = RECOGNIZER_HZ // GATE_HZ, RECOGNIZER_HZ // 40
     count = len(samples) // hop
@@ -107,7 +109,9 @@ def speech_level(samples: F32) -> F32:
     )
     level = 10 * np.log10(np.maximum(power, 1e-10))
     level = np.convolve(np.pad(level, 1, mode="edge"), np.ones(3) / 3, "valid")
-    return np.asarray(level - np.percentile(level, 95), np.float32)
+    # power of a tone at AUDIBLE_DBFS in the same units (Parseval)
+    audible = 10 * np.log10(window / 2 * float((taper**2).sum())) + AUDIBLE_DBFS
+    return np.asarray(level - max(float(np.percentile(level, 95)), audible), np.float32)
 
 
 def speech_gate(level: F32) -> npt.NDArray[np.bool_]:

@@ -543,7 +543,7 @@ class Networks(nn.Module):
         delta = self.stitching(torch.cat([x_s.flatten(1), x_d.flatten(1)], dim=1))  # (B, 65)
         moved = x_d + delta[:, :-2].view_as(x_d)
         shift = functional.pad(delta[:, -2:], (0, 1))  # tx, ty and no tz
-        return moved + shift[:, None]
+        return cast(Tensor, moved + shift[:, None])
 
     def retarget_lips(self, x_s: Tensor, ratios: Tensor) -> Tensor:
         """x_s (B, 21, 3) and (B, 2) source and wanted lip ratio -> keypoint delta (B, 21, 3)."""

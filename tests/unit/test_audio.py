@@ -1,0 +1,112 @@
+"""Sound in: every format comes out as the same mono signal, every defect as one clear error."""
+
+from __future__ import annotations
+
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vortex.audio import fit_duration, frame_spans, load_audio, loudness_db
+from vortex.errors import AudioError
+from vortex.types import Audio
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int, width: int = 2) -> Path:
+    """Write (N,) or (N, C) floats in [-1, 1] with the standard library, an encoder that is not ours."""
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    scaled = np.round(samples * (2 ** (8 * width - 1) - 1)).astype("<i4").reshape(-1, 1)
+    raw = scaled.view(np.uint8).reshape(-1, 4)[:, :width]
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(raw.tobytes())
+    return path
+
+
+def tone(rate: int, duration_s: float = 1.0, hz: float = 440.0) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * hz * np.arange(round(rate * duration_s)) / rate)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 24_000, 44_100, 48_000, 192_000])
+@pytest.mark.parametrize("width", [2, 3, 4])
+def test_any_rate_and_depth_gives_the_same_tone(tmp_path: Path, rate: int, width: int) -> None:
+    audio = load_audio(write_wav(tmp_path / "a.wav", tone(rate), rate, width))
+    assert audio.sample_rate == 24_000
+    assert len(audio.samples) == pytest.approx(24_000, abs=24)
+    middle = slice(2_000, 22_000)
+    assert np.abs(audio.samples[middle] - tone(24_000)[middle]).max() < 2e-3
+
+
+def test_stereo_is_averaged(tmp_path: Path) -> None:
+    left = tone(24_000)
+    audio = load_audio(write_wav(tmp_path / "s.wav", np.stack([left, -0.5 * left], axis=1), 24_000))
+    assert np.abs(audio.samples - 0.25 * left).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros(24_000), "is silent"),
+        (np.zeros(0), "no samples"),
+        (tone(24_000, 0.05), "at least 0.1 s"),
+    ],
+)
+def test_useless_sound_is_refused(tmp_path: Path, samples: np.ndarray, message: str) -> None:
+    with pytest.raises(AudioError, match=message):
+        load_audio(write_wav(tmp_path / "bad.wav", samples, 24_000))
+
+
+def test_samples_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    samples = tone(24_000).astype("<f4")
+    samples[100] = np.nan
+    header = b"RIFF" + (36 + samples.nbytes).to_bytes(4, "little") + b"WAVEfmt " + (16).to_bytes(4, "little")
+    # format 3 is IEEE float
+    fields = [(3, 2), (1, 2), (24_000, 4), (96_000, 4), (4, 2), (32, 2)]
+    header += b"".join(value.to_bytes(size, "little") for value, size in fields)
+    path = tmp_path / "nan.wav"
+    path.write_bytes(header + b"data" + samples.nbytes.to_bytes(4, "little") + samples.tobytes())
+    with pytest.raises(AudioError, match="not numbers"):
+        load_audio(path)
+
+
+def test_files_that_are_no_sound_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("not a sound")
+    with pytest.raises(AudioError, match="not a sound file"):
+        load_audio(tmp_path / "text.wav")
+    with pytest.raises(AudioError, match="does not exist"):
+        load_audio(tmp_path / "missing.wav")
+    with pytest.raises(AudioError, match="is a folder"):
+        load_audio(tmp_path)
+
+
+def test_a_truncated_file_gives_what_is_there(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "cut.wav", tone(24_000, 2.0), 24_000)
+    path.write_bytes(path.read_bytes()[: 44 + 24_000 * 2])
+    assert len(load_audio(path).samples) == pytest.approx(24_000, abs=1)
+
+
+@pytest.mark.parametrize("fps", [Fraction(24), Fraction(25), Fraction(30), Fraction(30_000, 1001)])
+def test_fitted_sound_has_the_exact_length_of_the_frames(fps: Fraction) -> None:
+    audio = Audio(tone(24_000, 3.0).astype(np.float32))
+    with pytest.warns(UserWarning, match="is cut"):
+        short = fit_duration(audio, 24, fps)
+    long = fit_duration(audio, 200, fps)
+    assert len(short.samples) == round(24 / fps * 24_000)
+    assert len(long.samples) == round(200 / fps * 24_000)
+    assert not long.samples[len(audio.samples) :].any()
+
+
+def test_spans_follow_the_clock_where_a_hop_is_no_whole_number() -> None:
+    spans = frame_spans(24 * 600, Fraction(24), 44_100)
+    assert spans[-1] == 600 * 44_100
+    assert set(np.diff(spans)) == {1837, 1838}
+    assert np.abs(spans - np.arange(24 * 600 + 1) * 1837.5).max() <= 0.5
+
+
+def test_loudness_of_a_full_scale_sine_is_minus_three_db() -> None:
+    sine = np.sin(2 * np.pi * 1000 * np.arange(24_000) / 24_000).astype(np.float32)
+    assert loudness_db(sine, frame_spans(24, Fraction(24), 24_000)) == pytest.approx(-3.01, abs=0.05)
