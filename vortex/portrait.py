@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import importlib.util
+import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,6 +31,7 @@ MAX_SIDE_PX = 1920
 """Larger pictures are reduced to this when they are loaded."""
 MIN_FACE_PX = 64
 MAX_YAW_DEG = 40.0
+MAX_ROLL_DEG = 60.0
 CROP_PX = 512
 
 # MediaPipe indices of the outline that LivePortrait's crop rule measures: jaw, cheeks and brows, no forehead
@@ -31,6 +39,9 @@ _CROP_OUTLINE = [
     127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323,
     454, 356, 70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
 ]  # fmt: skip
+_VISION = "mediapipe.tasks.python.vision"
+_MEDIAPIPE_MODULES: dict[str, ModuleType] = {}
+_MEDIAPIPE_LOCK = threading.Lock()
 _EYES = [33, 133, 159, 145, 362, 263, 386, 374]
 _LIP_CORNERS = [61, 291]
 
@@ -116,24 +127,30 @@ def detect_portrait(image: Frame, *, source_name: str = "picture") -> Portrait:
     """Find the largest face of ``image`` (H, W, 3) uint8 RGB.
 
     Raises:
-        NoFaceError: no face, a face smaller than 64 px, or one turned more than 40 degrees.
+        NoFaceError: no face, a face smaller than 64 px, one turned more than 40 degrees to the side or
+            tilted more than 60.
     """
     height, width = image.shape[:2]
     where = f"'{source_name}' ({width}x{height})"
-    faces = _find_faces(image)
-    if not faces:
+    with _open_landmarker() as landmarker:
+        faces = sorted(_find_faces(landmarker, image), key=lambda face: -face.size_px)
+        face = _refined(landmarker, image, faces[0]) if faces else None
+    if face is None:
         raise NoFaceError(
             f"No face found in {where}. vortex needs one face that looks at the camera, at least "
             f"{MIN_FACE_PX} px wide. Try a larger or more frontal picture."
         )
-    faces.sort(key=lambda face: -face.size_px)
-    face = faces[0]
     if face.size_px < MIN_FACE_PX:
         raise NoFaceError(
             f"The face in {where} is {face.size_px:.0f} px wide; at least {MIN_FACE_PX} px are needed. "
             "Crop closer to the face from a larger picture."
         )
     pose = face.head_pose_deg
+    if abs(pose[2]) > MAX_ROLL_DEG:
+        raise NoFaceError(
+            f"The face in {where} is tilted {abs(pose[2]):.0f} degrees; at most {MAX_ROLL_DEG:.0f} can be "
+            "animated. Turn the picture upright."
+        )
     if abs(pose[1]) > MAX_YAW_DEG:
         raise NoFaceError(
             f"The face in {where} is turned {abs(pose[1]):.0f} degrees to the side; at most "
@@ -171,22 +188,74 @@ class _Face:
         return np.degrees([pitch, yaw, roll]).astype(np.float32)
 
 
-def _find_faces(image: Frame) -> list[_Face]:
-    """Look at the whole picture; if nothing is there, at overlapping tiles, where small faces look larger."""
+def _find_faces(landmarker: Any, image: Frame) -> list[_Face]:
+    """Look at the whole picture; if nothing is there, at overlapping tiles, where small faces look larger.
+
+    Last, look at the picture with a margin: a detector trained on heads misses faces cut by the edge.
+    """
     height, width = image.shape[:2]
     side = min(height, width)
-    with _open_landmarker() as landmarker:
-        faces = _detect(landmarker, image, (0, 0))
-        for part in (1, 2, 4):
-            tile = side // part
-            if faces or tile < MIN_FACE_PX:
-                break
-            for y in _starts(height, tile):
-                for x in _starts(width, tile):
-                    for face in _detect(landmarker, image[y : y + tile, x : x + tile], (x, y)):
-                        if not any(_same_face(face, known) for known in faces):
-                            faces.append(face)
-    return faces
+    faces = _detect(landmarker, image, (0, 0))
+    for part in (1, 2, 4):
+        tile = side // part
+        if faces or tile < MIN_FACE_PX:
+            break
+        for y in _starts(height, tile):
+            for x in _starts(width, tile):
+                for face in _detect(landmarker, image[y : y + tile, x : x + tile], (x, y)):
+                    if not any(_same_face(face, known) for known in faces):
+                        faces.append(face)
+    if faces or side < MIN_FACE_PX:
+        return faces
+    margin = side // 2
+    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
+    return _detect(landmarker, padded, (-margin, -margin))
+
+
+def _refined(landmarker: Any, image: Frame, face: _Face) -> _Face | None:
+    """Return the mean of what is seen in three upright crops of the face; None if it was no face.
+
+    Landmarks of one picture that is shifted, turned and scaled scatter a quarter as much as from one look.
+    """
+    import cv2
+
+    close = crop_transform(face.landmarks_px, CROP_PX)
+    looks = []
+    for zoom in (0.8, 1.0, 1.3):
+        about_centre = np.diag([zoom, zoom, 1.0])
+        about_centre[:2, 2] = (1 - zoom) * (CROP_PX - 1) / 2
+        crop_from_image = about_centre @ close
+        crop = cv2.warpAffine(
+            image,
+            crop_from_image[:2],
+            (CROP_PX, CROP_PX),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        seen = _detect(landmarker, np.asarray(crop, np.uint8), (0, 0))
+        if seen:
+            nearest = min(seen, key=lambda look: abs(look.landmarks_px[:, :2].mean(0) - CROP_PX / 2).max())
+            looks.append(_seen_through(nearest, np.asarray(np.linalg.inv(crop_from_image), np.float64)))
+    if len(looks) < 2:
+        return None
+    return _Face(
+        np.mean([look.landmarks_px for look in looks], axis=0),
+        np.mean([look.blendshapes for look in looks], axis=0),
+        np.mean([look.rotation for look in looks], axis=0),
+    )
+
+
+def _seen_through(face: _Face, transform: F64) -> _Face:
+    """Return the face moved by a similarity (3, 3) of the picture, x right and y down."""
+    turn = transform[:2, :2]
+    scale = np.sqrt(np.linalg.det(turn))
+    landmarks = face.landmarks_px.astype(np.float64)
+    landmarks[:, :2] = landmarks[:, :2] @ turn.T + transform[:2, 2]
+    landmarks[:, 2] *= scale
+    # the rotation matrix has y up
+    spatial = np.eye(3)
+    spatial[:2, :2] = turn / scale * [[1, -1], [-1, 1]]
+    return replace(face, landmarks_px=landmarks.astype(np.float32), rotation=spatial @ face.rotation)
 
 
 def _starts(length: int, tile: int) -> list[int]:
@@ -200,10 +269,11 @@ def _same_face(one: _Face, other: _Face) -> bool:
 
 
 def _detect(landmarker: Any, image: Frame, origin: tuple[int, int]) -> list[_Face]:
-    from mediapipe import Image, ImageFormat
-
+    picture = _mediapipe("vision.core.image")
     height, width = image.shape[:2]
-    result = landmarker.detect(Image(image_format=ImageFormat.SRGB, data=np.ascontiguousarray(image)))
+    result = landmarker.detect(
+        picture.Image(image_format=picture.ImageFormat.SRGB, data=np.ascontiguousarray(image))
+    )
     faces = []
     for points, scores, matrix in zip(
         result.face_landmarks,
@@ -223,15 +293,51 @@ def _detect(landmarker: Any, image: Frame, origin: tuple[int, int]) -> list[_Fac
 
 def _open_landmarker() -> Any:
     """Return a landmarker to use in a ``with`` block: its own destructor runs too late at exit and raises."""
-    from mediapipe.tasks.python import BaseOptions, vision
-
+    vision = _mediapipe("vision.face_landmarker")
+    base = _mediapipe("core.base_options")
     options = vision.FaceLandmarkerOptions(
-        base_options=BaseOptions(model_asset_path=str(landmarker_model())),
+        base_options=base.BaseOptions(model_asset_path=str(landmarker_model())),
         num_faces=8,
         output_face_blendshapes=True,
         output_facial_transformation_matrixes=True,
     )
     return vision.FaceLandmarker.create_from_options(options)
+
+
+@functools.cache
+def _mediapipe(name: str) -> ModuleType:
+    """Return the module ``mediapipe.tasks.python.<name>``."""
+    with _MEDIAPIPE_LOCK, _bare_packages("mediapipe", "mediapipe.tasks", "mediapipe.tasks.python", _VISION):
+        # it looks for its library by package name, when first used
+        importlib.import_module("mediapipe.tasks.c")
+        importlib.import_module("mediapipe.tasks.python.core.mediapipe_c_bindings").load_raw_library()
+        return importlib.import_module(f"mediapipe.tasks.python.{name}")
+
+
+@contextmanager
+def _bare_packages(*names: str) -> Iterator[None]:
+    """Import modules of packages without running the packages' own ``__init__``.
+
+    MediaPipe's import every task, pyplot and audio devices: 0.5 s, of which landmarks need 0.03 s. What is
+    imported here stays private: whoever imports MediaPipe later gets it whole.
+    """
+    if names[0] in sys.modules:
+        yield
+        return
+    bare = dict(_MEDIAPIPE_MODULES)
+    spec = importlib.util.find_spec(names[0])
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtraError(f"The package {names[0]} is missing. Run: pip install {names[0]}")
+    root = Path(spec.submodule_search_locations[0])
+    for name in names:
+        package = bare.setdefault(name, ModuleType(name))
+        package.__path__ = [str(root.joinpath(*name.split(".")[1:]))]
+    sys.modules.update(bare)
+    try:
+        yield
+    finally:
+        for name in [key for key in sys.modules if key.split(".")[0] == names[0]]:
+            _MEDIAPIPE_MODULES[name] = sys.modules.pop(name)
 
 
 def landmarker_model() -> Path:
