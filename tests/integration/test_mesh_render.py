@@ -1,0 +1,179 @@
+"""What the mesh engine draws, measured with a face landmarker on the finished frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage
+
+from vortex.audio import load_audio
+from vortex.cli import demo_portrait
+from vortex.engines.mesh import MeshEngine, MeshPortrait
+from vortex.engines.mesh.face import aperture
+from vortex.lipsync.recognize import recognize_visemes
+from vortex.lipsync.visemes import coarticulate
+from vortex.motion.blendshapes import expand
+from vortex.motion.drive import drive
+from vortex.portrait import detect_portrait, load_portrait
+from vortex.types import Frame, MotionTrack, PhonemeSpan, VisemeTrack
+
+FPS = Fraction(24)
+PORTRAITS = {
+    "glasses": demo_portrait(),
+    "smile with teeth": Path(skimage.__file__).parent / "data" / "astronaut.png",
+}
+SPEECH = Path(__file__).parents[2] / "vortex" / "data" / "demo_speech.flac"
+
+
+@pytest.fixture(scope="module", params=PORTRAITS, ids=list(PORTRAITS))
+def prepared(request: pytest.FixtureRequest) -> MeshPortrait:
+    return MeshEngine().prepare(load_portrait(PORTRAITS[request.param]))
+
+
+@pytest.fixture(scope="module")
+def smiling() -> MeshPortrait:
+    return MeshEngine().prepare(load_portrait(PORTRAITS["smile with teeth"]))
+
+
+def posed(*rows: dict[str, float], pose_deg: tuple[float, float, float] = (0, 0, 0)) -> MotionTrack:
+    shapes = np.stack([expand(row) for row in rows])
+    return MotionTrack(shapes, np.tile(np.array(pose_deg, np.float32), (len(rows), 1)), FPS)
+
+
+def landmarks(frame: Frame) -> np.ndarray:
+    return detect_portrait(frame).landmarks_px[:, :2]
+
+
+def lip_gap(frame: Frame) -> float:
+    """Return the inner-lip opening in outer-eye widths."""
+    points = landmarks(frame)
+    return float(np.linalg.norm(points[13] - points[14]) / np.linalg.norm(points[33] - points[263]))
+
+
+def lid_gap(frame: Frame) -> float:
+    points = landmarks(frame)
+    return float(np.linalg.norm(points[386] - points[374]) / np.linalg.norm(points[362] - points[263]))
+
+
+def frames_of(prepared: MeshPortrait, motion: MotionTrack) -> Iterator[Frame]:
+    return MeshEngine().iter_frames(prepared, motion)
+
+
+def test_rendered_lips_follow_the_commanded_opening_without_lag(prepared: MeshPortrait) -> None:
+    motion = drive(recognize_visemes(load_audio(SPEECH), FPS), "neutral", 1)
+    measured = np.array([lip_gap(frame) for frame in frames_of(prepared, motion)])
+    wanted = aperture(motion)
+    scores = [np.corrcoef(np.roll(measured, -lag)[3:-3], wanted[3:-3])[0, 1] for lag in (-2, -1, 0, 1, 2)]
+    assert int(np.argmax(scores)) == 2
+    assert scores[2] > 0.9
+    assert np.median(np.abs(measured - wanted)) < 0.02
+
+
+def test_pa_ma_ba_closes_the_lips_on_the_picture_when_it_does_in_the_sound(prepared: MeshPortrait) -> None:
+    closures_s, spans, time_s = [], [], 0.3
+    for consonant in ("P", "M", "B"):
+        closures_s.append(time_s + 0.045)
+        spans += [
+            PhonemeSpan(consonant, time_s, time_s + 0.09),
+            PhonemeSpan("AA", time_s + 0.09, time_s + 0.34),
+        ]
+        time_s += 0.34
+    frames = round((time_s + 0.3) * FPS)
+    visemes = VisemeTrack(coarticulate(spans, frames, FPS), np.ones(frames, np.float32), FPS)
+    gaps = np.array([lip_gap(frame) for frame in frames_of(prepared, drive(visemes, "neutral", 3))])
+    for closure_s in closures_s:
+        frame = round(closure_s * 24 - 0.5)
+        near = gaps[frame - 2 : frame + 3]
+        assert near.min() < 0.02, closure_s
+        # the vowel that follows is open: the closure is no mouth that stays shut
+        assert gaps[frame + 3 : frame + 7].max() > 0.05, closure_s
+
+
+def test_a_smile_with_teeth_closes(smiling: MeshPortrait) -> None:
+    assert lip_gap(smiling.canvas) > 0.08
+    (closed,) = frames_of(smiling, posed({"mouthClose": 1.0}))
+    assert lip_gap(closed) < 0.015
+
+
+def test_lids_close_and_a_half_blink_is_between(smiling: MeshPortrait) -> None:
+    rows = [{"eyeBlink": amount, "mouthClose": 1.0} for amount in (0.0, 0.5, 1.0)]
+    wide, half, shut = (lid_gap(frame) for frame in frames_of(smiling, posed(*rows)))
+    assert shut < 0.45 * wide
+    assert shut < half < wide
+
+
+@pytest.mark.parametrize(
+    ("pose_deg", "axis"), [((5, 0, 0), 0), ((-5, 0, 0), 0), ((0, 6, 0), 1), ((0, -6, 0), 1), ((0, 0, 4), 2)]
+)
+def test_the_head_turns_the_way_it_is_told(
+    smiling: MeshPortrait, pose_deg: tuple[float, float, float], axis: int
+) -> None:
+    still, turned = (
+        detect_portrait(next(frames_of(smiling, posed({"mouthClose": 1.0}, pose_deg=pose)))).head_pose_deg
+        for pose in ((0.0, 0.0, 0.0), pose_deg)
+    )
+    moved = (turned - still)[axis]
+    assert np.sign(moved) == np.sign(pose_deg[axis])
+    assert 0.3 * abs(pose_deg[axis]) < abs(moved) < 1.8 * abs(pose_deg[axis])
+
+
+def test_the_iris_moves_with_the_gaze_and_the_lids_stay(smiling: MeshPortrait) -> None:
+    rows = [{name: 1.0, "mouthClose": 1.0} for name in ("eyeLookRight", "eyeLookLeft")]
+    right, left = (landmarks(frame) for frame in frames_of(smiling, posed(*rows)))
+    width_px = np.linalg.norm(right[33] - right[133])
+    # the person's left is the viewer's right; 468 is the middle of an iris
+    assert (left[468] - right[468])[0] > 0.08 * width_px
+    assert np.abs(left[[33, 133]] - right[[33, 133]]).max() < 0.05 * width_px
+
+
+def test_everything_away_from_the_face_is_still(prepared: MeshPortrait) -> None:
+    region = prepared.region
+    outside = np.ones(prepared.canvas.shape[:2], bool)
+    width, height = region.size_px
+    outside[region.y0 + 2 : region.y0 + height - 2, region.x0 + 2 : region.x0 + width - 2] = False
+    motion = drive(recognize_visemes(load_audio(SPEECH), FPS), "manic", 1)
+    for frame in frames_of(prepared, motion):
+        assert np.array_equal(frame[outside], prepared.canvas[outside])
+
+
+def test_a_closed_neutral_face_is_the_photo(prepared: MeshPortrait) -> None:
+    (frame,) = frames_of(prepared, posed({"mouthClose": 1.0}))
+    points = prepared.landmarks_px[:, :2]
+    forehead = points[[10, 109, 338, 151, 9]]
+    low, high = forehead.min(0).astype(int), forehead.max(0).astype(int)
+    patch = np.s_[low[1] : high[1], low[0] : high[0]]
+    assert np.abs(frame[patch].astype(int) - prepared.canvas[patch]).mean() < 2
+
+
+def test_same_seed_gives_identical_frames_and_another_seed_others(prepared: MeshPortrait) -> None:
+    visemes = recognize_visemes(load_audio(SPEECH), FPS)
+    first, same, other = (
+        np.stack(list(frames_of(prepared, drive(visemes, "excited", seed)))) for seed in (7, 7, 8)
+    )
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
+def test_threads_render_what_one_thread_renders(prepared: MeshPortrait) -> None:
+    visemes = recognize_visemes(load_audio(SPEECH), FPS)
+
+    def render(seed: int) -> np.ndarray:
+        return np.stack(list(frames_of(prepared, drive(visemes, "manic", seed))))
+
+    serial = [render(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(serial, pool.map(render, range(4)), strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_frames_come_one_by_one_and_belong_to_the_caller(prepared: MeshPortrait) -> None:
+    frames = frames_of(prepared, posed(*[{"mouthClose": 1.0}] * 3))
+    first = next(frames)
+    first[:] = 0
+    assert next(frames).max() > 0
+    assert prepared.canvas.max() > 0
