@@ -119,7 +119,12 @@ def frame_spans(frames: int, fps: Fraction, sample_rate: int) -> npt.NDArray[np.
 
 def loudness_db(samples: F32, spans: npt.NDArray[np.int64]) -> F32:
     """Return (T,) mean power of each span in dB below full scale, at least -100."""
-    energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
     edges = np.minimum(spans, len(samples))
-    power = np.diff(energy[edges]) / np.maximum(np.diff(spans), 1)
+    power = np.zeros(len(spans) - 1)
+    # in blocks: a running sum over an hour of samples would take more room than the samples
+    for first in range(0, len(power), 1000):
+        block = edges[first : first + 1001]
+        squares = samples[block[0] : block[-1]].astype(np.float64) ** 2
+        power[first : first + len(block) - 1] = np.diff(np.r_[0.0, np.cumsum(squares)][block - block[0]])
+    power /= np.maximum(np.diff(spans), 1)
     return (10 * np.log10(np.maximum(power, 1e-10))).astype(np.float32)

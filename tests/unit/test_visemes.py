@@ -118,3 +118,15 @@ def test_silence_keeps_the_mouth_shut() -> None:
 def test_impossible_times_are_refused() -> None:
     with pytest.raises(InputError, match="valid time"):
         check_spans([PhonemeSpan("AA", 0.5, 0.2)])
+
+
+def test_blocks_of_long_speech_join_without_a_seam() -> None:
+    rng = np.random.default_rng(0)
+    sounds = [(str(rng.choice(PHONEMES)), float(rng.uniform(0.04, 0.2))) for _ in range(900)]
+    spans = spoken(*sounds)
+    frames = int(spans[-1].end_s * 24)
+    whole = coarticulate(spans, frames, Fraction(24))
+    # what one hears from second 20 on does not depend on the blocks before it
+    late = [PhonemeSpan(s.phoneme, s.start_s - 20, s.end_s - 20) for s in spans if s.start_s > 20]
+    shifted = coarticulate(late, frames - 480, Fraction(24))
+    assert np.abs(whole[480 + 24 :] - shifted[24:]).max() < 0.02

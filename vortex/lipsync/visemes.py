@@ -18,6 +18,8 @@ F64 = npt.NDArray[np.float64]
 
 RATE_HZ = 200
 """Resolution of the articulation curves, before they are sampled at the frame rate."""
+BLOCK_S = 30
+"""Long speech is blended in blocks of this length, so that memory does not grow with it."""
 SMOOTHING_S = 0.035
 """Standard deviation of the articulators' inertia; 28 to 55 ms look natural."""
 CLOSURE_S = 0.015
@@ -106,30 +108,45 @@ def coarticulate(spans: Sequence[PhonemeSpan], frames: int, fps: Fraction) -> F3
     are kept through it, however short, because a p, b or m without a closure is seen at once. Anything
     outside the spans is silence.
     """
-    count = int(np.ceil(frames / float(fps) * RATE_HZ)) + 1
-    weights, dominance, closure = _targets(spans, count)
+    result = np.empty((frames, len(VISEMES)), np.float32)
+    block = max(int(BLOCK_S * fps), 1)
+    margin_s = 5 * SMOOTHING_S
+    for first in range(0, frames, block):
+        last = min(first + block, frames)
+        start_s = max(float(first / fps) - margin_s, 0.0)
+        end_s = float(last / fps) + margin_s
+        near = [
+            PhonemeSpan(span.phoneme, span.start_s - start_s, span.end_s - start_s)
+            for span in spans
+            if span.end_s > start_s and span.start_s < end_s + ANTICIPATION_S
+        ]
+        centres_s = (np.arange(first, last) + 0.5) / float(fps) - start_s
+        result[first:last] = _blend(near, end_s - start_s, centres_s, float(fps))
+    return result
+
+
+def _blend(spans: Sequence[PhonemeSpan], duration_s: float, centres_s: F64, fps: float) -> F64:
+    """Return the weights (T, 15) at some times of a short stretch of speech."""
+    weights, dominance, closure = _targets(spans, int(np.ceil(duration_s * RATE_HZ)) + 1)
     reach = round(4 * SMOOTHING_S * RATE_HZ)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (SMOOTHING_S * RATE_HZ)) ** 2)
     blended = _convolve(weights * dominance, kernel) / _convolve(dominance, kernel)
     reach = round(4 * CLOSURE_S * RATE_HZ)
     edge = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (CLOSURE_S * RATE_HZ)) ** 2)
     shut = np.clip(1.1 * _convolve(closure, edge / edge.sum()), 0, 1)
-    total = shut.sum(axis=1, keepdims=True)
-    shut /= np.maximum(total, 1)
+    shut /= np.maximum(shut.sum(axis=1, keepdims=True), 1)
     blended *= 1 - shut.sum(axis=1, keepdims=True)
     blended[:, [VISEMES.index("PP"), VISEMES.index("FF")]] += shut
-    rows = _frame_rows(shut[:, 0], frames, fps)
-    sampled = blended[rows]
-    return np.asarray(sampled / sampled.sum(axis=1, keepdims=True), np.float32)
+    sampled = blended[_frame_rows(shut[:, 0], centres_s, fps)]
+    return np.asarray(sampled / sampled.sum(axis=1, keepdims=True))
 
 
-def _frame_rows(shut: F64, frames: int, fps: Fraction) -> npt.NDArray[np.intp]:
+def _frame_rows(shut: F64, centres_s: F64, fps: float) -> npt.NDArray[np.intp]:
     """Return (T,) the row to show in each frame: its centre, or the most closed moment if there is one."""
-    centre = (np.arange(frames) + 0.5) / float(fps) * RATE_HZ
-    half = int(RATE_HZ / float(fps) / 2)
-    window = np.round(centre).astype(np.intp)[:, None] + np.arange(-half, half + 1)
+    half = int(RATE_HZ / fps / 2)
+    window = np.round(centres_s * RATE_HZ).astype(np.intp)[:, None] + np.arange(-half, half + 1)
     window = np.clip(window, 0, len(shut) - 1)
-    strongest = window[np.arange(frames), shut[window].argmax(axis=1)]
+    strongest = window[np.arange(len(window)), shut[window].argmax(axis=1)]
     return np.asarray(np.where(shut[strongest] > 0.5, strongest, window[:, half]), np.intp)
 
 
