@@ -110,24 +110,25 @@ def coarticulate(spans: Sequence[PhonemeSpan], frames: int, fps: Fraction) -> F3
     """
     result = np.empty((frames, len(VISEMES)), np.float32)
     block = max(int(BLOCK_S * fps), 1)
-    margin_s = 5 * SMOOTHING_S
+    margin = round(5 * SMOOTHING_S * RATE_HZ)
+    middles = np.round((np.arange(frames) + 0.5) / float(fps) * RATE_HZ).astype(np.intp)
     for first in range(0, frames, block):
-        last = min(first + block, frames)
-        start_s = max(float(first / fps) - margin_s, 0.0)
-        end_s = float(last / fps) + margin_s
+        rows = middles[first : first + block]
+        low, high = max(int(rows[0]) - margin, 0), int(rows[-1]) + margin
         near = [
-            PhonemeSpan(span.phoneme, span.start_s - start_s, span.end_s - start_s)
+            span
             for span in spans
-            if span.end_s > start_s and span.start_s < end_s + ANTICIPATION_S
+            if span.end_s * RATE_HZ > low - 1 and (span.start_s - ANTICIPATION_S) * RATE_HZ < high + 1
         ]
-        centres_s = (np.arange(first, last) + 0.5) / float(fps) - start_s
-        result[first:last] = _blend(near, end_s - start_s, centres_s, float(fps))
+        result[first : first + block] = _blend(near, low, high, rows, float(fps))
     return result
 
 
-def _blend(spans: Sequence[PhonemeSpan], duration_s: float, centres_s: F64, fps: float) -> F64:
-    """Return the weights (T, 15) at some times of a short stretch of speech."""
-    weights, dominance, closure = _targets(spans, int(np.ceil(duration_s * RATE_HZ)) + 1)
+def _blend(
+    spans: Sequence[PhonemeSpan], low: int, high: int, rows: npt.NDArray[np.intp], fps: float
+) -> npt.NDArray[np.floating]:
+    """Return the weights (T, 15) at ``rows`` of the stretch of articulation from row ``low`` to ``high``."""
+    weights, dominance, closure = _targets(spans, low, high)
     reach = round(4 * SMOOTHING_S * RATE_HZ)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (SMOOTHING_S * RATE_HZ)) ** 2)
     blended = _convolve(weights * dominance, kernel) / _convolve(dominance, kernel)
@@ -137,35 +138,36 @@ def _blend(spans: Sequence[PhonemeSpan], duration_s: float, centres_s: F64, fps:
     shut /= np.maximum(shut.sum(axis=1, keepdims=True), 1)
     blended *= 1 - shut.sum(axis=1, keepdims=True)
     blended[:, [VISEMES.index("PP"), VISEMES.index("FF")]] += shut
-    sampled = blended[_frame_rows(shut[:, 0], centres_s, fps)]
+    sampled = blended[_shown_rows(shut[:, 0], rows - low, fps)]
     return np.asarray(sampled / sampled.sum(axis=1, keepdims=True))
 
 
-def _frame_rows(shut: F64, centres_s: F64, fps: float) -> npt.NDArray[np.intp]:
-    """Return (T,) the row to show in each frame: its centre, or the most closed moment if there is one."""
+def _shown_rows(shut: F64, rows: npt.NDArray[np.intp], fps: float) -> npt.NDArray[np.intp]:
+    """Return (T,) the row to show in each frame: its middle, or its most closed moment if there is one."""
     half = int(RATE_HZ / fps / 2)
-    window = np.round(centres_s * RATE_HZ).astype(np.intp)[:, None] + np.arange(-half, half + 1)
-    window = np.clip(window, 0, len(shut) - 1)
+    window = np.clip(rows[:, None] + np.arange(-half, half + 1), 0, len(shut) - 1)
     strongest = window[np.arange(len(window)), shut[window].argmax(axis=1)]
     return np.asarray(np.where(shut[strongest] > 0.5, strongest, window[:, half]), np.intp)
 
 
-def _targets(spans: Sequence[PhonemeSpan], count: int) -> tuple[F64, F64, F64]:
-    """Return targets (N, 15), dominance (N, 1) and closures (N, 2), lips and lip to teeth, at RATE_HZ."""
+def _targets(spans: Sequence[PhonemeSpan], low: int, high: int) -> tuple[F64, F64, F64]:
+    """Return targets (N, 15), dominance (N, 1) and closures (N, 2), lips and lip to teeth, of some rows."""
+    count = high - low
     weights = np.zeros((count, len(VISEMES)))
     weights[:, VISEMES.index("sil")] = 1
     dominance = np.full((count, 1), 0.5)
     closure = np.zeros((count, 2))
     for span in spans:
         start_s = span.start_s - (ANTICIPATION_S if span.phoneme in _ROUNDED else 0.0)
-        start = min(max(round(start_s * RATE_HZ), 0), count - 1)
-        end = min(max(round(span.end_s * RATE_HZ), start + 1), count)
+        start = round(start_s * RATE_HZ)
+        end = max(round(span.end_s * RATE_HZ), start + 1)
         parts = _TARGETS[span.phoneme]
-        edges = np.linspace(start, end, len(parts) + 1).round().astype(int)
-        for part, low, high in zip(parts, edges[:-1], edges[1:], strict=True):
-            weights[low:high] = 0
+        edges = np.clip(np.linspace(start, end, len(parts) + 1).round().astype(int) - low, 0, count)
+        for part, here, there in zip(parts, edges[:-1], edges[1:], strict=True):
+            weights[here:there] = 0
             for name, share in part.items():
-                weights[low:high, VISEMES.index(name)] = share
+                weights[here:there, VISEMES.index(name)] = share
+        start, end = int(edges[0]), int(edges[-1])
         dominance[start:end] = _DOMINANCE.get(span.phoneme, 0.5 if span.phoneme == SILENCE else 1.0)
         closure[start:end] = [span.phoneme in BILABIALS, 0.85 * (span.phoneme in LABIODENTALS)]
     return weights, dominance, closure
