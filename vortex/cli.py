@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 import sys
 import time
 import warnings
@@ -19,12 +20,14 @@ from vortex.errors import InputError, MissingExtraError, VortexError
 from vortex.types import RenderReport
 from vortex.version import __version__
 
-EXIT_FAILURE, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILURE, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     args = _parser().parse_args(argv)
+    # a polite kill cleans up like Ctrl-C does
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     console = _console(args.debug)
     warnings.showwarning = lambda message, *_: print(f"vortex: {message}", file=console)
     warnings.simplefilter("always", UserWarning)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import queue
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -33,13 +34,18 @@ def check_video_path(path: Path) -> None:
     """
     if path.suffix.lower() != ".mp4":
         raise InputError(f"Output '{path}' does not end in .mp4; vortex writes MP4 files.")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"Output '{path}' is a folder. Give the name of a file to write.")
     folder = path.parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"The folder '{folder}' does not exist. Create it first, or write elsewhere.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"The folder '{folder}' is not writable. Write elsewhere.")
+    try:
+        # permission bits do not tell: not for root, not on a read-only or full disk
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        path.exists()
+    except OSError as exc:
+        raise InputError(f"Output '{path}' cannot be written ({exc.strerror}). Write elsewhere.") from exc
 
 
 def encode_video(
@@ -63,8 +69,11 @@ def encode_video(
         EncodeError: the disk is full, or the codec failed.
         Whatever the iterator raises.
     """
+    import av
+
     check_video_path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    # a name of its own, short, as the longest legal name of a file leaves no room for more
+    part = path.with_name(f".vortex-{os.getpid()}-{threading.get_ident()}.part")
     total = round(audio.duration_s * fps)
     ahead = _Ahead(frames)
     try:
@@ -72,7 +81,7 @@ def encode_video(
             part, ahead, audio, fps, size_px, comment, lambda done: hook and hook("render", done, total)
         )
         os.replace(part, path)
-    except OSError as exc:
+    except (OSError, av.error.FFmpegError) as exc:
         raise EncodeError(_reason(path, exc)) from exc
     finally:
         ahead.stop()
@@ -80,7 +89,7 @@ def encode_video(
     return count
 
 
-def _reason(path: Path, error: OSError) -> str:
+def _reason(path: Path, error: Any) -> str:
     if error.errno == errno.ENOSPC:
         return f"No space left on the disk of '{path}'. Free some, or write elsewhere."
     return f"'{path}' cannot be written: {error.strerror or error}. Write elsewhere."

@@ -5,11 +5,14 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
 
 from vortex.audio import fit_duration, load_audio
 from vortex.encoder import Hook, check_video_path, encode_video
@@ -19,8 +22,10 @@ from vortex.lipsync.recognize import recognize_visemes
 from vortex.motion.drive import drive
 from vortex.motion.presets import PresetSequence, parse_presets
 from vortex.portrait import load_portrait
-from vortex.types import Audio, MotionTrack, RenderReport, frame_count, parse_fps
+from vortex.types import VISEMES, Audio, MotionTrack, RenderReport, VisemeTrack, frame_count, parse_fps
 from vortex.version import __version__
+
+T = TypeVar("T")
 
 SOUND_HZ = 48_000
 """Sample rate of the sound in the video."""
@@ -75,13 +80,14 @@ def animate_file(
     clock = _Clock(hook)
     with clock.stage("engine"):
         renderer = load_engine(engine, device=device)
-    with ThreadPoolExecutor(1) as pool:
-        listening = pool.submit(_listen, speech, transcript, exact_fps, duration_s, preset, seed, clock)
-        with clock.stage("portrait"):
-            face = load_portrait(portrait)
-        with clock.stage("prepare"):
-            prepared = renderer.prepare(face, size_px=size_px, paste_back=paste_back)
-        audio, motion = listening.result()
+    listening = _in_background(
+        lambda: _listen(speech, transcript, exact_fps, duration_s, preset, seed, clock)
+    )
+    with clock.stage("portrait"):
+        face = load_portrait(portrait)
+    with clock.stage("prepare"):
+        prepared = renderer.prepare(face, size_px=size_px, paste_back=paste_back)
+    audio, motion = listening.result()
     comment = f"vortex {__version__}, synthetic; engine={renderer.name} preset={preset} seed={seed}"
     with clock.stage("render"):
         frames = renderer.iter_frames(prepared, motion)
@@ -112,14 +118,43 @@ def _listen(
 ) -> tuple[Audio, MotionTrack]:
     """Return the sound, as long as the video, and the motion it drives."""
     with clock.stage("speech"):
-        audio = load_audio(speech, SOUND_HZ)
-        length_s = audio.duration_s if duration_s is None else duration_s
+        whole = load_audio(speech, SOUND_HZ)
+        length_s = whole.duration_s if duration_s is None else duration_s
         if not 0 < length_s <= MAX_DURATION_S:
             raise InputError(f"The duration is {float(length_s)} s; give more than 0 and at most four hours.")
-        audio = fit_duration(audio, max(frame_count(length_s, fps), 1), fps)
+        frames = max(frame_count(length_s, fps), 1)
+        audio = fit_duration(whole, frames, fps)
     with clock.stage("recognize"):
-        visemes = recognize_visemes(audio, fps, transcript=transcript)
+        # a transcript tells what is said in all of it, and silence behind it need not be listened to
+        heard = audio if len(audio.samples) < len(whole.samples) and not transcript else whole
+        visemes = _fit_visemes(recognize_visemes(heard, fps, transcript=transcript), frames)
     return audio, drive(visemes, preset, seed)
+
+
+def _fit_visemes(visemes: VisemeTrack, frames: int) -> VisemeTrack:
+    """Return the track cut, or continued in silence, to a number of frames."""
+    missing = max(frames - len(visemes.weights), 0)
+    silence = np.eye(1, len(VISEMES), VISEMES.index("sil"), dtype=np.float32)
+    return VisemeTrack(
+        np.concatenate([visemes.weights[:frames], silence.repeat(missing, axis=0)]),
+        np.pad(visemes.loudness[:frames], (0, missing)),
+        visemes.fps,
+    )
+
+
+def _in_background(work: Callable[[], T]) -> Future[T]:
+    """Start ``work`` in a thread that nobody waits for when the rest fails or is stopped by Ctrl-C."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as exc:
+            # it belongs to whoever asks for the result
+            future.set_exception(exc)
+
+    threading.Thread(target=run, name="vortex-listen", daemon=True).start()
+    return future
 
 
 class _Clock:

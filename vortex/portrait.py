@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -67,8 +68,8 @@ def load_image(path: str | Path) -> Frame:
 def _decode(path: Path) -> tuple[Frame, tuple[str, ...]]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+    if not os.path.isfile(path):
+        what = "is a folder" if os.path.isdir(path) else "does not exist"
         raise ImageError(f"Portrait '{path}' {what}. Give a picture file, such as a JPEG or PNG.")
     try:
         with warnings.catch_warnings():
@@ -488,3 +489,11 @@ def _rescale(from_px: int, to_px: int) -> F64:
     """Return the (3, 3) scaling between squares, pixel centres at integers."""
     scale = to_px / from_px
     return np.array([[scale, 0, 0.5 * scale - 0.5], [0, scale, 0.5 * scale - 0.5], [0, 0, 1.0]])
+
+
+def iter_landmarks(frames: Iterable[Frame]) -> Iterator[F32 | None]:
+    """Yield the landmarks (478, 3) of the largest face of each frame, or None; one look each."""
+    with _open_landmarker() as landmarker:
+        for frame in frames:
+            faces = _detect(landmarker, frame, (0, 0))
+            yield max(faces, key=lambda face: face.size_px).landmarks_px if faces else None

@@ -44,9 +44,6 @@ def turned(image: Frame, clockwise_deg: float, centre: tuple[float, float]) -> F
     return np.asarray(cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
-# --- reading -------------------------------------------------------------------------------------------------
-
-
 def test_a_png_is_read_exactly(tmp_path: Path, gradient: Frame) -> None:
     Image.fromarray(gradient).save(tmp_path / "a.png")
     np.testing.assert_array_equal(load_image(tmp_path / "a.png"), gradient)
@@ -176,9 +173,6 @@ def test_a_png_with_a_giant_text_chunk_is_refused_not_a_crash(tmp_path: Path, gr
         load_image(tmp_path / "a.png")
 
 
-# --- finding -------------------------------------------------------------------------------------------------
-
-
 def test_landmarks_lie_on_the_face(hopper: Portrait) -> None:
     points = hopper.landmarks_px
     # read off the photo by eye, 512x600
@@ -261,9 +255,6 @@ def test_too_small_a_face_is_refused_with_its_size(hopper: Portrait) -> None:
 def test_a_face_on_its_side_is_refused(hopper: Portrait) -> None:
     with pytest.raises(NoFaceError, match="tilted"):
         detect_portrait(np.ascontiguousarray(np.rot90(hopper.image)))
-
-
-# --- cropping ------------------------------------------------------------------------------------------------
 
 
 def test_the_official_crop_stands_the_face_upright(hopper: Portrait) -> None:

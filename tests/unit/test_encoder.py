@@ -1,0 +1,217 @@
+"""The MP4 says what it holds, holds it in step, and appears whole or not at all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vortex.encoder import AHEAD_FRAMES, check_video_path, encode_video
+from vortex.errors import InputError
+from vortex.types import Audio, Frame
+
+SAMPLE_RATE = 48_000
+SIZE = (96, 64)
+
+
+def noise(frames: int, fps: Fraction) -> Audio:
+    """Band-limited noise, so that its place in time is sharp, as long as the frames."""
+    count = round(Fraction(frames) / fps * SAMPLE_RATE)
+    white = np.random.default_rng(5).standard_normal(count)
+    smooth = np.convolve(white, np.hanning(12), mode="same")
+    return Audio((0.3 * smooth / np.abs(smooth).max()).astype(np.float32), SAMPLE_RATE)
+
+
+def greys(count: int) -> Iterator[Frame]:
+    """Frames that tell their own index by their brightness."""
+    for index in range(count):
+        yield np.full((SIZE[1], SIZE[0], 3), 20 + 3 * index, np.uint8)
+
+
+def decoded_sound(path: Path) -> tuple[np.ndarray, float]:
+    """Return samples (N,) as a player hears them, and the second at which they start."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))
+    return np.concatenate([frame.to_ndarray().mean(0) for frame in frames]), float(frames[0].time)
+
+
+@pytest.mark.parametrize("fps", [Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(24000, 1001)])
+def test_every_frame_is_at_its_exact_time(tmp_path: Path, fps: Fraction) -> None:
+    path = tmp_path / "a.mp4"
+    assert encode_video(path, greys(50), noise(50, fps), fps, SIZE) == 50
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.width, stream.height) == SIZE
+        assert stream.average_rate == fps
+        assert stream.frames == 50
+        frames = list(container.decode(stream))
+        assert abs(Fraction(container.duration, av.time_base) - 50 / fps) <= 1 / fps
+    assert len(frames) == 50
+    for index, frame in enumerate(frames):
+        assert frame.pts * frame.time_base == index / fps
+        assert frame.to_ndarray(format="rgb24").mean() == pytest.approx(20 + 3 * index, abs=1.5)
+
+
+def test_sound_is_in_step_to_the_sample(tmp_path: Path) -> None:
+    path, fps = tmp_path / "a.mp4", Fraction(24)
+    audio = noise(72, fps)
+    encode_video(path, greys(72), audio, fps, SIZE)
+    heard, start_s = decoded_sound(path)
+    assert start_s == 0
+    assert len(heard) >= len(audio.samples)
+    lags = range(-2048, 2049)
+    inner = slice(4096, len(audio.samples) - 4096)
+    given = audio.samples[inner]
+    likeness = [float(given @ heard[inner.start + lag : inner.stop + lag]) for lag in lags]
+    assert lags[int(np.argmax(likeness))] == 0
+    assert max(likeness) > 0.9 * float(given @ given)
+
+
+def test_sound_is_aac_and_the_header_comes_first(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    encode_video(path, greys(10), noise(10, Fraction(24)), Fraction(24), SIZE, comment="engine=mesh seed=7")
+    with av.open(str(path)) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+        assert container.metadata["comment"] == "engine=mesh seed=7"
+    content = path.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 140, 120), (255, 255, 255)])
+def test_colours_survive_and_are_declared(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+    path = tmp_path / "a.mp4"
+    frame = np.broadcast_to(np.array(colour, np.uint8), (SIZE[1], SIZE[0], 3)).copy()
+    encode_video(path, iter([frame] * 4), noise(4, Fraction(24)), Fraction(24), SIZE)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        seen = next(container.decode(stream))
+        context = stream.codec_context
+        # 1 is BT.709 in all three lists of ITU-T H.273, and limited range in FFmpeg's
+        assert (int(context.colorspace), int(context.color_primaries), int(context.color_trc)) == (1, 1, 1)
+        assert int(context.color_range) == 1
+    y, cb, cr = (float(plane.mean()) for plane in planes(seen))
+    r, g, b = (value / 255 for value in colour)
+    luma = 0.2126 * r + 0.7152 * g + 0.0722 * b
+    assert y == pytest.approx(16 + 219 * luma, abs=2)
+    assert cb == pytest.approx(128 + 224 * (b - luma) / 1.8556, abs=2)
+    assert cr == pytest.approx(128 + 224 * (r - luma) / 1.5748, abs=2)
+
+
+def planes(frame: av.VideoFrame) -> list[np.ndarray]:
+    height, width = frame.height, frame.width
+    flat = frame.to_ndarray(format="yuv420p").ravel()
+    luma, quarter = width * height, width * height // 4
+    return [flat[:luma], flat[luma : luma + quarter], flat[luma + quarter :]]
+
+
+def test_only_a_few_frames_wait_at_any_time(tmp_path: Path) -> None:
+    drawn = 0
+    most_ahead = 0
+
+    def counted() -> Iterator[Frame]:
+        nonlocal drawn
+        for frame in greys(70):
+            drawn += 1
+            yield frame
+
+    def watch(stage: str, completed: int, total: int) -> None:
+        nonlocal most_ahead
+        assert (stage, total) == ("render", 70)
+        most_ahead = max(most_ahead, drawn - completed)
+
+    encode_video(tmp_path / "a.mp4", counted(), noise(70, Fraction(24)), Fraction(24), SIZE, hook=watch)
+    assert most_ahead <= AHEAD_FRAMES + 2
+
+
+class EngineFailureError(Exception):
+    pass
+
+
+def test_a_failing_renderer_leaves_nothing(tmp_path: Path) -> None:
+    def failing() -> Iterator[Frame]:
+        yield from greys(5)
+        raise EngineFailureError("no more")
+
+    with pytest.raises(EngineFailureError, match="no more"):
+        encode_video(tmp_path / "a.mp4", failing(), noise(20, Fraction(24)), Fraction(24), SIZE)
+    assert list(tmp_path.iterdir()) == []
+    assert not [thread for thread in threading.enumerate() if thread.name == "vortex-render"]
+
+
+def test_an_interrupt_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"an older video")
+
+    def interrupt(stage: str, completed: int, total: int) -> None:
+        if completed == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_video(path, greys(50), noise(50, Fraction(24)), Fraction(24), SIZE, hook=interrupt)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.mp4"]
+    assert path.read_bytes() == b"an older video"
+    assert not [thread for thread in threading.enumerate() if thread.name == "vortex-render"]
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
+    # a limit on the size of files stands for the full disk; it would hold for the test process for good
+    code = textwrap.dedent("""
+        import resource, sys
+        from fractions import Fraction
+        from pathlib import Path
+        import numpy as np
+        from vortex.encoder import encode_video
+        from vortex.errors import EncodeError
+        from vortex.types import Audio
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        rng = np.random.default_rng(0)
+        frames = (rng.integers(0, 255, (256, 256, 3), dtype=np.uint8) for _ in range(40))
+        sound = Audio(np.zeros(80_000, np.float32), 48_000)
+        try:
+            encode_video(Path(sys.argv[1]), frames, sound, Fraction(24), (256, 256))
+        except EncodeError as exc:
+            print(exc)
+    """)
+    command = [sys.executable, "-c", code, str(tmp_path / "a.mp4")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "cannot be written" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.avi", r"does not end in \.mp4"),
+        ("a", r"does not end in \.mp4"),
+        ("folder.mp4", "is a folder"),
+        ("missing/a.mp4", "does not exist"),
+    ],
+)
+def test_a_wrong_path_is_refused_before_any_work(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(InputError, match=message):
+        check_video_path(tmp_path / name)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux, where /proc takes no files")
+def test_a_folder_that_takes_no_files_is_refused() -> None:
+    with pytest.raises(InputError, match=r"cannot be written .*elsewhere"):
+        check_video_path(Path("/proc/a.mp4"))
+
+
+def test_the_longest_legal_name_works_and_a_longer_one_is_refused(tmp_path: Path) -> None:
+    longest = tmp_path / ("a" * 251 + ".mp4")
+    assert encode_video(longest, greys(3), noise(3, Fraction(24)), Fraction(24), SIZE) == 3
+    with pytest.raises(InputError, match="too long"):
+        check_video_path(tmp_path / ("a" * 252 + ".mp4"))
