@@ -26,15 +26,14 @@ LAYER_NORM_EPS = 1e-6
 GRN_EPS = 1e-6
 KEYPOINT_VARIANCE = 0.01
 """Spread of the gaussian drawn round each keypoint, in squared units of the [-1, 1] feature cube."""
-BASE = "liveportrait/base_models"
 FILES: Mapping[str, str] = {
-    "appearance": f"{BASE}/appearance_feature_extractor.pth",
-    "motion": f"{BASE}/motion_extractor.pth",
-    "warping": f"{BASE}/warping_module.pth",
-    "generator": f"{BASE}/spade_generator.pth",
-    "retargeting": "liveportrait/retargeting_models/stitching_retargeting_module.pth",
+    "appearance": "base_models/appearance_feature_extractor.pth",
+    "motion": "base_models/motion_extractor.pth",
+    "warping": "base_models/warping_module.pth",
+    "generator": "base_models/spade_generator.pth",
+    "retargeting": "retargeting_models/stitching_retargeting_module.pth",
 }
-"""Network -> path below the weights directory, as the release lays them out."""
+"""Network -> path below :func:`vortex.weights.weights_dir`, the release's folder ``liveportrait``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,9 @@ class DownBlock(ConvNorm):
     def forward(self, x: Tensor) -> Tensor:
         """(B, c, [D,] H, W) -> (B, c', [D,] H/2, W/2)."""
         x = super().forward(x)
-        return functional.avg_pool2d(x, 2) if x.ndim == 4 else functional.avg_pool3d(x, (1, 2, 2))
+        # 3-D pooling lacks half types on a CPU: depth counts as channels, (B, c', D, H, W) -> (B, c' D, H, W)
+        pooled = functional.avg_pool2d(x.flatten(1, -3), 2)
+        return pooled.view(*x.shape[:-2], *pooled.shape[-2:])
 
 
 class UpBlock(ConvNorm):
