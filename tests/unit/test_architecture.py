@@ -15,7 +15,7 @@ PACKAGE = Path(vortex.__file__).parent
 LAYERS = [
     {"types", "errors", "version"},
     {"weights"},
-    {"audio", "portrait"},
+    {"audio", "portrait", "video"},
     {"lipsync"},
     {"motion"},
     {"engines", "encoder", "extras"},
@@ -25,7 +25,7 @@ LAYERS = [
 ]
 ROOMS = {
     "torch": ("engines/liveportrait", "extras", "lipsync"),
-    "av": ("audio.py", "encoder.py"),
+    "av": ("audio.py", "encoder.py", "video.py"),
     "cv2": ("portrait.py", "engines"),
     "mediapipe": ("portrait.py",),
     "argparse": ("cli.py",),

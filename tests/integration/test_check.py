@@ -1,0 +1,147 @@
+"""The lip-sync check finds known offsets, and mouths that follow other words."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vortex
+from vortex.audio import load_audio
+from vortex.check import MouthTrack, check_video, compare, measure_mouth
+from vortex.cli import demo_portrait
+from vortex.encoder import encode_video
+from vortex.engines.mesh import MeshEngine
+from vortex.errors import InputError, NoFaceError
+from vortex.lipsync.recognize import recognize_visemes
+from vortex.motion.drive import drive
+from vortex.portrait import load_portrait
+from vortex.types import Audio, Frame, PhonemeSpan
+
+FPS = Fraction(24)
+SPEECH = Path(vortex.__file__).parent / "data" / "demo_speech.flac"
+LABELS = Path(__file__).parents[1] / "data" / "speech" / "demo_speech.json"
+
+
+@pytest.fixture(scope="module")
+def audio() -> Audio:
+    """The demo sentence three times, with pauses."""
+    once = load_audio(SPEECH).samples
+    return Audio(np.concatenate([np.pad(once, (6_000, 12_000))] * 3))
+
+
+@pytest.fixture(scope="module")
+def frames(audio: Audio) -> list[Frame]:
+    engine = MeshEngine()
+    prepared = engine.prepare(load_portrait(demo_portrait()), size_px=256)
+    return list(engine.iter_frames(prepared, drive(recognize_visemes(audio, FPS), "neutral", 1)))
+
+
+@pytest.fixture(scope="module")
+def in_sync(frames: list[Frame], audio: Audio, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("check") / "sync.mp4"
+    encode_video(path, iter(frames), audio, FPS, (256, 256))
+    return path
+
+
+@pytest.fixture(scope="module")
+def mouth(in_sync: Path) -> MouthTrack:
+    return measure_mouth(in_sync)
+
+
+def delayed(audio: Audio, frames: float) -> Audio:
+    """Return the sound later (or, below 0, earlier) by some frames, of the same length."""
+    shift = round(frames / 24 * audio.sample_rate)
+    samples = np.roll(audio.samples, shift)
+    samples[: max(shift, 0)] = 0
+    samples[len(samples) + min(shift, 0) :] = 0
+    return Audio(samples, audio.sample_rate)
+
+
+@pytest.mark.parametrize("late", [*range(-8, 9), -2.5, 0.5, 1.5])
+def test_a_known_offset_is_recovered_within_half_a_frame(
+    mouth: MouthTrack, audio: Audio, late: float
+) -> None:
+    report = compare(mouth, recognize_visemes(delayed(audio, -late), FPS))
+    assert report.offset_frames == pytest.approx(late, abs=0.5)
+    assert report.offset_ms == pytest.approx(report.offset_frames * 1000 / 24)
+    assert bool(report.complaints(2)) == (abs(report.offset_frames) > 2)
+
+
+def test_a_finished_video_with_late_picture_is_told(
+    frames: list[Frame], audio: Audio, tmp_path: Path
+) -> None:
+    path = tmp_path / "late.mp4"
+    encode_video(path, iter(frames), delayed(audio, -5), FPS, (256, 256))
+    report, _, _ = check_video(path)
+    assert report.offset_frames == pytest.approx(5, abs=0.5)
+    assert report.complaints(2) == [f"the picture is {report.offset_frames:.1f} frames late"]
+
+
+def test_a_video_in_sync_passes_against_labels_it_was_not_made_from(in_sync: Path, audio: Audio) -> None:
+    once = [PhonemeSpan(r["phone"], r["start_s"], r["end_s"]) for r in json.loads(LABELS.read_text())]
+    period_s = len(audio.samples) / 3 / audio.sample_rate
+    labels = [
+        PhonemeSpan(s.phoneme, s.start_s + 0.25 + k * period_s, s.end_s + 0.25 + k * period_s)
+        for k in range(3)
+        for s in once
+    ]
+    report, _, _ = check_video(in_sync, phonemes=labels)
+    assert report.complaints(1.0) == []
+    assert report.face_share == 1
+    assert not report.closures_missed_s
+    assert len(report.closures_found_s) == sum(s.phoneme in ("P", "B", "M") for s in labels)
+    assert report.still_in_silence is not None
+    assert report.still_in_silence > 0.9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_mouth_driven_by_shuffled_speech_fails(mouth: MouthTrack, audio: Audio, seed: int) -> None:
+    parts = np.array_split(audio.samples, 24)
+    order = np.random.default_rng(seed).permutation(24)
+    shuffled = Audio(np.concatenate([parts[k] for k in order]), audio.sample_rate)
+    assert compare(mouth, recognize_visemes(shuffled, FPS)).complaints(2)
+
+
+def test_a_still_picture_fails(frames: list[Frame], audio: Audio, tmp_path: Path) -> None:
+    def still() -> Iterator[Frame]:
+        for _ in frames:
+            yield frames[0]
+
+    path = tmp_path / "still.mp4"
+    encode_video(path, still(), audio, FPS, (256, 256))
+    assert check_video(path)[0].complaints(2)
+
+
+def test_videos_that_cannot_be_measured_are_refused(audio: Audio, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        check_video(tmp_path / "no.mp4")
+    with pytest.raises(InputError, match="no moving picture"):
+        check_video(SPEECH)
+    path = tmp_path / "noface.mp4"
+    encode_video(path, iter([np.zeros((128, 128, 3), np.uint8)] * 5), audio, FPS, (128, 128))
+    with pytest.raises(NoFaceError):
+        check_video(path)
+
+
+def test_the_command_prints_figures_draws_a_plot_and_fails_beyond_the_limit(
+    in_sync: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "vortex", "check", str(in_sync), "--json"]
+    plot = tmp_path / "sync.png"
+    done = subprocess.run([*command, "--plot", str(plot)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert abs(figures["offset_frames"]) < 1
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    strict = subprocess.run(
+        [*command, "--max-offset-frames", "0"], capture_output=True, text=True, check=False
+    )
+    assert strict.returncode == 1
+    assert "frames" in strict.stderr
