@@ -351,3 +351,12 @@ def test_pasting_leaves_far_pixels_alone(hopper: Portrait) -> None:
     np.testing.assert_array_equal(frame[outside], wide[outside])
     nose = portrait.landmarks_px[NOSE_TIP, :2].round().astype(int)
     assert (frame[nose[1], nose[0]] == 0).all()
+
+
+def test_an_extreme_side_view_is_refused() -> None:
+    import skimage
+
+    # the cameraman, seen from the side
+    cameraman = Path(skimage.__file__).parent / "data" / "camera.png"
+    with pytest.raises(NoFaceError, match="turned .* degrees to the side"):
+        load_portrait(cameraman)

@@ -1,0 +1,64 @@
+"""The command line speaks to people on a terminal and to programs elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+
+from vortex.cli import _progress, demo_portrait
+from vortex.version import __version__
+
+
+def vortex(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vortex", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+def test_the_version_is_told() -> None:
+    assert vortex("--version").stdout == f"vortex {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["animate", "demo", "doctor"])
+def test_every_command_has_help(command: str) -> None:
+    assert f"usage: vortex {command}" in vortex(command, "--help").stdout
+
+
+def test_doctor_tells_what_can_run_and_why_not() -> None:
+    findings = json.loads(vortex("doctor", "--json").stdout)
+    assert findings["vortex"] == __version__
+    assert findings["engines"]["mesh"] is None
+    reason = findings["engines"]["liveportrait"]
+    assert reason is None or len(reason) > 10
+
+
+def test_doctor_needs_no_heavy_package() -> None:
+    code = (
+        "import sys; from vortex.cli import main; main(['doctor']); "
+        "print([name for name in ('cv2', 'mediapipe', 'av', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_demo_portrait_is_found_without_importing_its_package() -> None:
+    code = "import sys; from vortex.cli import demo_portrait; demo_portrait(); print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert demo_portrait().name == "grace_hopper.jpg"
+
+
+def test_the_progress_line_ends_full() -> None:
+    console = io.StringIO()
+    show = _progress(console)
+    show("portrait", 0, 1)
+    for done in range(101):
+        show("render", done, 100)
+    last = console.getvalue().split("\r\x1b[2K")[-1]
+    assert last.startswith("render")
+    assert "[########################] 100/100" in last
+    assert " fps " in last
+    assert "\n" not in console.getvalue()
