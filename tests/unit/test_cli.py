@@ -45,7 +45,10 @@ def test_doctor_needs_no_heavy_package() -> None:
 
 
 def test_the_demo_portrait_is_found_without_importing_its_package() -> None:
-    code = "import sys; from vortex.cli import demo_portrait; demo_portrait(); print('matplotlib' in sys.modules)"
+    code = (
+        "import sys; from vortex.cli import demo_portrait; demo_portrait(); "
+        "print('matplotlib' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
     assert demo_portrait().name == "grace_hopper.jpg"

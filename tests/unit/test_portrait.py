@@ -358,5 +358,5 @@ def test_an_extreme_side_view_is_refused() -> None:
 
     # the cameraman, seen from the side
     cameraman = Path(skimage.__file__).parent / "data" / "camera.png"
-    with pytest.raises(NoFaceError, match="turned .* degrees to the side"):
+    with pytest.raises(NoFaceError, match=r"turned .* degrees to the side"):
         load_portrait(cameraman)

@@ -1,0 +1,122 @@
+"""What every benchmark needs: warm-up, percentiles, a description of the machine, append-only records."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMA = 1
+PACKAGES = ("numpy", "opencv-contrib-python", "mediapipe", "av", "hama", "soxr", "torch")
+FEWEST_FOR_P99 = 100
+"""With fewer samples, the 99th percentile would be the maximum under another name."""
+
+
+def measure(work: Callable[[], float], *, iterations: int, warmup: int) -> list[float]:
+    """Call ``work``, which returns its seconds, and return those of all but the first ``warmup`` calls."""
+    for _ in range(warmup):
+        work()
+    return [work() for _ in range(iterations)]
+
+
+def summary(samples_s: Sequence[float]) -> dict[str, Any]:
+    """Return the distribution of samples in seconds; ``p99`` is None below 100 samples."""
+    ordered = sorted(samples_s)
+    return {
+        "min": ordered[0],
+        "p50": statistics.median(ordered),
+        "p90": percentile(ordered, 90),
+        "p99": percentile(ordered, 99) if len(ordered) >= FEWEST_FOR_P99 else None,
+        "max": ordered[-1],
+        "mean": statistics.fmean(ordered),
+        "stdev": statistics.stdev(ordered) if len(ordered) > 1 else None,
+        "samples": list(samples_s),
+    }
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """Return the smallest sample that at least ``percent`` of the ascending samples do not exceed."""
+    return ordered[max(math.ceil(percent / 100 * len(ordered)) - 1, 0)]
+
+
+def environment() -> dict[str, Any]:
+    """Return the machine and the versions that a figure depends on."""
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "load_before": os.getloadavg()[0],
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
+    }
+
+
+def record(benchmark: str, **content: Any) -> dict[str, Any]:
+    """Return a record with date, commit and machine, complete enough to quote."""
+    return {
+        "schema": SCHEMA,
+        "benchmark": benchmark,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "env": environment(),
+        **content,
+    }
+
+
+def append(path: Path, entry: dict[str, Any]) -> None:
+    """Add a record to a file of records; those in it stay."""
+    stored: dict[str, Any] = {"schema": SCHEMA, "records": []}
+    if path.exists():
+        stored = json.loads(path.read_text())
+    stored["records"].append(entry)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(stored, indent=1) + "\n")
+    part.replace(path)
+
+
+def rounded(value: Any, digits: int = 4) -> Any:
+    """Return a structure with all its floats rounded."""
+    if isinstance(value, float):
+        return round(value, digits)
+    if isinstance(value, dict):
+        return {key: rounded(item, digits) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item, digits) for item in value]
+    return value
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def vortex_command() -> list[str]:
+    """Return the command line of this environment's vortex."""
+    return [sys.executable, "-m", "vortex"]

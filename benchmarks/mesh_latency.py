@@ -1,0 +1,143 @@
+"""Time the whole command, process start to finished MP4, with the mesh engine.
+
+Usage: python benchmarks/mesh_latency.py [--duration-s 45] [--iterations 5] [--warmup 1]
+           [--output .tasks/baselines/mesh.json]
+
+The speech is the demo clip, repeated to the duration; the portrait is the demo portrait. Prints the
+distribution and the stages, which overlap: speech is heard while the portrait is prepared. ``--output`` appends
+a record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from harness import append, measure, record, rounded, summary, vortex_command
+
+import vortex
+from vortex.audio import load_audio
+from vortex.cli import demo_portrait
+
+SPEECH = Path(vortex.__file__).parent / "data" / "demo_speech.flac"
+SPEECH_HZ = 16_000
+
+
+def main() -> int:
+    """Measure, print, and keep a record if asked to."""
+    args = _arguments()
+    reports: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        speech, out = Path(folder) / "speech.wav", Path(folder) / "out.mp4"
+        write_speech(speech, args.duration_s)
+        command = [
+            *vortex_command(), "animate", str(demo_portrait()), str(speech), "-o", str(out), "--json",
+            "--engine", "mesh", "--preset", args.preset, "--seed", str(args.seed), "--fps", str(args.fps),
+            "--size", str(args.size_px),
+        ]  # fmt: skip
+
+        def once() -> float:
+            start_s = time.perf_counter()
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+            wall_s = time.perf_counter() - start_s
+            reports.append(json.loads(done.stdout))
+            return wall_s
+
+        samples_s = measure(once, iterations=args.iterations, warmup=args.warmup)
+        output_bytes = out.stat().st_size
+    entry = rounded(_record(args, samples_s, reports[args.warmup :], output_bytes))
+    _print(entry)
+    if args.output:
+        append(args.output, entry)
+    return 0 if {report["engine"] for report in reports} == {"mesh"} else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--duration-s", type=float, default=45.0)
+    parser.add_argument("--iterations", type=int, default=5)
+    parser.add_argument("--warmup", type=int, default=1)
+    parser.add_argument("--fps", type=int, default=24)
+    parser.add_argument("--size-px", type=int, default=512)
+    parser.add_argument("--preset", default="neutral")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", type=Path, help="file of records to append to")
+    return parser.parse_args()
+
+
+def write_speech(path: Path, duration_s: float) -> None:
+    """Write the demo clip as WAV, repeated, with its pauses, to exactly ``duration_s``."""
+    clip = load_audio(SPEECH, SPEECH_HZ).samples
+    samples = np.resize(clip, round(duration_s * SPEECH_HZ))
+    pcm = np.round(samples * 32767).astype(np.int16)[None]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=SPEECH_HZ, layout="mono")
+        frame = av.AudioFrame.from_ndarray(pcm, format="s16", layout="mono")
+        frame.sample_rate = SPEECH_HZ
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _record(
+    args: argparse.Namespace, samples_s: list[float], reports: list[dict[str, Any]], output_bytes: int
+) -> dict[str, Any]:
+    stages = {
+        name: statistics.median(report["stage_s"][name] for report in reports)
+        for name in reports[0]["stage_s"]
+    }
+    inside_s = statistics.median(report["total_s"] for report in reports)
+    stages["process_start_and_exit"] = statistics.median(samples_s) - inside_s
+    frames = reports[0]["frames"]
+    return record(
+        "mesh_latency",
+        engine="mesh",
+        params={
+            "iterations": args.iterations,
+            "warmup": args.warmup,
+            "duration_s": args.duration_s,
+            "fps": args.fps,
+            "size_px": args.size_px,
+            "preset": args.preset,
+            "seed": args.seed,
+        },
+        frames=frames,
+        latency_s=summary(samples_s),
+        stage_s=stages,
+        render_ms_per_frame=1000 * stages["render"] / frames,
+        # the largest of all children so far, in kilobytes on Linux
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+        output_bytes=output_bytes,
+    )
+
+
+def _print(entry: dict[str, Any]) -> None:
+    latency = entry["latency_s"]
+    params = entry["params"]
+    print(
+        f"{params['duration_s']:g} s of speech, {entry['frames']} frames, {params['size_px']} px, "
+        f"{entry['env']['cores']} cores of {entry['env']['cpu']}"
+    )
+    print(
+        f"whole command: p50 {latency['p50']:.2f} s, min {latency['min']:.2f}, max {latency['max']:.2f} "
+        f"({params['iterations']} runs after {params['warmup']})"
+    )
+    for name, seconds in entry["stage_s"].items():
+        print(f"  {name:<24}{seconds:8.3f} s")
+    print(
+        f"render and encode {entry['render_ms_per_frame']:.2f} ms a frame, "
+        f"peak memory {entry['peak_memory_bytes'] / 1e6:.0f} MB, file {entry['output_bytes'] / 1e6:.1f} MB"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
