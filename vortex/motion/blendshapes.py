@@ -21,7 +21,7 @@ _SHAPES: Mapping[str, Mapping[str, float]] = {
     "DD": {"jawOpen": 0.11, "mouthLowerDown": 0.22, "mouthUpperUp": 0.12, "mouthStretch": 0.08},
     "kk": {"jawOpen": 0.17, "mouthLowerDown": 0.15, "mouthStretch": 0.05},
     "CH": {"jawOpen": 0.07, "mouthFunnel": 0.6, "mouthPucker": 0.2, "mouthLowerDown": 0.2},
-    "SS": {"jawOpen": 0.05, "mouthStretch": 0.3, "mouthLowerDown": 0.3, "mouthUpperUp": 0.12},
+    "SS": {"jawOpen": 0.08, "mouthStretch": 0.3, "mouthLowerDown": 0.3, "mouthUpperUp": 0.12},
     "nn": {"jawOpen": 0.13, "mouthLowerDown": 0.18, "mouthStretch": 0.06},
     "RR": {"jawOpen": 0.14, "mouthFunnel": 0.35, "mouthPucker": 0.25},
     "aa": {"jawOpen": 0.5, "mouthLowerDown": 0.25, "mouthUpperUp": 0.1},
