@@ -4,8 +4,8 @@ Usage: python benchmarks/mesh_latency.py [--duration-s 45] [--iterations 5] [--w
            [--output .tasks/baselines/mesh.json]
 
 The speech is the demo clip, repeated to the duration; the portrait is the demo portrait. Prints the
-distribution and the stages, which overlap: speech is heard while the portrait is prepared. ``--output`` appends
-a record.
+distribution and the stages, which overlap: speech is heard while the portrait is prepared. ``--output``
+appends a record.
 """
 
 from __future__ import annotations
