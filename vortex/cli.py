@@ -1,4 +1,4 @@
-"""The command line: ``vortex animate | demo | check | doctor``."""
+"""The command line: ``vortex animate | demo | check | weights | doctor``."""
 
 from __future__ import annotations
 
@@ -91,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--plot", metavar="PNG", help="draw the opening of the lips over the waveform")
     check.add_argument("--json", action="store_true", help="print the figures as JSON")
     check.set_defaults(run=_check)
+
+    weights = commands.add_parser("weights", parents=[common], help="fetch and verify network weights")
+    weights.add_argument("action", choices=("fetch", "verify", "list", "path"))
+    weights.add_argument(
+        "name", nargs="?", default="liveportrait", metavar="NAME", help="default liveportrait"
+    )
+    weights.set_defaults(run=_weights)
 
     doctor = commands.add_parser("doctor", parents=[common], help="tell what can run here, and why not")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
@@ -227,8 +234,9 @@ def _progress(console: TextIO) -> Callable[[str, int, int], None]:
             filled = 24 * completed // total
             rate = completed / max(now_s - started_s, 1e-3)
             left_s = (total - completed) / max(rate, 1e-3)
-            line += f" [{'#' * filled}{'.' * (24 - filled)}] {completed}/{total}"
-            line += f"  {rate:.0f} fps  {left_s:.0f} s left"
+            each, unit = (2**20, "MiB/s") if stage == "fetch" else (1, "fps")
+            line += f" [{'#' * filled}{'.' * (24 - filled)}] {completed // each}/{total // each}"
+            line += f"  {rate / each:.0f} {unit}  {left_s:.0f} s left"
         print(f"\r\x1b[2K{line}", end="", file=console, flush=True)
 
     return show
@@ -277,6 +285,30 @@ def _read_phonemes(path: Path) -> list[PhonemeSpan]:
         raise InputError(
             f"Phonemes '{path}' cannot be read ({exc}). Give a JSON list of {{phone, start_s, end_s}}."
         ) from exc
+
+
+def _weights(args: argparse.Namespace, console: TextIO) -> int:
+    # urllib and ssl come with it, which the other commands need not wait for
+    from vortex import weights
+
+    name = args.name
+    if args.action == "fetch":
+        # the licence is shown before anything is downloaded
+        print(weights.describe_weights(name), file=console)
+        folder = weights.fetch_weights(name, hook=_progress(console) if console.isatty() else None)
+        print(folder)
+    elif args.action == "verify":
+        folder = weights.verify_weights(name)
+        print(f"{folder}: {len(weights.weights_files(name))} files, all as published")
+    elif args.action == "list":
+        missing = weights.missing_weights(name)
+        print(weights.describe_weights(name))
+        for file in weights.weights_files(name):
+            state = "missing" if file in missing else "there"
+            print(f"  {state:<8}{file.size_bytes:>13,} bytes  {file.path}")
+    else:
+        print(weights.weights_dir(name))
+    return 0
 
 
 def _doctor(args: argparse.Namespace, console: TextIO) -> int:

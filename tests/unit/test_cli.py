@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ def test_the_version_is_told() -> None:
     assert vortex("--version").stdout == f"vortex {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["animate", "demo", "doctor"])
+@pytest.mark.parametrize("command", ["animate", "demo", "check", "weights", "doctor"])
 def test_every_command_has_help(command: str) -> None:
     assert f"usage: vortex {command}" in vortex(command, "--help").stdout
 
@@ -65,3 +66,25 @@ def test_the_progress_line_ends_full() -> None:
     assert "[########################] 100/100" in last
     assert " fps " in last
     assert "\n" not in console.getvalue()
+
+
+def test_weights_that_are_missing_are_listed_with_size_and_licence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VORTEX_CACHE", str(tmp_path))
+    assert vortex("weights", "path").stdout == f"{tmp_path / 'liveportrait'}\n"
+    listed = vortex("weights", "list").stdout
+    assert "licence MIT" in listed
+    assert listed.count("missing") == 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verifying_missing_weights_fails_with_the_command_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VORTEX_CACHE", str(tmp_path))
+    command = [sys.executable, "-m", "vortex", "weights", "verify"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "vortex weights fetch liveportrait" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
