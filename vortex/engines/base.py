@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from vortex.errors import EngineError, InputError
+from vortex.errors import InputError
 from vortex.types import Frame, MotionTrack, Portrait
 
 ENGINES: tuple[str, ...] = ("mesh", "liveportrait")
@@ -46,7 +46,7 @@ class Engine(Protocol):
 
 
 def why_unavailable(name: str) -> str | None:
-    """Return why the engine cannot run here and what to do about it, or None if it can.
+    """Return why the engine cannot run here by default and what to do about it, or None if it can.
 
     Raises:
         InputError: unknown name.
@@ -54,22 +54,27 @@ def why_unavailable(name: str) -> str | None:
     if name == "mesh":
         return None
     if name == "liveportrait":
-        return "not part of this version yet"
+        from vortex.engines.liveportrait import why_unavailable as why_not_liveportrait
+
+        return why_not_liveportrait()
     raise InputError(f"Unknown engine {name!r}; vortex has {' and '.join(ENGINES)}.")
 
 
 def load_engine(name: str, *, device: str | None = None) -> Engine:
     """Return the engine called ``name``; it never substitutes another one.
 
-    ``device`` concerns ``liveportrait`` only.
+    ``device`` concerns ``liveportrait`` only, which needs CUDA unless it is "cpu".
 
     Raises:
         InputError: unknown name, or a device for an engine that has no choice of it.
-        EngineError: the engine cannot run here; the message says why.
+        EngineError, WeightsError, MissingExtraError: the engine cannot run here; the message says why.
     """
-    reason = why_unavailable(name)
-    if reason:
-        raise EngineError(f"The engine {name} cannot run here: {reason}.")
+    if name not in ENGINES:
+        raise InputError(f"Unknown engine {name!r}; vortex has {' and '.join(ENGINES)}.")
+    if name == "liveportrait":
+        from vortex.engines.liveportrait import load_liveportrait_engine
+
+        return load_liveportrait_engine(device)
     if device not in (None, "cpu"):
         raise InputError(f"device is {device!r}; the mesh engine runs on the CPU. Leave --device out.")
     from vortex.engines.mesh import MeshEngine

@@ -1,0 +1,58 @@
+"""LivePortrait behind the interface that every engine has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vortex.engines.liveportrait.device import resolve_device
+from vortex.engines.liveportrait.renderer import PreparedFace, Renderer, load_renderer
+from vortex.portrait import crop_face, even_sides
+from vortex.types import Frame, MotionTrack, Portrait
+
+
+class LivePortraitEngine:
+    """Renders with the networks; see :class:`vortex.engines.base.Engine`."""
+
+    name = "liveportrait"
+
+    def __init__(self, renderer: Renderer) -> None:
+        self.renderer = renderer
+
+    def prepare(self, portrait: Portrait, *, size_px: int = 512, paste_back: bool = False) -> PreparedFace:
+        """Extract what the networks know about the face.
+
+        Raises:
+            InputError: a frame size that cannot be rendered.
+            OutOfMemoryError: the device's memory does not suffice.
+        """
+        return self.renderer.prepare(even_sides(portrait) if paste_back else crop_face(portrait, size_px))
+
+    def iter_frames(self, prepared: PreparedFace, motion: MotionTrack) -> Iterator[Frame]:
+        """Yield one frame for each row of ``motion``.
+
+        Raises:
+            OutOfMemoryError: the device's memory does not suffice.
+        """
+        x0, y0, x1, y1 = prepared.box
+        for boxes in self.renderer.iter_boxes(prepared, motion):
+            # (B, 3, h, w) float -> (B, h, w, 3) uint8
+            pixels = (boxes * 255 + 0.5).byte().permute(0, 2, 3, 1).cpu().numpy()
+            for box in pixels:
+                frame = prepared.canvas.copy()
+                frame[y0:y1, x0:x1] = box
+                yield frame
+
+    def close(self) -> None:
+        """Give the memory of the device back; the engine cannot render afterwards."""
+        self.renderer.close()
+
+
+def load_liveportrait_engine(device: str | None = None) -> LivePortraitEngine:
+    """Load the engine on a CUDA device in fp16, or in fp32 on a CPU if that is asked for.
+
+    Raises:
+        DeviceUnavailableError: no such device here.
+        WeightsMissingError, WeightsCorruptError: fetch them first.
+    """
+    precision = "fp32" if resolve_device(device).type == "cpu" else "fp16"
+    return LivePortraitEngine(load_renderer(device, precision))

@@ -1,0 +1,265 @@
+"""LivePortrait for callers with tensors: a picture and a voice in, a tensor or a stream of frames out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vortex.audio import MIN_DURATION_S, fit_duration
+from vortex.engines.liveportrait.engine import LivePortraitEngine
+from vortex.engines.liveportrait.renderer import PreparedFace, Renderer, load_renderer
+from vortex.errors import AudioError, ImageError, InputError, NoFaceError
+from vortex.lipsync.recognize import recognize_visemes
+from vortex.motion.drive import drive
+from vortex.motion.presets import PresetSequence, parse_presets
+from vortex.portrait import detect_portrait
+from vortex.types import DRIVING_SAMPLE_RATE_HZ, Audio, Frame, MotionTrack, frame_count, parse_fps
+
+SOURCE_SHAPE = (3, 512, 512)
+RANGE_SLACK = 1e-3
+"""Overshoot of resampling that is clipped without a word."""
+OUTPUT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8)
+
+
+class LivePortraitModel:
+    """The loaded networks. Any number of threads may call it at once; it keeps nothing between calls."""
+
+    name = "liveportrait"
+
+    def __init__(self, renderer: Renderer) -> None:
+        """Use :func:`load_liveportrait`; a renderer of other networks serves tests."""
+        self.renderer = renderer
+
+    def animate(
+        self,
+        source_image: Tensor,
+        driving_audio: Tensor,
+        expression_preset: PresetSequence = "neutral",
+        fps: float | str | Fraction = 24,
+        duration: float | None = None,
+        output: Tensor | None = None,
+        seed: int | None = None,
+    ) -> Tensor:
+        """Return the talking picture, (T, 3, 512, 512) float32 in [0, 1], T = round(duration * fps).
+
+        Args:
+            source_image: (3, 512, 512) floating, RGB in [0, 1]. The face is found, animated and pasted back;
+                if none is found, the picture is taken as LivePortrait's crop of one, with a warning.
+            driving_audio: (N,) floating, mono in [-1, 1] at 24 000 Hz.
+            expression_preset: a name, or a timed sequence; see :func:`vortex.motion.presets.parse_presets`.
+            fps: frames per second, exact: 24, "30000/1001".
+            duration: seconds; default, the length of the sound. Longer sound is cut with a warning, after
+                shorter sound the face stays silent.
+            output: (T or more, 3, 512, 512) of any floating type or uint8 (0 to 255), on any device. It is
+                filled in place, batch by batch; ``output[:T]`` is returned, and nothing else of that size is
+                allocated. Default, a new float32 tensor on the device of the model.
+            seed: from 0 on; decides blinks, glances and sway. Default, another one each time.
+
+        Raises:
+            InputError: an argument of the wrong shape, type or range; the message shows what came.
+            OutOfMemoryError: the device's memory does not suffice; the model stays usable.
+        """
+        exact_fps = parse_fps(fps)
+        source, audio = check_source(source_image), check_audio(driving_audio)
+        frames = check_duration(duration, audio, exact_fps)
+        parse_presets(expression_preset)
+        if output is not None:
+            check_output(output, frames)
+        motion = _motion(audio, frames, exact_fps, expression_preset, seed)
+        prepared = self._prepare(source)
+        if output is None:
+            output = torch.empty((frames, *SOURCE_SHAPE), device=self.renderer.device)
+        filled = output[:frames]
+        self._fill(filled, prepared, motion)
+        return filled
+
+    def iter_frames(
+        self,
+        source_image: Tensor,
+        driving_audio: Tensor,
+        expression_preset: PresetSequence = "neutral",
+        fps: float | str | Fraction = 24,
+        duration: float | None = None,
+        seed: int | None = None,
+    ) -> Iterator[Frame]:
+        """Return the frames of :meth:`animate` one by one, (512, 512, 3) uint8, rendered when asked for.
+
+        Arguments are checked, and the speech is heard, before this returns.
+        """
+        exact_fps = parse_fps(fps)
+        source, audio = check_source(source_image), check_audio(driving_audio)
+        frames = check_duration(duration, audio, exact_fps)
+        motion = _motion(audio, frames, exact_fps, expression_preset, seed)
+        return LivePortraitEngine(self.renderer).iter_frames(self._prepare(source), motion)
+
+    def _prepare(self, source: Frame) -> PreparedFace:
+        try:
+            return self.renderer.prepare(detect_portrait(source, source_name="source_image"))
+        except NoFaceError as exc:
+            # a drawing, or an animal: the networks know what to do, only the landmarks do not
+            warnings.warn(
+                f"{exc} For now it is taken as LivePortrait's crop of a face, and an open mouth stays open.",
+                stacklevel=3,
+            )
+            return self.renderer.prepare_crop(source)
+
+    def _fill(self, filled: Tensor, prepared: PreparedFace, motion: MotionTrack) -> None:
+        """Write every frame into ``filled`` (T, 3, 512, 512)."""
+        scale, shift = (255.0, 0.5) if filled.dtype == torch.uint8 else (1.0, 0.0)
+        canvas = torch.from_numpy(prepared.canvas.copy()).permute(2, 0, 1)
+        canvas = (canvas if filled.dtype == torch.uint8 else canvas.float() / 255).to(filled)
+        x0, y0, x1, y1 = prepared.box
+        start = 0
+        with torch.no_grad():
+            for boxes in self.renderer.iter_boxes(prepared, motion):
+                rows = filled[start : start + len(boxes)]
+                rows.copy_(canvas)
+                # converted before it travels: uint8 is a quarter of the bytes
+                rows[:, :, y0:y1, x0:x1].copy_((boxes * scale + shift).to(filled.dtype))
+                start += len(boxes)
+
+    def close(self) -> None:
+        """Give the memory of the device back; the model cannot render afterwards."""
+        self.renderer.close()
+
+
+def load_liveportrait(
+    device: str | torch.device | None = None, precision: str = "fp16", *, batch_frames: int | None = None
+) -> LivePortraitModel:
+    """Load the fetched weights (see :mod:`vortex.weights`).
+
+    Args:
+        device: "cuda", "cuda:1" or "cpu"; None means "cuda". A CPU, which needs seconds for each frame, is
+            never taken unasked.
+        precision: "fp16", "bf16" or "fp32"; a CPU has "fp32" only.
+        batch_frames: frames rendered at once; default 4 on CUDA, 1 on a CPU. Fewer need less memory.
+
+    Raises:
+        DeviceUnavailableError: no such device here.
+        PrecisionUnsupportedError: the device cannot compute in that precision.
+        InputError: an unknown device, precision, or a batch below 1.
+        WeightsMissingError, WeightsCorruptError: fetch them first.
+        OutOfMemoryError: the device's memory does not suffice.
+    """
+    if batch_frames is not None and batch_frames < 1:
+        raise InputError(f"batch_frames is {batch_frames}; give 1 or more.")
+    return LivePortraitModel(load_renderer(device, precision, batch_frames))
+
+
+# ---------------------------------------- checks
+
+
+def check_source(source_image: Any) -> Frame:
+    """Return the picture as (512, 512, 3) uint8.
+
+    Raises:
+        ImageError: not (3, 512, 512) floating in [0, 1].
+    """
+    what = "give RGB, shape (3, 512, 512), floating, in [0, 1]"
+    tensor = _floating("source_image", source_image, ImageError, what)
+    if tuple(tensor.shape) != SOURCE_SHAPE:
+        raise ImageError(f"source_image has shape {tuple(tensor.shape)}; {what}.")
+    low, high = _finite_range("source_image", tensor, ImageError)
+    if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
+        raise ImageError(f"source_image has values from {low:g} to {high:g}; {what}.")
+    pixels: Frame = (tensor.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).contiguous().numpy()
+    return pixels
+
+
+def check_audio(driving_audio: Any) -> Audio:
+    """Return the sound.
+
+    Raises:
+        AudioError: not (N,) floating in [-1, 1], or shorter than 0.1 s.
+    """
+    what = f"give mono sound, shape (N,), floating, in [-1, 1], at {DRIVING_SAMPLE_RATE_HZ} Hz"
+    tensor = _floating("driving_audio", driving_audio, AudioError, what)
+    if tensor.ndim != 1:
+        raise AudioError(f"driving_audio has shape {tuple(tensor.shape)}; {what}.")
+    if len(tensor) < MIN_DURATION_S * DRIVING_SAMPLE_RATE_HZ:
+        raise AudioError(
+            f"driving_audio has {len(tensor)} samples, {len(tensor) / DRIVING_SAMPLE_RATE_HZ:.3f} s; "
+            f"give at least {MIN_DURATION_S} s."
+        )
+    low, high = _finite_range("driving_audio", tensor, AudioError)
+    if max(-low, high) > 1 + RANGE_SLACK:
+        raise AudioError(f"driving_audio has values from {low:g} to {high:g}; {what}.")
+    return Audio(np.array(tensor.clamp(-1, 1).numpy()))
+
+
+def check_duration(duration: float | None, audio: Audio, fps: Fraction) -> int:
+    """Return the number of frames.
+
+    Raises:
+        InputError: not a number of seconds that holds a frame.
+    """
+    if duration is None:
+        return max(frame_count(audio.duration_s, fps), 1)
+    try:
+        frames = frame_count(duration, fps)
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise InputError(f"duration is {duration!r}; give a number of seconds, or None.") from exc
+    if frames < 1:
+        raise InputError(f"duration is {duration!r} s; give at least one frame, {float(1 / fps):.4f} s.")
+    return frames
+
+
+def check_output(output: Any, frames: int) -> None:
+    """Make sure that ``frames`` frames can be written into ``output``.
+
+    Raises:
+        InputError: not a tensor of (frames or more, 3, 512, 512), another type, or one that forbids writing.
+    """
+    what = f"give a tensor of shape ({frames} or more, 3, 512, 512), floating or uint8"
+    if not isinstance(output, Tensor):
+        raise InputError(f"output is a {type(output).__name__}; {what}.")
+    if output.ndim != 4 or tuple(output.shape[1:]) != SOURCE_SHAPE or len(output) < frames:
+        raise InputError(f"output has shape {tuple(output.shape)}; {what}.")
+    if output.dtype not in OUTPUT_DTYPES:
+        raise InputError(f"output has type {output.dtype}; {what}.")
+    if output.requires_grad:
+        raise InputError("output requires gradients; give a tensor that does not.")
+    if any(stride == 0 and size > 1 for stride, size in zip(output.stride(), output.shape, strict=True)):
+        raise InputError("output is expanded, so that frames share memory; give a tensor of its own.")
+
+
+def _floating(name: str, value: Any, error: type[InputError], what: str) -> Tensor:
+    """Return a float32 tensor on the CPU."""
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.array(value))
+    if not isinstance(value, Tensor):
+        raise error(f"{name} is a {type(value).__name__}; {what}.")
+    if not value.is_floating_point():
+        raise error(f"{name} has type {value.dtype}; {what}.")
+    return value.detach().to("cpu", torch.float32)
+
+
+def _finite_range(name: str, tensor: Tensor, error: type[InputError]) -> tuple[float, float]:
+    bad = int((~torch.isfinite(tensor)).sum())
+    if bad:
+        raise error(f"{name} has {bad} values that are NaN or infinite; give finite numbers.")
+    return float(tensor.min()), float(tensor.max())
+
+
+def _motion(
+    audio: Audio, frames: int, fps: Fraction, preset: PresetSequence, seed: int | None
+) -> MotionTrack:
+    """Return how the face moves while it says ``audio``, cut or padded to ``frames``.
+
+    Presets are interpolated once, for all frames, in :func:`vortex.motion.drive.drive`.
+
+    Raises:
+        InputError: a bad seed or preset.
+    """
+    if seed is None:
+        # a generator of its own: the global one stays where the caller left it
+        seed = torch.Generator().seed()
+    elif not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed is {seed!r}; give a whole number from 0 on.")
+    return drive(recognize_visemes(fit_duration(audio, frames, fps), fps), preset, seed)

@@ -1,0 +1,191 @@
+"""Portrait and motion to pictures on a device: the networks in order, batch by batch, pasted back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vortex.engines.liveportrait.device import resolve_device, resolve_dtype
+from vortex.engines.liveportrait.keypoints import eye_ratios, lip_ratio
+from vortex.engines.liveportrait.networks import Networks, load_networks
+from vortex.engines.liveportrait.retarget import (
+    DrivenTrack,
+    SourceFace,
+    drive_expression,
+    driven_keypoints,
+    measure_source,
+)
+from vortex.errors import OutOfMemoryError
+from vortex.portrait import CROP_PX, PasteBack, prepare_paste_back
+from vortex.types import Frame, MotionTrack, Portrait
+from vortex.weights import weights_dir
+
+F64 = npt.NDArray[np.float64]
+Result = TypeVar("Result")
+
+CUDA_BATCH_FRAMES = 4
+"""Frames rendered at once; more need about 0.3 GiB each in fp16."""
+USUAL_EYE_RATIO = 0.35
+"""Assumed for a picture in which no face could be measured."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedFace:
+    """Everything about one portrait; tensors are float32 on the device, the volume of the networks' type.
+
+    ``canvas`` (H, W, 3) uint8 is the frame in which ``box`` (x0, y0, x1, y1) changes; of the box, ``ground``
+    (1, 3, h, w) in [0, 1] is the picture itself, ``alpha`` (1, 1, h, w) the share of the rendered face,
+    ``grid`` (1, h, w, 2) where in the rendered square, from -1 to 1, each pixel comes from. ``shrink`` is by
+    how much the square is averaged first. ``feature_3d`` f_s (1, 32, 16, 64, 64).
+    """
+
+    canvas: Frame
+    box: tuple[int, int, int, int]
+    ground: Tensor
+    alpha: Tensor
+    grid: Tensor
+    shrink: int
+    feature_3d: Tensor
+    source: SourceFace
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of the frames."""
+        return self.canvas.shape[1], self.canvas.shape[0]
+
+
+class Renderer:
+    """The networks on their device. Holds no other state, so threads share it freely."""
+
+    def __init__(self, networks: Networks, device: torch.device, batch_frames: int = 1) -> None:
+        self.networks, self.device, self.batch_frames = networks.to(device), device, batch_frames
+
+    def prepare(self, portrait: Portrait) -> PreparedFace:
+        """Extract features and motion of the face and lay out its way back into the picture."""
+        crop_from_image, landmarks_px = portrait.crop_from_image, portrait.landmarks_px
+        paste = prepare_paste_back(portrait.image, crop_from_image, self.networks.sizes.output_px)
+        eyes, lips = eye_ratios(landmarks_px), lip_ratio(landmarks_px)
+        return self._guarded(lambda: self._prepare(paste, crop_from_image, eyes, lips))
+
+    def prepare_crop(self, crop: Frame) -> PreparedFace:
+        """Like :meth:`prepare` for a picture (512, 512, 3) that is a face's crop already, replaced whole."""
+        paste = prepare_paste_back(crop, np.eye(3), self.networks.sizes.output_px)
+        paste = replace(paste, alpha=np.ones_like(paste.alpha))
+        eyes = (USUAL_EYE_RATIO, USUAL_EYE_RATIO)
+        return self._guarded(lambda: self._prepare(paste, np.eye(3), eyes, 0.0))
+
+    @torch.no_grad()
+    def _prepare(
+        self, paste: PasteBack, crop_from_image: F64, eyes: tuple[float, float], lips: float
+    ) -> PreparedFace:
+        x0, y0, x1, y1 = paste.box
+        picture = self._network_input(paste.canvas, crop_from_image)
+        info = self.networks.extract_motion(picture)
+        box_px_per_px = np.sqrt(abs(np.linalg.det(paste.matrix[:, :2])))
+        return PreparedFace(
+            canvas=paste.canvas,
+            box=paste.box,
+            ground=self._planes(paste.canvas[y0:y1, x0:x1]),
+            alpha=torch.from_numpy(paste.alpha).permute(2, 0, 1)[None].to(self.device),
+            grid=_sampling_grid(paste, self.networks.sizes.output_px).to(self.device),
+            shrink=max(int(1 / box_px_per_px), 1),
+            feature_3d=self.networks.extract_appearance(picture),
+            source=measure_source(self.networks, info, eyes, lips),
+        )
+
+    def _network_input(self, image: Frame, crop_from_image: F64) -> Tensor:
+        """Return (1, 3, 256, 256) in [0, 1]: the crop at 512 px, averaged, as published.
+
+        Beyond the picture its edge is repeated: black there would creep into the frame when the head moves.
+        """
+        crop = cv2.warpAffine(
+            image,
+            crop_from_image[:2],
+            (CROP_PX, CROP_PX),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        size = self.networks.sizes.input_px
+        return self._planes(np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)))
+
+    def _planes(self, image: Frame) -> Tensor:
+        """(H, W, 3) uint8 -> (1, 3, H, W) float32 in [0, 1] on the device."""
+        return torch.from_numpy(np.array(image)).to(self.device).permute(2, 0, 1)[None].float() / 255
+
+    def iter_boxes(self, prepared: PreparedFace, motion: MotionTrack) -> Iterator[Tensor]:
+        """Yield (B, 3, h, w) float32 in [0, 1] on the device: the changing box of the next B frames."""
+        track = self._guarded(lambda: drive_expression(motion, self.networks.sizes.keypoints, self.device))
+        for start in range(0, len(track), self.batch_frames):
+            rows = slice(start, start + self.batch_frames)
+            yield self._guarded(partial(self._render, prepared, track, rows))
+
+    @torch.no_grad()
+    def _render(self, prepared: PreparedFace, track: DrivenTrack, rows: slice) -> Tensor:
+        x_d = driven_keypoints(self.networks, prepared.source, track, rows)
+        warped = self.networks.warp(prepared.feature_3d, prepared.source.x_s, x_d)
+        face = self.networks.decode(warped.features).float()  # (B, 3, 512, 512)
+        if prepared.shrink > 1:
+            face = functional.avg_pool2d(face, prepared.shrink)
+        grid = prepared.grid.expand(len(face), -1, -1, -1)
+        face = functional.grid_sample(face, grid, padding_mode="border", align_corners=False)
+        return torch.lerp(prepared.ground, face, prepared.alpha)  # (B, 3, h, w)
+
+    def _guarded(self, work: Callable[[], Result]) -> Result:
+        """Do ``work``; turn a lack of memory into our error. The renderer stays usable."""
+        try:
+            return work()
+        except torch.OutOfMemoryError:
+            pass
+        except RuntimeError as exc:
+            if "not enough memory" not in str(exc) and "can't allocate memory" not in str(exc):
+                raise
+        # raised out here, not from the exception, which would keep the tensors of the failed batch alive
+        raise OutOfMemoryError(self._memory_report())
+
+    def _memory_report(self) -> str:
+        advice = f"Lower batch_frames (now {self.batch_frames}), end other programs"
+        if self.device.type != "cuda":
+            return f"The memory of the machine does not suffice for LivePortrait. {advice}."
+        torch.cuda.empty_cache()
+        free, total = torch.cuda.mem_get_info(self.device)
+        ours = torch.cuda.memory_allocated(self.device)
+        return (
+            f"The memory of {torch.cuda.get_device_name(self.device)} does not suffice: {free / 2**30:.2f} "
+            f"of {total / 2**30:.2f} GiB are free, vortex holds {ours / 2**30:.2f} GiB. {advice}, or load with "
+            "precision='fp16'."
+        )
+
+    def close(self) -> None:
+        """Give the memory of the device back."""
+        self.networks.to("meta")
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def load_renderer(
+    device: str | torch.device | None, precision: str, batch_frames: int | None = None
+) -> Renderer:
+    """Load the fetched weights; see :func:`vortex.engines.liveportrait.load_liveportrait`."""
+    where = resolve_device(device)
+    networks = load_networks(weights_dir("liveportrait"), dtype=resolve_dtype(precision, where))
+    if batch_frames is None:
+        batch_frames = CUDA_BATCH_FRAMES if where.type == "cuda" else 1
+    return Renderer(networks, where, batch_frames)
+
+
+def _sampling_grid(paste: PasteBack, size_px: int) -> Tensor:
+    """Return (1, h, w, 2) float32: the place in the square, -1 to 1 from edge to edge, of each box pixel."""
+    x0, y0, x1, y1 = paste.box
+    crop_from_box = np.linalg.inv(np.vstack([paste.matrix, [0, 0, 1]]))
+    y, x = np.mgrid[0 : y1 - y0, 0 : x1 - x0].astype(np.float64)
+    crop_px = np.stack([x, y, np.ones_like(x)], axis=-1) @ crop_from_box[:2].T
+    return torch.from_numpy(((2 * crop_px + 1) / size_px - 1).astype(np.float32))[None]
