@@ -35,6 +35,8 @@ GRID = 96
 """Cells, about, on each side of the displacement fields."""
 CHUNK = 24
 """Frames whose fields are made by one matrix product."""
+POSE_REACH = 0.2
+"""How far the mouth may travel with the head, in outer-eye widths."""
 MIN_OPENING_PX = 0.6
 """Between lips closer than this nothing can be seen."""
 COLUMNS = 9
@@ -69,7 +71,7 @@ class MeshPortrait:
     """Everything the engine knows about one portrait. K coefficients: modes, lip columns, head pose.
 
     ``canvas`` (H, W, 3); ``fields`` (K, 2·rows·cols·2) float32 in cells, first the layer of the upper lip,
-    then that of the lower; ``mouth_cells`` (row0, row1, col0, col1) is where the two differ; ``moves``
+    then that of the lower; ``mouth_cells`` (row0, row1, col0, col1) is where the two may differ; ``moves``
     (K, 478, 2) the same motion at the landmarks in pixels.
     """
 
@@ -265,7 +267,16 @@ def _dense_fields(
     window = np.outer(*edges)[None, :, :, None]
     stacked = np.stack([layer * window for layer in layers], axis=1) / region.cell_px
     rows, cols = np.nonzero(near.reshape(region.rows, region.cols))
-    cells = (int(rows.min()), int(rows.max()) + 1, int(cols.min()), int(cols.max()) + 1)
+    # the head carries the mouth out of its place
+    reach = int(
+        np.ceil(POSE_REACH * np.linalg.norm(np.subtract(*points[list(OUTER_EYE_CORNERS)])) / region.cell_px)
+    )
+    cells = (
+        max(int(rows.min()) - reach, 0),
+        min(int(rows.max()) + 1 + reach, region.rows),
+        max(int(cols.min()) - reach, 0),
+        min(int(cols.max()) + 1 + reach, region.cols),
+    )
     return np.ascontiguousarray(stacked.reshape(len(moves), -1), np.float32), cells
 
 
@@ -341,10 +352,15 @@ def _warp(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> F32:
     # past the corners of the mouth both layers agree: the cut may run straight on
     outline = np.concatenate([[[-1, seam[0, 1]]], seam, [[box_w, seam[-1, 1]], [box_w, box_h], [-1, box_h]]])
     mask = np.zeros((box_h, box_w), np.uint8)
-    cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, shift=4)
-    part = where[corner[1] : corner[1] + box_h, corner[0] : corner[0] + box_w]
-    cv2.copyTo(below, mask, part)
+    cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
     frame[region.y0 : region.y0 + height, region.x0 : region.x0 + width] = remap_fixed(prepared.canvas, where)
+    x0, y0 = region.x0 + corner[0], region.y0 + corner[1]
+    lower_face, box = remap_fixed(prepared.canvas, below), frame[y0 : y0 + box_h, x0 : x0 + box_w]
+    edge = (mask > 0) & (mask < 255)
+    share = mask[edge][:, None] / 255
+    mixed = box[edge] + share * (lower_face[edge].astype(np.float64) - box[edge])
+    cv2.copyTo(lower_face, mask, box)
+    box[edge] = np.round(mixed).astype(np.uint8)
     return where
 
 
