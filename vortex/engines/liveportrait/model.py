@@ -116,7 +116,7 @@ class LivePortraitModel:
         canvas = (canvas if filled.dtype == torch.uint8 else canvas.float() / 255).to(filled)
         x0, y0, x1, y1 = prepared.box
         start = 0
-        with torch.no_grad():
+        with torch.inference_mode():
             for boxes in self.renderer.iter_boxes(prepared, motion):
                 rows = filled[start : start + len(boxes)]
                 rows.copy_(canvas)

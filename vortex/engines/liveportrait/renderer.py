@@ -159,9 +159,9 @@ class Renderer:
         free, total = torch.cuda.mem_get_info(self.device)
         ours = torch.cuda.memory_allocated(self.device)
         return (
-            f"The memory of {torch.cuda.get_device_name(self.device)} does not suffice: {free / 2**30:.2f} "
-            f"of {total / 2**30:.2f} GiB are free, vortex holds {ours / 2**30:.2f} GiB. {advice}, or load with "
-            "precision='fp16'."
+            f"The memory of {torch.cuda.get_device_name(self.device)} does not suffice: "
+            f"{free / 2**30:.2f} of {total / 2**30:.2f} GiB are free, vortex holds {ours / 2**30:.2f} GiB. "
+            f"{advice}, or load with precision='fp16'."
         )
 
     def close(self) -> None:

@@ -1,0 +1,205 @@
+"""The networks at toy size: algebra that holds whatever the weights are, and files that are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import liveportrait_release as release
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vortex.engines.liveportrait.keypoints import eye_ratios, lip_ratio, rotation_matrix, transform_keypoints
+from vortex.engines.liveportrait.networks import (
+    FILES,
+    ConvNorm,
+    Networks,
+    _gaussian,
+    angle_from_bins,
+    coordinate_grid,
+    fold_batch_norms,
+    fold_spectral_norms,
+    load_networks,
+)
+from vortex.errors import WeightsCorruptError, WeightsMissingError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return release.write_release(tmp_path_factory.mktemp("toy"), release.TOY)
+
+
+@pytest.fixture(scope="module")
+def networks(folder: Path) -> Networks:
+    return load_networks(folder, release.TOY)
+
+
+# ---------------------------------------- keypoints
+
+
+@pytest.mark.parametrize(
+    ("angles_deg", "point", "expected"),
+    [
+        # x right, y down, z away: the nose points to -z
+        ((90, 0, 0), (0, 0, -1), (0, 1, 0)),  # pitch > 0 looks down
+        ((0, 90, 0), (0, 0, -1), (-1, 0, 0)),  # yaw > 0 turns to the viewer's left
+        ((0, 0, 90), (0, -1, 0), (1, 0, 0)),  # roll > 0 tilts the crown clockwise
+    ],
+)
+def test_signs_of_the_head_angles(
+    angles_deg: tuple[float, ...], point: tuple[float, ...], expected: tuple[float, ...]
+) -> None:
+    turned = torch.tensor([point], dtype=torch.float32) @ rotation_matrix(
+        torch.tensor([angles_deg], dtype=torch.float32)
+    )
+    assert torch.allclose(turned[0], torch.tensor([expected], dtype=torch.float32), atol=1e-6)
+
+
+def test_keypoint_equation_by_hand() -> None:
+    """A quarter turn to the viewer's left, worked on paper."""
+    x = transform_keypoints(
+        torch.tensor([[[1.0, 2.0, 3.0]]]),
+        torch.tensor([[[0.1, 0.2, 0.3]]]),
+        torch.tensor([[2.0]]),
+        torch.tensor([[10.0, 20.0, 99.0]]),
+        torch.tensor([[0.0, 90.0, 0.0]]),
+    )
+    # x_c R = (z, y, -x) = (3, 2, -1); add exp, double, shift; tz is dropped
+    assert torch.allclose(x, torch.tensor([[[16.2, 24.4, -1.4]]]), atol=1e-5)
+
+
+def test_angle_of_a_certain_bin() -> None:
+    logits = torch.full((2, 66), -1e4)
+    logits[0, 32] = logits[0, 33] = 0
+    logits[1, 43] = 0
+    assert torch.allclose(angle_from_bins(logits), torch.tensor([0.0, 31.5]), atol=1e-4)
+
+
+def test_ratios_are_height_over_width() -> None:
+    points = np.zeros((478, 3), np.float32)
+    points[[386, 374, 362, 263], :2] = (0, 0), (0, 3), (-5, 0), (5, 0)
+    points[[159, 145, 33, 133], :2] = (0, 0), (0, 1), (-5, 0), (5, 0)
+    points[[13, 14, 61, 291], :2] = (0, 0), (0, 4), (-10, 0), (10, 0)
+    assert eye_ratios(points) == pytest.approx((0.3, 0.1))
+    assert lip_ratio(points) == pytest.approx(0.2)
+
+
+# ---------------------------------------- algebra
+
+
+def test_gaussian_is_that_of_the_formula() -> None:
+    grid = coordinate_grid(3, 4, 5, torch.device("cpu"))
+    keypoints = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(1))
+    distance = grid[None, None] - keypoints[:, :, None, None, None]
+    expected = torch.exp(-0.5 * (distance**2).sum(-1) / 0.01)
+    assert torch.allclose(_gaussian(grid, keypoints), expected, atol=1e-6)
+
+
+def test_an_unmoved_face_is_not_deformed(networks: Networks) -> None:
+    generator = torch.Generator().manual_seed(2)
+    feature = networks.extract_appearance(torch.rand(1, 3, 64, 64, generator=generator))
+    x_s = torch.rand(1, 21, 3, generator=generator)
+    grid = coordinate_grid(*feature.shape[2:], torch.device("cpu"))
+    assert torch.allclose(networks.warp(feature, x_s, x_s).deformation[0], grid, atol=1e-5)
+
+
+def test_frames_do_not_depend_on_their_batch(networks: Networks) -> None:
+    generator = torch.Generator().manual_seed(3)
+    feature = networks.extract_appearance(torch.rand(1, 3, 64, 64, generator=generator))
+    x_s = torch.rand(1, 21, 3, generator=generator)
+    x_d = x_s + 0.1 * torch.randn(3, 21, 3, generator=generator)
+    together = networks.decode(networks.warp(feature, x_s, x_d).features)
+    assert together.shape == (3, 3, 128, 128)
+    for one, row in zip(x_d, together, strict=True):
+        alone = networks.decode(networks.warp(feature, x_s, one[None]).features)
+        assert torch.allclose(alone[0], row, atol=1e-5)
+
+
+def test_folded_spectral_norm_equals_that_of_torch() -> None:
+    """The oracle is torch's own spectral norm, whose stored u and v are used as they are."""
+    torch_conv = nn.utils.spectral_norm(nn.Conv2d(3, 5, 3)).eval()
+    generator = torch.Generator().manual_seed(4)
+    for name in ("weight_u", "weight_v"):
+        vector = torch_conv.get_buffer(name)
+        vector.copy_(nn.functional.normalize(torch.randn(vector.shape, generator=generator), dim=0))
+    state = {f"conv.{key}": value for key, value in torch_conv.state_dict().items()}
+    folded = fold_spectral_norms(state)
+    assert set(folded) == {"conv.weight", "conv.bias"}
+    picture = torch.rand(1, 3, 8, 8, generator=generator)
+    ours = nn.functional.conv2d(picture, folded["conv.weight"], folded["conv.bias"])
+    with torch.no_grad():
+        assert torch.allclose(ours, torch_conv(picture), atol=1e-5)
+
+
+def test_folded_batch_norms_change_nothing(folder: Path, networks: Networks) -> None:
+    whole = Networks(release.TOY)
+    whole.warping.load_state_dict(release.warping_state(release.TOY))
+    assert any(isinstance(m.norm, nn.BatchNorm3d) for m in whole.modules() if isinstance(m, ConvNorm))
+    generator = torch.Generator().manual_seed(5)
+    feature = torch.rand(1, 4, 4, 16, 16, generator=generator)
+    x_s, x_d = torch.rand(2, 1, 21, 3, generator=generator)
+    before = whole.warp(feature, x_s, x_d).features
+    fold_batch_norms(whole)
+    assert torch.allclose(whole.warp(feature, x_s, x_d).features, before, atol=1e-4)
+    assert torch.equal(networks.warp(feature, x_s, x_d).features, whole.warp(feature, x_s, x_d).features)
+
+
+def test_half_precision_concerns_the_heavy_networks_only(folder: Path) -> None:
+    networks = load_networks(folder, release.TOY, dtype=torch.bfloat16)
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(6))
+    feature, info = networks.extract_appearance(picture), networks.extract_motion(picture)
+    assert feature.dtype == networks.dtype == torch.bfloat16
+    assert info.exp.dtype == info.angles_deg.dtype == torch.float32
+    warped = networks.warp(feature, info.canonical_kp, info.canonical_kp)
+    assert warped.deformation.dtype == torch.float32
+    assert networks.decode(warped.features).dtype == torch.bfloat16
+
+
+# ---------------------------------------- files
+
+
+def test_a_missing_file_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(WeightsMissingError, match=r"appearance.*vortex weights fetch liveportrait"):
+        load_networks(tmp_path, release.TOY)
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    path = release.write_release(tmp_path, release.TOY) / FILES["motion"]
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(WeightsCorruptError, match=r"motion_extractor\.pth cannot be read"):
+        load_networks(tmp_path, release.TOY)
+
+
+class Malice:
+    """What a pickle could do if it were let."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("touched"),))
+
+
+def test_code_in_a_file_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weight": Malice()}, release.write_release(tmp_path, release.TOY) / FILES["appearance"])
+    with pytest.raises(WeightsCorruptError, match="cannot be read"):
+        load_networks(tmp_path, release.TOY)
+    assert not Path("touched").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("warping", lambda s: s.pop("fourth.weight"), r"fourth\.weight"),
+        ("warping", lambda s: s.update({"stranger": torch.zeros(1)}), "stranger"),
+        ("appearance", lambda s: s.update({"second.bias": torch.zeros(3)}), r"second\.bias"),
+        ("motion", lambda s: s.update({"detector.fc_t.bias": "three"}), "is a str; a tensor"),
+        ("generator", lambda s: s.pop("up_0.conv_0.weight_u"), r"up_0\.conv_0.*lacks"),
+        ("retargeting", lambda s: s.pop("retarget_eye"), "has no part 'retarget_eye'"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, name: str, damage: object, message: str) -> None:
+    state = release.STATES[name](release.TOY)
+    damage(state)  # type: ignore[operator]
+    torch.save(state, release.write_release(tmp_path, release.TOY) / FILES[name])
+    with pytest.raises(WeightsCorruptError, match=message):
+        load_networks(tmp_path, release.TOY)
