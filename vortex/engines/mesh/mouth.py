@@ -14,7 +14,7 @@ from vortex.types import Frame
 
 F32 = npt.NDArray[np.float32]
 _WARM = np.array([0.8, 1.0, 1.12], np.float32)
-"""Exponents of shade in red, green and blue: light that bounces between lips and gums turns red."""
+"""Exponents of shade in colour pictures: light that bounces between lips and gums turns red."""
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
 
 
@@ -24,7 +24,7 @@ class MouthInterior:
 
     ``upper`` is fixed to the skull, ``lower`` (teeth and tongue) to the jaw. ``anchor_px`` and
     ``texture_anchor_px`` are (2,) points that coincide in the source picture; ``axes`` (2, 2) turns texture
-    pixels into picture pixels.
+    pixels into picture pixels. ``warmth`` (3,) are the exponents of shade in red, green and blue.
     """
 
     upper: F32
@@ -34,6 +34,7 @@ class MouthInterior:
     anchor_px: F32
     texture_anchor_px: F32
     grain: F32
+    warmth: F32
 
 
 def paint_interior(image: Frame, landmarks_px: F32, right: F32, eye_width_px: float) -> MouthInterior:
@@ -45,19 +46,21 @@ def paint_interior(image: Frame, landmarks_px: F32, right: F32, eye_width_px: fl
     width_px = float(np.linalg.norm(points[308] - points[78]))
     skin, lip = _sample(image, points[[50, 280, 205, 425]]), _sample(image, points[[15, 16, 315, 85]])
     monochrome = _chroma(skin) < 6.0
+    warmth = np.ones(3, np.float32) if monochrome else _WARM
+    flesh = lip * (0.56 if monochrome else np.array([0.72, 0.52, 0.52]))
     teeth_height = 0.038 * eye_width_px
     half = 0.62 * width_px
     y, x = np.mgrid[-0.12 * eye_width_px : 0.28 * eye_width_px : 1.0, -half:half:1.0].astype(np.float32)
     u = x / half
     light = 1 - 0.75 * smoothstep(np.abs(u), 0.25, 0.95)
     tooth = _tooth_colour(skin, monochrome)
-    upper = _upper_teeth(y, u, teeth_height, tooth, light)
-    lower = _lower_mouth(y, u, teeth_height, tooth, lip, light)
+    upper = _upper_teeth(y, u, teeth_height, tooth, light, warmth)
+    lower = _lower_mouth(y, u, teeth_height, tooth, flesh, light, warmth)
     # little light comes back out of a mouth, and most of it red
     cavity = 0.1 * _luma(skin) * (np.ones(3) if monochrome else np.array([1.7, 0.62, 0.55]))
     down = np.array([-right[1], right[0]], np.float32)
     anchor = points[[82, 13, 312]].mean(0)
-    upper = _with_own_teeth(upper, image, points, anchor, right, down, half, eye_width_px)
+    upper = _with_own_teeth(upper, image, points, anchor, right, down, half, eye_width_px, lip)
     noise = cv2.GaussianBlur(np.random.default_rng(7).normal(0, 1.6, x.shape), (0, 0), 0.6)
     return MouthInterior(
         upper=upper,
@@ -67,6 +70,7 @@ def paint_interior(image: Frame, landmarks_px: F32, right: F32, eye_width_px: fl
         anchor_px=anchor.astype(np.float32),
         texture_anchor_px=np.array([half, 0.12 * eye_width_px], np.float32),
         grain=(noise * _grain(image, points)).astype(np.float32)[..., None],
+        warmth=warmth,
     )
 
 
@@ -105,7 +109,7 @@ def composite_mouth(
     # the upper lip throws its shadow on the teeth
     reach = 0.05 * float(np.linalg.norm(interior.texture_anchor_px)) + 2
     shadow = 0.68 + 0.32 * smoothstep(rows - lip_edge, -1.0, 3 * reach)
-    picture *= (shadow * (1 - 0.5 * depth))[..., None] ** _WARM
+    picture *= (shadow * (1 - 0.5 * depth))[..., None] ** interior.warmth
     gh, gw = interior.grain.shape[:2]
     picture[: min(h, gh), : min(w, gw)] += interior.grain[: min(h, gh), : min(w, gw)]
     region = frame[low[1] : high[1], low[0] : high[0]]
@@ -138,6 +142,15 @@ def _chroma(rgb: F32) -> float:
     return float(rgb.max() - rgb.min())
 
 
+def _is_flesh(pixels: Frame, lip: F32) -> bool:
+    """Tell whether (N, 3) colours are those of lips: about as bright, and none of them much paler."""
+    luma = np.maximum(pixels.astype(np.float32) @ _LUMA, 1.0)
+    redness = (pixels[:, 0].astype(np.float32) - pixels[:, 1]) / luma
+    lip_redness = float(lip[0] - lip[1]) / max(_luma(lip), 1.0)
+    palest = float(np.percentile(redness, 25)) if len(pixels) else lip_redness
+    return lip_redness > 0.05 and palest > 0.75 * lip_redness and float(np.median(luma)) > 0.7 * _luma(lip)
+
+
 def _sample(image: Frame, points: F32) -> F32:
     """Return the median colour (3,) round some points."""
     patches = []
@@ -161,7 +174,7 @@ def _premultiplied(rgb: F32, alpha: F32) -> F32:
     return np.concatenate([rgb * alpha[..., None], alpha[..., None]], axis=2).astype(np.float32)
 
 
-def _upper_teeth(y: F32, u: F32, height: float, colour: F32, light: F32) -> F32:
+def _upper_teeth(y: F32, u: F32, height: float, colour: F32, light: F32, warmth: F32) -> F32:
     arch = height * (1 - 0.55 * u**2)
     # eight teeth, the front two widest; the gaps are soft and faint
     gap = np.abs(np.sin(np.pi * 3.6 * np.sign(u) * np.abs(u) ** 0.92))
@@ -169,10 +182,12 @@ def _upper_teeth(y: F32, u: F32, height: float, colour: F32, light: F32) -> F32:
     alpha = 1 - smoothstep(y, arch - scallop - 1.2, arch - scallop + 1.2)
     alpha *= 1 - smoothstep(np.abs(u), 0.75, 0.97)
     shade = (0.93 + 0.07 * smoothstep(gap, 0.0, 0.35)) * (0.75 + 0.25 * smoothstep(y, -height, 0.7 * height))
-    return _premultiplied(_dim(colour, shade * (0.3 + 0.7 * light)), alpha)
+    return _premultiplied(_dim(colour, shade * (0.3 + 0.7 * light), warmth), alpha)
 
 
-def _lower_mouth(y: F32, u: F32, height: float, colour: F32, lip: F32, light: F32) -> F32:
+def _lower_mouth(
+    y: F32, u: F32, height: float, colour: F32, flesh: npt.NDArray[np.floating], light: F32, warmth: F32
+) -> F32:
     """Tongue behind, lower teeth in front; y = 0 is the anchor, which rides on the lower lip's inner edge."""
     top = 0.35 * height + 0.6 * height * u**2
     gap = np.abs(np.sin(np.pi * 4.6 * u))
@@ -181,20 +196,31 @@ def _lower_mouth(y: F32, u: F32, height: float, colour: F32, lip: F32, light: F3
     tongue_top = -1.0 * height + 1.6 * height * u**2
     tongue = smoothstep(y, tongue_top - 0.3 * height, tongue_top + 0.9 * height)
     tongue *= 1 - smoothstep(np.abs(u), 0.4, 0.8)
-    flesh = _dim(np.asarray(lip * np.array([0.72, 0.52, 0.52]), np.float32), 0.35 + 0.5 * light)
-    rgb = flesh * (1 - teeth[..., None]) + _dim(colour, shade) * teeth[..., None]
+    tongue_rgb = _dim(np.asarray(flesh, np.float32), 0.35 + 0.5 * light, warmth)
+    rgb = tongue_rgb * (1 - teeth[..., None]) + _dim(colour, shade, warmth) * teeth[..., None]
     return _premultiplied(rgb, np.maximum(teeth, tongue * (1 - teeth) + teeth))
 
 
-def _dim(colour: F32, shade: F32) -> F32:
+def _dim(colour: F32, shade: F32, warmth: F32) -> F32:
     """Return ``colour`` (3,) under ``shade`` (h, w) in [0, 1], as (h, w, 3): mouths shade warmly."""
-    return np.asarray(colour * shade[..., None] ** _WARM, np.float32)
+    return np.asarray(colour * shade[..., None] ** warmth, np.float32)
 
 
 def _with_own_teeth(
-    texture: F32, image: Frame, points: F32, anchor: F32, right: F32, down: F32, half: float, eye: float
+    texture: F32,
+    image: Frame,
+    points: F32,
+    anchor: F32,
+    right: F32,
+    down: F32,
+    half: float,
+    eye: float,
+    lip: F32,
 ) -> F32:
-    """Lay the photo's own teeth over the painted ones where the source mouth is open."""
+    """Lay the photo's own teeth over the painted ones where the source mouth is open.
+
+    Not where the opening looks like the lips themselves: then the landmarks are wrong.
+    """
     if float(np.linalg.norm(points[13] - points[14])) < 0.03 * eye:
         return texture
     h, w = texture.shape[:2]
@@ -205,6 +231,8 @@ def _with_own_teeth(
     mask = np.zeros(image.shape[:2], np.uint8)
     outline = np.concatenate([points[UPPER_INNER], points[LOWER_INNER][::-1]])
     cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], 255)
+    if _is_flesh(image[mask > 0], lip):
+        return texture
     inside = cv2.erode(mask, np.ones((3, 3), np.uint8))
     inside = cv2.warpAffine(inside, matrix, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     alpha = cv2.GaussianBlur(inside, (0, 0), 1.2).astype(np.float32)[..., None] / 255
