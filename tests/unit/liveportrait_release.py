@@ -21,15 +21,15 @@ SEED = 20261123
 State = dict[str, Any]
 
 TOY = NetworkSizes(
-    input_px=64,
+    input_px=32,
     feature_channels=4,
-    feature_depth=4,
+    feature_depth=2,
     appearance_channels=(4, 6, 8),
     appearance_blocks=1,
     motion_channels=(8, 8, 8, 8),
     motion_blocks=(1, 1, 1, 1),
-    compressed_channels=2,
-    hourglass_channels=(4, 4, 6, 8),
+    compressed_channels=1,
+    hourglass_channels=(4, 6, 8),
     warped_channels=8,
     generator_channels=(8, 6, 4),
     generator_blocks=1,
@@ -38,7 +38,7 @@ TOY = NetworkSizes(
     lip_hidden=(8,),
     eye_hidden=(8,),
 )
-"""The true architecture, a thousand times smaller: a frame of 128 px takes milliseconds on a CPU."""
+"""The true architecture, ten thousand times cheaper: a frame of 64 px takes milliseconds on a CPU."""
 
 
 def generator(*key: object) -> np.random.Generator:

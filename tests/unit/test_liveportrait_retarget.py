@@ -47,7 +47,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
 
 @pytest.fixture(scope="module")
 def info(networks: Networks) -> KeypointInfo:
-    return networks.extract_motion(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
+    return networks.extract_motion(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
 
 
 def unstitched(networks: Networks) -> Networks:
