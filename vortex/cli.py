@@ -10,11 +10,12 @@ import platform
 import signal
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from vortex.engines.base import ENGINES, why_unavailable
 from vortex.errors import InputError, MissingExtraError, VortexError
@@ -25,11 +26,10 @@ EXIT_FAILURE, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
+    """Run the command line and return its exit status; a command that fails ends the process itself."""
     args = _parser().parse_args(argv)
-    # a polite kill cleans up like Ctrl-C does
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     console = _console(args.debug)
+    signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = lambda message, *_: print(f"vortex: {message}", file=console)
     warnings.simplefilter("always", UserWarning)
     try:
@@ -37,12 +37,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except KeyboardInterrupt:
         print("vortex: stopped; nothing was written", file=console)
-        return EXIT_INTERRUPTED
+        _leave(EXIT_INTERRUPTED)
+    except _Terminated:
+        _leave(EXIT_TERMINATED)
     except VortexError as exc:
         if args.debug:
-            raise
-        print(f"vortex: {exc}", file=console)
-        return EXIT_INPUT if isinstance(exc, InputError) else EXIT_FAILURE
+            traceback.print_exc(file=console)
+        else:
+            print(f"vortex: {exc}", file=console)
+        _leave(EXIT_INPUT if isinstance(exc, InputError) else EXIT_FAILURE)
+
+
+class _Terminated(BaseException):
+    """A polite kill: cleans up like Ctrl-C."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process now; a thread may still listen to long speech, and Python would wait for it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _console(debug: bool) -> TextIO:

@@ -143,7 +143,7 @@ def _fit_visemes(visemes: VisemeTrack, frames: int) -> VisemeTrack:
 
 
 def _in_background(work: Callable[[], T]) -> Future[T]:
-    """Start ``work`` in a thread that nobody waits for when the rest fails or is stopped by Ctrl-C."""
+    """Start ``work`` in a thread; when the rest fails, the error is raised without waiting for it."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -153,7 +153,7 @@ def _in_background(work: Callable[[], T]) -> Future[T]:
             # it belongs to whoever asks for the result
             future.set_exception(exc)
 
-    threading.Thread(target=run, name="vortex-listen", daemon=True).start()
+    threading.Thread(target=run, name="vortex-listen").start()
     return future
 
 

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+import wave
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -21,12 +23,24 @@ from PIL import Image
 from vortex.audio import load_audio
 
 
-def probe(path: Path) -> tuple[av.video.stream.VideoStream, list[np.ndarray]]:
+class Video(NamedTuple):
+    fps: Fraction
+    size_px: tuple[int, int]
+    duration_s: Fraction
+    frames: list[np.ndarray]
+
+
+def probe(path: Path) -> Video:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         assert container.streams.audio[0].codec_context.name == "aac"
         assert stream.codec_context.name == "h264"
-        return stream, [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        return Video(
+            stream.average_rate,
+            (stream.width, stream.height),
+            stream.duration * stream.time_base,
+            [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)],
+        )
 
 
 def comment(path: Path) -> str:
@@ -48,11 +62,11 @@ def made(
 def test_the_video_is_what_the_report_says(made: tuple[Path, dict[str, object]], speech: Path) -> None:
     path, report = made
     seconds = load_audio(speech).duration_s
-    stream, frames = probe(path)
-    assert len(frames) == report["frames"] == round(seconds * 24)
-    assert stream.average_rate == Fraction(str(report["fps"])) == 24
-    assert [stream.width, stream.height] == report["size_px"] == [512, 512]
-    assert abs(Fraction(stream.duration) * stream.time_base - seconds) <= Fraction(1, 24)
+    video = probe(path)
+    assert len(video.frames) == report["frames"] == round(seconds * 24)
+    assert video.fps == Fraction(str(report["fps"])) == 24
+    assert list(video.size_px) == report["size_px"] == [512, 512]
+    assert abs(video.duration_s - seconds) <= Fraction(1, 24)
     assert report["engine"] == "mesh"
     assert report["seed"] == 7
     stages = report["stage_s"]
@@ -80,7 +94,7 @@ def test_the_voice_is_in_step_to_the_sample(made: tuple[Path, dict[str, object]]
 
 
 def test_only_the_head_moves(made: tuple[Path, dict[str, object]]) -> None:
-    _, frames = probe(made[0])
+    frames = probe(made[0]).frames
     sample = np.stack(frames[::6]).astype(np.float32)
     spread = sample.std(0).mean(2)
     # the picture's corners are background; the codec alone adds less than two levels of noise
@@ -98,7 +112,7 @@ def test_the_same_seed_gives_the_same_video_and_another_seed_another(
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "engine" in done.stderr
-    first, again, other = (np.stack(probe(tmp_path / f"{name}.mp4")[1]) for name in "abc")
+    first, again, other = (np.stack(probe(tmp_path / f"{name}.mp4").frames) for name in "abc")
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
@@ -117,12 +131,12 @@ def test_exact_rates_sizes_and_unicode_paths(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    stream, frames = probe(out)
+    video = probe(out)
     assert report["path"] == str(out)
     assert report["fps"] == "30000/1001"
-    assert stream.average_rate == Fraction(30000, 1001)
-    assert (stream.width, stream.height) == (320, 320)
-    assert len(frames) == round(load_audio(speech).duration_s * Fraction(30000, 1001))
+    assert video.fps == Fraction(30000, 1001)
+    assert video.size_px == (320, 320)
+    assert len(video.frames) == round(load_audio(speech).duration_s * Fraction(30000, 1001))
     assert sorted(entry.name for entry in folder.iterdir()) == ["größe.jpg", "vidéo.mp4", "голос.flac"]
 
 
@@ -149,8 +163,9 @@ def test_paste_back_keeps_the_picture_and_its_size(
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["size_px"] == [1200, 640]
-    stream, frames = probe(out)
-    assert (stream.width, stream.height) == (1200, 640)
+    video = probe(out)
+    frames = video.frames
+    assert video.size_px == (1200, 640)
     # far from the face nothing changes, but for the codec
     for frame in (frames[0], frames[-1]):
         difference = np.abs(frame[:, :250].astype(int) - wide[:640, :250]).mean()
@@ -165,12 +180,25 @@ def test_longer_than_the_speech_ends_in_silence_and_shorter_is_said(
 ) -> None:
     done = run_vortex("animate", portrait, speech, "-o", tmp_path / "long.mp4", "--duration", 4)
     assert done.returncode == 0, done.stderr
-    assert len(probe(tmp_path / "long.mp4")[1]) == 96
+    assert len(probe(tmp_path / "long.mp4").frames) == 96
     with av.open(str(tmp_path / "long.mp4")) as container:
         heard = np.concatenate([frame.to_ndarray().mean(0) for frame in container.decode(audio=0)])
     assert np.abs(heard[int(3.4 * 48_000) :]).max() < 1e-3
     done = run_vortex("animate", portrait, speech, "-o", tmp_path / "short.mp4", "--duration", 0.5)
     assert "is cut to 0.50 s" in done.stderr
+
+
+def test_an_error_does_not_wait_for_long_speech(run_vortex: Run, speech: Path, tmp_path: Path) -> None:
+    hour = np.resize(load_audio(speech, 8_000).samples, 3600 * 8_000)
+    write_wav(tmp_path / "hour.wav", hour, 8_000)
+    done = run_vortex("animate", tmp_path / "gone.png", tmp_path / "hour.wav", "-o", tmp_path / "out.mp4")
+    assert done.returncode == 2, done.stderr
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", "not compressed"))
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
 
 
 @pytest.mark.parametrize(
