@@ -12,15 +12,18 @@ from vortex.version import __version__
 
 if TYPE_CHECKING:
     from vortex.engines.base import Engine, load_engine
+    from vortex.engines.liveportrait import LivePortraitModel, load_liveportrait
     from vortex.errors import VortexError
     from vortex.lipsync.recognize import audio_to_visemes
     from vortex.lipsync.visemes import phoneme_to_viseme, smooth_viseme_sequence
     from vortex.pipeline import animate_file
     from vortex.types import Audio, MotionTrack, PhonemeSpan, Portrait, RenderReport, VisemeTrack
+    from vortex.weights import fetch_weights
 
 _HOME = {
     "Audio": "vortex.types",
     "Engine": "vortex.engines.base",
+    "LivePortraitModel": "vortex.engines.liveportrait",
     "MotionTrack": "vortex.types",
     "PhonemeSpan": "vortex.types",
     "Portrait": "vortex.types",
@@ -29,7 +32,9 @@ _HOME = {
     "VortexError": "vortex.errors",
     "animate_file": "vortex.pipeline",
     "audio_to_visemes": "vortex.lipsync.recognize",
+    "fetch_weights": "vortex.weights",
     "load_engine": "vortex.engines.base",
+    "load_liveportrait": "vortex.engines.liveportrait",
     "phoneme_to_viseme": "vortex.lipsync.visemes",
     "smooth_viseme_sequence": "vortex.lipsync.visemes",
 }
@@ -37,6 +42,7 @@ _HOME = {
 __all__ = [
     "Audio",
     "Engine",
+    "LivePortraitModel",
     "MotionTrack",
     "PhonemeSpan",
     "Portrait",
@@ -46,7 +52,9 @@ __all__ = [
     "__version__",
     "animate_file",
     "audio_to_visemes",
+    "fetch_weights",
     "load_engine",
+    "load_liveportrait",
     "phoneme_to_viseme",
     "smooth_viseme_sequence",
 ]
