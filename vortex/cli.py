@@ -22,14 +22,14 @@ from vortex.errors import InputError, MissingExtraError, VortexError
 from vortex.types import PhonemeSpan, RenderReport
 from vortex.version import __version__
 
-EXIT_FAILURE, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
+EXIT_FAILURE, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; a command that fails ends the process itself."""
     args = _parser().parse_args(argv)
     console = _console(args.debug)
-    signal.signal(signal.SIGTERM, _terminate)
+    args.stop = stop = _Stop()
     warnings.showwarning = lambda message, *_: print(f"vortex: {message}", file=console)
     warnings.simplefilter("always", UserWarning)
     try:
@@ -37,9 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except KeyboardInterrupt:
         print("vortex: stopped; nothing was written", file=console)
-        _leave(EXIT_INTERRUPTED)
-    except _Terminated:
-        _leave(EXIT_TERMINATED)
+        _leave(stop.status or EXIT_INTERRUPTED)
     except VortexError as exc:
         if args.debug:
             traceback.print_exc(file=console)
@@ -48,12 +46,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         _leave(EXIT_INPUT if isinstance(exc, InputError) else EXIT_FAILURE)
 
 
-class _Terminated(BaseException):
-    """A polite kill: cleans up like Ctrl-C."""
+class _Stop:
+    """Ctrl-C or a polite kill: raises KeyboardInterrupt, and remembers it.
 
+    The exception can be lost when the signal arrives inside native code that discards errors; ``check``,
+    called for every frame, raises it again.
+    """
 
-def _terminate(*_: object) -> None:
-    raise _Terminated
+    def __init__(self) -> None:
+        self.status = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # a job in the background of a script does not heed Ctrl-C
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._receive)
+
+    def _receive(self, number: int, _frame: object) -> None:
+        self.status = 128 + number
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal has come."""
+        if self.status:
+            raise KeyboardInterrupt
 
 
 def _leave(status: int) -> NoReturn:
@@ -185,6 +199,12 @@ def _render(
         if not args.json:
             print(f"vortex: engine {engine}" + (f" (liveportrait: {reason})" if reason else ""), file=console)
     show = _progress(console) if console.isatty() and not args.json else None
+
+    def hook(stage: str, completed: int, total: int) -> None:
+        args.stop.check()
+        if show:
+            show(stage, completed, total)
+
     started_s = time.perf_counter()
     report = animate_file(
         portrait,
@@ -199,7 +219,7 @@ def _render(
         transcript=transcript,
         paste_back=args.paste_back,
         device=args.device,
-        hook=show,
+        hook=hook,
     )
     total_s = time.perf_counter() - started_s
     if show:
