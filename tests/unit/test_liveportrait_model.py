@@ -430,6 +430,29 @@ def test_the_rendered_face_lands_where_it_came_from(
         assert abs((error * gradient).sum() / (gradient**2).sum()) < 0.25
 
 
+def test_a_file_comes_out_of_the_pipeline(
+    networks: Networks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "vortex.engines.liveportrait.renderer.load_networks", lambda *args, **kwargs: networks
+    )
+    # the networks are shared by the tests of this module
+    monkeypatch.setattr(Renderer, "close", lambda self: None)
+    report = vortex.animate_file(
+        demo_portrait(),
+        SPEECH,
+        tmp_path / "out.mp4",
+        engine="liveportrait",
+        device="cpu",
+        size_px=128,
+        seed=1,
+        preset="neutral,manic@1",
+    )
+    assert report.engine == "liveportrait" and report.size_px == (128, 128)
+    assert report.frames == round(load_audio(SPEECH).duration_s * 24)
+    assert (tmp_path / "out.mp4").stat().st_size > 10_000
+
+
 def test_frames_do_not_depend_on_the_batch(networks: Networks, portrait: Portrait) -> None:
     shapes = np.random.default_rng(2).uniform(0, 1, (7, 33)).astype(np.float32)
     motion = MotionTrack(shapes, np.zeros((7, 3)), Fraction(24))

@@ -1,0 +1,144 @@
+"""Time LivePortrait from tensors to tensors: a real face and real speech, 1080 frames by default.
+
+Usage: python benchmarks/liveportrait_latency.py [--device cuda] [--precision fp16] [--duration-s 45]
+           [--iterations 3] [--warmup 1] [--batch-frames 4] [--profile-vram]
+           [--output .tasks/baselines/liveportrait.json]
+
+The weights are those of ``vortex weights fetch liveportrait``; their hashes are part of the record, so that
+figures made with other weights cannot be mistaken for them. ``--output`` appends a record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from harness import append, measure, record, rounded, summary
+
+import vortex
+from vortex.audio import load_audio
+from vortex.cli import demo_portrait
+from vortex.engines.liveportrait import LivePortraitModel, load_liveportrait
+from vortex.portrait import crop_face, load_portrait
+from vortex.weights import weights_dir, weights_files
+
+SPEECH = Path(vortex.__file__).parent / "data" / "demo_speech.flac"
+
+
+def main() -> int:
+    """Measure, print, and keep a record if asked to."""
+    args = _arguments()
+    model = load_liveportrait(args.device, args.precision, batch_frames=args.batch_frames)
+    after_load = _memory(model) if args.profile_vram else None
+    clip = load_audio(SPEECH).samples
+    speech = torch.from_numpy(np.resize(clip, round(args.duration_s * 24_000)))
+    image = crop_face(load_portrait(demo_portrait()), 512).image
+    source = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    frames = round(args.duration_s * args.fps)
+    video = torch.empty((frames, 3, 512, 512), dtype=torch.uint8)
+
+    def once() -> float:
+        start_s = time.perf_counter()
+        model.animate(source, speech, fps=args.fps, seed=args.seed, output=video)
+        _synchronize(model)
+        return time.perf_counter() - start_s
+
+    samples_s = measure(once, iterations=args.iterations, warmup=args.warmup)
+    entry = record(
+        "liveportrait_latency",
+        engine=model.name,
+        weights_sha256=_weights_sha256(),
+        gpu=_gpu(model),
+        params={name: value for name, value in vars(args).items() if name != "output"}
+        | {"frames": frames, "batch_frames": model.renderer.batch_frames},
+        latency_s=summary(samples_s),
+        stage_ms_per_frame=_stages(model, source),
+        vram_bytes={"after_load": after_load, "peak": _memory(model)} if args.profile_vram else None,
+    )
+    print(json.dumps(rounded(entry), indent=1))
+    if args.output:
+        append(args.output, rounded(entry))
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--precision", default="fp16")
+    parser.add_argument("--duration-s", type=float, default=45.0)
+    parser.add_argument("--fps", type=int, default=24)
+    parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--warmup", type=int, default=1)
+    parser.add_argument("--batch-frames", type=int)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--profile-vram", action="store_true")
+    parser.add_argument("--output", type=Path, help="file of records to append to")
+    return parser.parse_args()
+
+
+@torch.no_grad()
+def _stages(model: LivePortraitModel, source: torch.Tensor, repeats: int = 5) -> dict[str, float]:
+    """Return milliseconds of W and of G for each frame of a batch; the first, slower, call is left out."""
+    networks, batch = model.renderer.networks, model.renderer.batch_frames
+    frame = (source * 255).byte().permute(1, 2, 0).contiguous().numpy()
+    prepared = model.renderer.prepare_crop(frame)
+    x_s = prepared.source.x_s
+    x_d = x_s.repeat(batch, 1, 1)
+    features = networks.warp(prepared.feature_3d, x_s, x_d).features
+    networks.decode(features)
+    stage_ms = {}
+    for name, work in (
+        ("warp", lambda: networks.warp(prepared.feature_3d, x_s, x_d)),
+        ("decode", lambda: networks.decode(features)),
+    ):
+        _synchronize(model)
+        start_s = time.perf_counter()
+        for _ in range(repeats):
+            work()
+        _synchronize(model)
+        stage_ms[name] = (time.perf_counter() - start_s) * 1000 / (repeats * batch)
+    return stage_ms
+
+
+def _weights_sha256() -> dict[str, str]:
+    folder = weights_dir("liveportrait")
+    return {
+        file.path: hashlib.sha256((folder / file.path).read_bytes()).hexdigest()
+        for file in weights_files("liveportrait")
+    }
+
+
+def _synchronize(model: LivePortraitModel) -> None:
+    if model.renderer.device.type == "cuda":
+        torch.cuda.synchronize(model.renderer.device)
+
+
+def _memory(model: LivePortraitModel) -> dict[str, int] | None:
+    """Return the most that torch has held so far, None on a CPU."""
+    device = model.renderer.device
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    return {
+        "allocated": torch.cuda.max_memory_allocated(device),
+        "reserved": torch.cuda.max_memory_reserved(device),
+        "device_used": total - free,
+    }
+
+
+def _gpu(model: LivePortraitModel) -> dict[str, Any] | None:
+    device = model.renderer.device
+    if device.type != "cuda":
+        return None
+    return {"name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
