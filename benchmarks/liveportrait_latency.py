@@ -24,7 +24,7 @@ from harness import append, measure, record, rounded, summary
 
 import vortex
 from vortex.audio import load_audio
-from vortex.cli import demo_portrait
+from vortex.demo import demo_portrait
 from vortex.engines.liveportrait import LivePortraitModel, load_liveportrait
 from vortex.portrait import crop_face, load_portrait
 from vortex.weights import weights_dir, weights_files

@@ -27,7 +27,7 @@ from harness import append, measure, record, rounded, summary, vortex_command
 
 import vortex
 from vortex.audio import load_audio
-from vortex.cli import demo_portrait
+from vortex.demo import demo_portrait
 
 SPEECH = Path(vortex.__file__).parent / "data" / "demo_speech.flac"
 SPEECH_HZ = 16_000

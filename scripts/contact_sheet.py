@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vortex.cli import demo_portrait
+from vortex.demo import demo_portrait
 from vortex.engines.mesh import MeshEngine
 from vortex.motion.blendshapes import VISEME_BLENDSHAPES, expand
 from vortex.portrait import crop_face, load_portrait

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import vortex
 from vortex.audio import load_audio
-from vortex.cli import demo_portrait
+from vortex.demo import demo_portrait
 from vortex.engines.liveportrait import load_liveportrait
 from vortex.engines.liveportrait.networks import load_networks
 from vortex.errors import OutOfMemoryError

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import vortex
-from vortex.cli import demo_portrait
+from vortex.demo import demo_portrait
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

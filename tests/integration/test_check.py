@@ -15,7 +15,7 @@ import pytest
 import vortex
 from vortex.audio import load_audio
 from vortex.check import MouthTrack, check_video, compare, measure_mouth
-from vortex.cli import demo_portrait
+from vortex.demo import demo_portrait
 from vortex.encoder import encode_video
 from vortex.engines.mesh import MeshEngine
 from vortex.errors import InputError, NoFaceError

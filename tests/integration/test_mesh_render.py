@@ -12,7 +12,7 @@ import pytest
 import skimage
 
 from vortex.audio import load_audio
-from vortex.cli import demo_portrait
+from vortex.demo import demo_portrait
 from vortex.engines.mesh import MeshEngine, MeshPortrait
 from vortex.engines.mesh.face import aperture
 from vortex.lipsync.recognize import recognize_visemes

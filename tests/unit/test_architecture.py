@@ -15,7 +15,7 @@ PACKAGE = Path(vortex.__file__).parent
 LAYERS = [
     {"types", "errors", "version"},
     {"weights"},
-    {"audio", "portrait", "video"},
+    {"audio", "portrait", "video", "demo"},
     {"lipsync"},
     {"motion"},
     {"engines", "encoder", "extras"},
@@ -28,7 +28,7 @@ ROOMS = {
     "av": ("audio.py", "encoder.py", "video.py"),
     "cv2": ("portrait.py", "engines"),
     "mediapipe": ("portrait.py",),
-    "argparse": ("cli.py",),
+    "argparse": ("cli",),
     "fastapi": ("web",),
     "gradio": ("web",),
 }

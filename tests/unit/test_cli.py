@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vortex.cli import _progress, demo_portrait
+from vortex.cli.console import progress_line
+from vortex.demo import demo_portrait
 from vortex.version import __version__
 
 
@@ -47,7 +48,7 @@ def test_doctor_needs_no_heavy_package() -> None:
 
 def test_the_demo_portrait_is_found_without_importing_its_package() -> None:
     code = (
-        "import sys; from vortex.cli import demo_portrait; demo_portrait(); "
+        "import sys; from vortex.demo import demo_portrait; demo_portrait(); "
         "print('matplotlib' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -57,7 +58,7 @@ def test_the_demo_portrait_is_found_without_importing_its_package() -> None:
 
 def test_the_progress_line_ends_full() -> None:
     console = io.StringIO()
-    show = _progress(console)
+    show = progress_line(console)
     show("portrait", 0, 1)
     for done in range(101):
         show("render", done, 100)

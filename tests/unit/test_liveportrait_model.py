@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import vortex
 from vortex.audio import load_audio
-from vortex.cli import demo_portrait
+from vortex.demo import demo_portrait
 from vortex.engines.liveportrait import LivePortraitEngine, LivePortraitModel, load_liveportrait
 from vortex.engines.liveportrait.networks import Networks, load_networks
 from vortex.engines.liveportrait.renderer import Renderer

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from vortex.cli import demo_portrait
+from vortex.demo import demo_portrait
 from vortex.errors import ImageError, InputError, NoFaceError
 from vortex.portrait import (
     MAX_SIDE_PX,

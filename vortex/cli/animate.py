@@ -1,0 +1,132 @@
+"""``vortex animate`` and ``vortex demo``: a picture and a voice become a video."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any, TextIO
+
+from vortex.cli.console import progress_line
+from vortex.demo import DEMO_SPEECH, demo_portrait
+from vortex.engines.base import ENGINES, why_unavailable
+from vortex.types import RenderReport
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the commands of this file to the parser; ``common`` holds the options of every command."""
+    animate = commands.add_parser("animate", parents=[common], help="make a talking video")
+    animate.add_argument("portrait", metavar="PORTRAIT", help="picture with a face")
+    animate.add_argument("speech", metavar="SPEECH", help="sound file, or a video whose sound is used")
+    animate.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
+    add_render_options(animate)
+    animate.set_defaults(run=_animate)
+
+    demo = commands.add_parser("demo", parents=[common], help="make a video of the built-in example")
+    demo.add_argument("-o", "--output", metavar="OUT.mp4", default="demo.mp4")
+    add_render_options(demo)
+    demo.set_defaults(run=_demo)
+
+
+def add_render_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command that renders a video."""
+    add = parser.add_argument
+    add(
+        "--preset",
+        default="neutral",
+        metavar="NAMES",
+        help="neutral, excited, manic or calm; or neutral,excited@3.5",
+    )
+    add("--fps", default="24", help="frames per second, such as 24, 25 or 30000/1001 (default 24)")
+    add("--size", type=int, default=512, metavar="PX", help="side of the square video (default 512)")
+    add("--duration", type=float, metavar="S", help="seconds of video (default: length of the speech)")
+    add("--seed", type=int, help="fix blinks, glances and sway")
+    add(
+        "--engine",
+        default="auto",
+        choices=("auto", *ENGINES),
+        help="auto: liveportrait if it can run",
+    )
+    add("--device", help="for liveportrait: cuda or cpu")
+    add("--transcript", metavar="TEXT", help="the English words spoken, for better synchrony")
+    add(
+        "--paste-back", action="store_true", help="animate the face inside the whole picture, at its own size"
+    )
+    add("--json", action="store_true", help="print a report as JSON on standard output")
+
+
+def _animate(args: argparse.Namespace, console: TextIO) -> int:
+    return _render(args, console, args.portrait, args.speech, args.transcript)
+
+
+def _demo(args: argparse.Namespace, console: TextIO) -> int:
+    transcript = args.transcript or DEMO_SPEECH.with_suffix(".txt").read_text(encoding="utf-8")
+    return _render(args, console, str(demo_portrait()), str(DEMO_SPEECH), transcript)
+
+
+def _render(
+    args: argparse.Namespace, console: TextIO, portrait: str, speech: str, transcript: str | None
+) -> int:
+    from vortex.pipeline import animate_file
+
+    engine = args.engine
+    if engine == "auto":
+        reason = why_unavailable("liveportrait")
+        engine = "mesh" if reason else "liveportrait"
+        if not args.json:
+            print(f"vortex: engine {engine}" + (f" (liveportrait: {reason})" if reason else ""), file=console)
+    show = progress_line(console) if console.isatty() and not args.json else None
+
+    def hook(stage: str, completed: int, total: int) -> None:
+        args.stop.check()
+        if show:
+            show(stage, completed, total)
+
+    started_s = time.perf_counter()
+    report = animate_file(
+        portrait,
+        speech,
+        args.output,
+        engine=engine,
+        preset=args.preset,
+        fps=args.fps,
+        size_px=args.size,
+        duration_s=args.duration,
+        seed=args.seed,
+        transcript=transcript,
+        paste_back=args.paste_back,
+        device=args.device,
+        hook=hook,
+    )
+    total_s = time.perf_counter() - started_s
+    if show:
+        print(file=console)
+    if args.json:
+        print(json.dumps(_as_json(report, total_s)))
+    else:
+        for note in report.notes:
+            print(f"vortex: {note}", file=console)
+        print(
+            f"{report.path}: {report.frames} frames, {report.duration_s:.2f} s, "
+            f"{report.size_px[0]}x{report.size_px[1]}, "
+            f"{report.engine}, seed {report.seed}, made in {total_s:.1f} s",
+            file=console,
+        )
+    return 0
+
+
+def _as_json(report: RenderReport, total_s: float) -> dict[str, Any]:
+    return {
+        "path": str(report.path),
+        "frames": report.frames,
+        "fps": str(report.fps),
+        "size_px": list(report.size_px),
+        "duration_s": report.duration_s,
+        "engine": report.engine,
+        "preset": report.preset,
+        "seed": report.seed,
+        "total_s": round(total_s, 3),
+        "stage_s": {name: round(seconds, 3) for name, seconds in report.stage_s.items()},
+        "peak_vram_bytes": report.peak_vram_bytes,
+        "notes": list(report.notes),
+    }

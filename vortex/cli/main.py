@@ -1,0 +1,50 @@
+"""Parses the arguments, runs the command, and turns its errors into an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import traceback
+import warnings
+from collections.abc import Sequence
+
+from vortex.cli import animate, check, doctor, weights
+from vortex.cli.console import Stop, leave, open_console
+from vortex.errors import InputError, VortexError
+from vortex.version import __version__
+
+EXIT_FAILURE, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+SUBJECTS = (animate, check, weights, doctor)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; a command that fails ends the process itself."""
+    args = _parser().parse_args(argv)
+    console = open_console(args.debug)
+    args.stop = stop = Stop()
+    warnings.showwarning = lambda message, *_: print(f"vortex: {message}", file=console)
+    warnings.simplefilter("always", UserWarning)
+    try:
+        status: int = args.run(args, console)
+        return status
+    except KeyboardInterrupt:
+        print("vortex: stopped; nothing was written", file=console)
+        leave(stop.status or EXIT_INTERRUPTED)
+    except VortexError as exc:
+        if args.debug:
+            traceback.print_exc(file=console)
+        else:
+            print(f"vortex: {exc}", file=console)
+        leave(EXIT_INPUT if isinstance(exc, InputError) else EXIT_FAILURE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vortex", description="A portrait and a voice go in, a lip-synced talking video comes out."
+    )
+    parser.add_argument("--version", action="version", version=f"vortex {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show tracebacks and native logs")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for subject in SUBJECTS:
+        subject.add_commands(commands, common)
+    return parser
