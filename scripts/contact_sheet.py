@@ -3,7 +3,7 @@
 Usage: python scripts/contact_sheet.py OUT.png [PORTRAIT...]
 
 Without portraits, the demo portrait is shown. Each row is a portrait: the picture itself, p/b/m, AA, EE, OO,
-F, blink, yaw to both sides; ``--zoom`` shows mouth and eyes enlarged instead.
+F, blink, yaw to both sides, cut to the face; ``--zoom`` shows mouth and eyes enlarged instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vortex.motion.blendshapes import VISEME_BLENDSHAPES, expand
 from vortex.portrait import crop_face, load_portrait
 from vortex.types import VISEMES, MotionTrack
 
-TILE_PX = 192
+TILE_PX = 224
 POSES: dict[str, tuple[np.ndarray, tuple[float, float, float]]] = {
     "P B M": (VISEME_BLENDSHAPES[VISEMES.index("PP")], (0, 0, 0)),
     "AA": (VISEME_BLENDSHAPES[VISEMES.index("aa")], (0, 0, 0)),
@@ -49,11 +49,15 @@ def row(path: Path, zoom: bool) -> np.ndarray:
     eye_width_px = float(np.linalg.norm(points[33] - points[263]))
     tiles = []
     for label, frame in zip(["source", *POSES], frames, strict=True):
-        if zoom:
-            centre = points[[33, 263]].mean(0) if label == "blink" else points[[13, 14]].mean(0)
-            half = 0.85 * eye_width_px if label == "blink" else 0.6 * eye_width_px
-            x0, y0 = np.maximum(np.round(centre - half), 0).astype(int)
-            frame = frame[y0 : y0 + round(2 * half), x0 : x0 + round(2 * half)]
+        if not zoom:
+            centre, half = points[[33, 263, 152]].mean(0), 1.05 * eye_width_px
+        elif label == "blink":
+            centre, half = points[[33, 263]].mean(0), 0.85 * eye_width_px
+        else:
+            centre, half = points[[13, 14]].mean(0), 0.6 * eye_width_px
+        half = min(half, 256)
+        x0, y0 = np.clip(np.round(centre - half), 0, 512 - 2 * half).astype(int)
+        frame = frame[y0 : y0 + round(2 * half), x0 : x0 + round(2 * half)]
         tiles.append(cv2.resize(frame, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA))
     return np.hstack(tiles)
 
@@ -73,7 +77,7 @@ def main() -> None:
     parser.add_argument("--zoom", action="store_true", help="mouth and eyes only")
     args = parser.parse_intermixed_args()
     rows = [row(path, args.zoom) for path in args.portraits or [demo_portrait()]]
-    cv2.imwrite(str(args.out), np.vstack([header(), *rows])[..., ::-1])
+    cv2.imwrite(str(args.out), np.vstack([header(), *rows])[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
 if __name__ == "__main__":

@@ -41,6 +41,12 @@ MIN_OPENING_PX = 0.6
 """Between lips closer than this nothing can be seen."""
 COLUMNS = 9
 """Lip columns between the corners that are forced to the commanded gap."""
+UPPER_SHARE = 0.3
+"""Part of a missing gap that the upper lip gives; the jaw gives the rest."""
+POUT_RINGS = (0.0, 0.012, 0.028, 0.04)
+"""How far each ring of a lip moves outwards when lips are pushed forward, in outer-eye widths."""
+SHUT_JAW_APERTURE = 0.1
+"""Lips may be this far apart, in outer-eye widths, over a jaw that is shut, as in a smile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeshPortrait:
-    """Everything the engine knows about one portrait. K coefficients: modes, lip columns, head pose.
+    """Everything the engine knows about one portrait. K coefficients: modes, lip columns, pout, head pose.
 
     ``canvas`` (H, W, 3); ``fields`` (K, 2·rows·cols·2) float32 in cells, first the layer of the upper lip,
     then that of the lower; ``mouth_cells`` (row0, row1, col0, col1) is where the two may differ; ``moves``
@@ -84,6 +90,7 @@ class MeshPortrait:
     eye_width_px: float
     down: F32
     gap_profile: F32
+    round_profile: F32
     source_gap: F32
     interior: MouthInterior
     eyes: dict[str, Eye]
@@ -149,13 +156,15 @@ def _prepare(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
     lips = np.stack(
         [_lip_column(column, upper, down) for upper in (True, False) for column in range(COLUMNS)]
     )
-    face_moves = np.concatenate([modes, lips]).astype(np.float32)
+    pout = eye_width_px * _pout(down)[None]
+    face_moves = np.concatenate([modes, lips, pout]).astype(np.float32)
     moves = np.concatenate([face_moves, _pose_moves(landmarks_px, eye_width_px)]).astype(np.float32)
     region = _find_region(points, canvas)
     fields, mouth_cells = _dense_fields(points, moves, len(face_moves), region)
     gap = ((points[LOWER_INNER] - points[UPPER_INNER]) @ down)[1:-1]
     along = np.linspace(-1, 1, COLUMNS + 2)[1:-1]
     profile = (1 - np.abs(along) ** 2.2) ** 0.75
+    round_profile = np.sqrt(np.maximum(1 - (along / 0.78) ** 2, 0))
     return MeshPortrait(
         canvas=canvas,
         landmarks_px=landmarks_px,
@@ -166,12 +175,10 @@ def _prepare(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
         eye_width_px=eye_width_px,
         down=down.astype(np.float32),
         gap_profile=(profile / profile.max()).astype(np.float32),
+        round_profile=round_profile.astype(np.float32),
         source_gap=gap.astype(np.float32),
         interior=paint_interior(canvas, landmarks_px, right.astype(np.float32), eye_width_px),
-        eyes={
-            side: find_eye(landmarks_px, side, (canvas.shape[1], canvas.shape[0]))
-            for side in ("Left", "Right")
-        },
+        eyes={side: find_eye(canvas, landmarks_px, side) for side in ("Left", "Right")},
     )
 
 
@@ -196,6 +203,16 @@ def _lip_column(column: int, upper: bool, down: npt.NDArray[np.float64]) -> npt.
     moves = np.zeros((478, 2))
     rings = UPPER_RINGS if upper else LOWER_RINGS
     moves[rings[:, column]] = RING_WEIGHTS[:, None] * down
+    return moves
+
+
+def _pout(down: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return (478, 2) in outer-eye widths: lips pushed forward, which look fuller; their inner edges stay."""
+    moves = np.zeros((478, 2))
+    middle = 1 - np.linspace(-1, 1, COLUMNS + 2)[1:-1] ** 2
+    for rings, sign in ((UPPER_RINGS, -0.7), (LOWER_RINGS, 1.0)):
+        for ring, amount in zip(rings, POUT_RINGS, strict=True):
+            moves[ring] = sign * amount * middle[:, None] * down
     return moves
 
 
@@ -318,22 +335,27 @@ def _near_mouth(points: F32, queries: npt.NDArray[np.float64]) -> F32:
 
 
 def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
-    """Return (T, K): modes, lip columns in pixels (upper, lower), pose in degrees.
+    """Return (T, K): modes, lip columns in pixels (upper, lower), pout in [0, 1], pose in degrees.
 
     A basis of modes leaves lips uneven: the columns make the gap between them exactly the commanded one.
     """
     eye, down = prepared.eye_width_px, prepared.down
     corners = prepared.landmarks_px[[61, 291], :2]
-    modes = mode_commands(motion, float(np.linalg.norm(corners[1] - corners[0])) / eye)
+    source_aperture = float(prepared.source_gap[COLUMNS // 2]) / eye
+    modes = mode_commands(
+        motion,
+        source_width=float(np.linalg.norm(corners[1] - corners[0])) / eye,
+        source_aperture=max(source_aperture - SHUT_JAW_APERTURE, 0.0),
+    )
     count = modes.shape[1]
     moved = (prepared.moves[:count, LOWER_INNER[1:-1]] - prepared.moves[:count, UPPER_INNER[1:-1]]) @ down
     gap = prepared.source_gap + modes @ moved
-    wanted = aperture(motion)[:, None] * eye * prepared.gap_profile
-    missing = wanted - gap
+    rounded = rounding(motion)[:, None]
+    profile = (1 - rounded) * prepared.gap_profile + rounded * prepared.round_profile
+    missing = aperture(motion)[:, None] * eye * profile - gap
     bias = lip_bias(motion)[:, None] * eye
-    return np.concatenate(
-        [modes, -0.4 * missing - bias, 0.6 * missing - bias, motion.head_pose_deg], axis=1
-    ).astype(np.float32)
+    upper, lower = -UPPER_SHARE * missing - bias, (1 - UPPER_SHARE) * missing - bias
+    return np.concatenate([modes, upper, lower, rounded, motion.head_pose_deg], axis=1).astype(np.float32)
 
 
 def _warp(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> F32:

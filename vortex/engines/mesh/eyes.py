@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from vortex.engines.mesh.face import BROWS, LIDS
-from vortex.engines.mesh.field import remap
+from vortex.engines.mesh.field import remap, smoothstep
 from vortex.types import Frame
 
 F32 = npt.NDArray[np.float32]
+_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
 Reals = npt.NDArray[np.floating]
 
 
@@ -20,24 +23,26 @@ class Eye:
     """One eye of the source picture: its lid curves, in a frame of its own with x from corner to corner.
 
     ``axes`` (2, 2) turns picture pixels (columns) into that frame; ``x0`` is the first column there;
-    ``upper_y`` and ``lower_y`` (w,) float32 are the lid edges,
-    ``lift_px`` is the height of the skin above the lid that stretches when it closes, ``lash_px`` that of the
-    lash line, which moves rigidly; ``box`` (x0, y0, x1, y1) is the region of the picture that can change,
-    ``width_px`` the distance between the corners.
+    ``upper_y`` and ``lower_y`` (w,) float32 are the lid edges, ``lift_px`` (w,) is the height of the skin
+    above the lid that stretches when it closes, ``lash_px`` that of the lash line, which moves rigidly;
+    ``box`` (x0, y0, x1, y1) is the region of the picture that can change, ``width_px`` the distance between
+    the corners. ``lid`` (h, w, 3) float32 RGB is bare skin over the whole
+    box: what a closed lid looks like where the photo has a brow, a lash or a frame of glasses above the eye.
     """
 
     axes: F32
     x0: int
     upper_y: F32
     lower_y: F32
-    lift_px: float
+    lift_px: F32
     lash_px: float
     box: tuple[int, int, int, int]
     width_px: float
+    lid: F32
 
 
-def find_eye(landmarks_px: F32, side: str, size_px: tuple[int, int]) -> Eye:
-    """Read the lids of ``side`` ("Left" or "Right" of the person) off the landmarks; size is (w, h)."""
+def find_eye(image: Frame, landmarks_px: F32, side: str) -> Eye:
+    """Read the lids of ``side`` ("Left" or "Right" of the person) off the landmarks."""
     corners = landmarks_px[LIDS[side][0][[0, -1]], :2]
     along = (corners[1] - corners[0]) / np.linalg.norm(corners[1] - corners[0])
     axes = np.array([along, [-along[1], along[0]]], np.float32)
@@ -53,14 +58,75 @@ def find_eye(landmarks_px: F32, side: str, size_px: tuple[int, int]) -> Eye:
     lower_y = np.maximum(lower_y, upper_y)
     gap = float((lower_y - upper_y).max())
     to_brow = float(upper_y.mean() - (landmarks_px[BROWS[side], :2] @ axes.T)[:, 1].mean())
-    lift_px = float(np.clip(0.5 * to_brow, 0.9 * gap, 1.5 * gap))
-    lash_px = min(0.08 * width_px, 0.3 * lift_px)
-    reach = lift_px + gap + 0.35 * width_px
+    tallest_px = float(np.clip(0.5 * to_brow, 0.9 * gap, 1.5 * gap))
+    lash_px = min(0.08 * width_px, 0.3 * tallest_px)
+    reach = tallest_px + gap + 0.35 * width_px
     margin = np.array([0.35 * width_px, reach])
     low = np.maximum(np.floor(corners.min(0) - margin), 0).astype(int)
-    high = np.minimum(np.ceil(corners.max(0) + margin), size_px).astype(int)
+    high = np.minimum(np.ceil(corners.max(0) + margin), image.shape[1::-1]).astype(int)
     box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-    return Eye(axes, x0, upper_y, lower_y.astype(np.float32), lift_px, lash_px, box, width_px)
+    lid = _bare_skin(image, landmarks_px, side, box, width_px)
+    above_px = np.arange(lash_px, tallest_px + 1, dtype=np.float32)[:, None]
+    lines = (columns + 0 * above_px, upper_y - above_px)
+    free = _free_skin(_sample(image, *lines, axes), _sample(lid, *lines, axes, box[:2]))
+    lift_px = np.clip(lash_px + free, lash_px + 1, tallest_px).astype(np.float32)
+    return Eye(axes, x0, upper_y, lower_y.astype(np.float32), lift_px, lash_px, box, width_px, lid)
+
+
+def _downwards(landmarks_px: F32, side: str) -> F32:
+    """Return the unit vector (2,) from the upper lid to the lower one."""
+    x, y = landmarks_px[LIDS[side][0][-1], :2] - landmarks_px[LIDS[side][0][0], :2]
+    return np.array([-y, x], np.float32) / np.float32(np.hypot(x, y))
+
+
+def _free_skin(seen: F32, bare: F32) -> F32:
+    """Return (w,): how many rows of ``seen`` (h, w, 3) can stretch before a brow or glasses begin.
+
+    The first rows may show lashes, which stretch with the skin. A brow that began steeply from one column to
+    the next would tear the lid: the profile is smoothed.
+    """
+    alien = np.abs(seen @ _LUMA / np.maximum(bare @ _LUMA, 1.0) - 1) > 0.3
+    # the crease of a lid is a dark line too, but a thin one
+    thick = cv2.morphologyEx(alien.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    over_lashes = np.maximum.accumulate(~thick, axis=0)
+    brow = thick & over_lashes
+    rows = np.where(brow.any(axis=0), brow.argmax(axis=0), len(brow)).astype(np.float32)
+    rows[~over_lashes.any(axis=0)] = 0
+    reach = 2 * (len(rows) // 12) + 1
+    lowest = cv2.erode(rows[None], np.ones((1, reach), np.uint8))
+    return np.asarray(cv2.blur(lowest, (reach, 1))[0], np.float32)
+
+
+def _bare_skin(
+    image: Frame, landmarks_px: F32, side: str, box: tuple[int, int, int, int], width_px: float
+) -> F32:
+    """Return (h, w, 3): the box without eye, brow, lashes and glasses, filled in from the skin around them.
+
+    What is much darker or brighter than the skin under the eye counts as no skin. The filling is diffusion
+    (Telea 2004) on a reduced picture, as skin under the brow has no detail worth keeping.
+    """
+    x0, y0, x1, y1 = box
+    patch = image[y0:y1, x0:x1]
+    scale = min(24 / max(width_px, 1.0), 1.0)
+    size = (max(round((x1 - x0) * scale), 8), max(round((y1 - y0) * scale), 8))
+    small = cv2.resize(patch, size, interpolation=cv2.INTER_AREA)
+    hidden = np.zeros(size[::-1], np.uint8)
+    to_small = np.array(size) / [x1 - x0, y1 - y0]
+    lids = np.concatenate([LIDS[side][0], LIDS[side][1][::-1]])
+    for outline, grow_px in ((lids, 3), (BROWS[side], 3)):
+        hull = cv2.convexHull(np.round((landmarks_px[outline, :2] - [x0, y0]) * to_small).astype(np.int32))
+        cv2.fillPoly(hidden, [hull], 255)
+        cv2.polylines(hidden, [hull], True, 255, grow_px)
+    # the skin under the eye lies in the same light
+    below = landmarks_px[LIDS[side][1][2:-2], :2] + 0.2 * width_px * _downwards(landmarks_px, side)
+    column, row = np.clip(np.round((below - [x0, y0]) * to_small).astype(int), 0, np.array(size) - 1).T
+    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    light = float(np.median(luma[row, column]))
+    alien = ((luma < 0.65 * light) | (luma > 1.5 * light)).astype(np.uint8)
+    hidden |= 255 * cv2.dilate(alien, np.ones((3, 3), np.uint8))
+    filled = small if hidden.all() else cv2.inpaint(small, hidden, 3, cv2.INPAINT_TELEA)
+    smooth = cv2.GaussianBlur(filled.astype(np.float32), (0, 0), 1.5)
+    return np.asarray(cv2.resize(smooth, (x1 - x0, y1 - y0), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def draw_eye(
@@ -81,33 +147,43 @@ def draw_eye(
     column = np.clip(x - eye.x0, 0, len(eye.upper_y) - 1.001)
     left = column.astype(np.intp)
     part = column - left
-    upper = eye.upper_y[left] * (1 - part) + eye.upper_y[left + 1] * part
-    lower = eye.lower_y[left] * (1 - part) + eye.lower_y[left + 1] * part
+    upper, lower, lift = (
+        curve[left] * (1 - part) + curve[left + 1] * part for curve in (eye.upper_y, eye.lower_y, eye.lift_px)
+    )
     gap = lower - upper
     drop = closing * gap
     lid = upper + drop
     depth = np.clip(np.minimum(y - upper, lower - y) / np.maximum(0.5 * gap, 1e-3), 0, 1)
     reach = depth * (gap > 1) * eye.width_px
     eyeball = _sample(source, x - gaze[0] * reach, y - gaze[1] * reach, eye.axes)
-    skin = _sample(source, x, _skin_row(lid - y, upper, drop, eye), eye.axes)
+    free, above = lift - eye.lash_px, lid - y
+    stretch = free / (free + drop)
+    skin = _sample(source, x, upper - _skin_height(above, lift, drop, stretch, eye.lash_px), eye.axes)
+    # few rows of skin drawn over the whole eye would be streaks; a lid is round, so it darkens to its lashes
+    bare = remap(eye.lid, np.asarray(where[rows, cols] - np.array(eye.box[:2], np.float32), np.float32))
+    bare *= (0.88 + 0.12 * smoothstep(above, 0.0, 0.5 * eye.width_px))[..., None]
+    share = smoothstep(1 - stretch, 0.55, 0.85) * smoothstep(above, eye.lash_px, 2 * eye.lash_px)
+    share *= smoothstep(y - upper, -eye.lash_px, eye.lash_px)
+    skin += share[..., None] * (bare - skin)
     cover = np.clip(lid - y + 0.5, 0, 1) * (y < lower + 1)
     inside = (x > eye.x0) & (x < eye.x0 + len(eye.upper_y) - 1) & (gap > 0.3) & (y <= lower + 0.5)
     mixed = eyeball + cover[..., None] * (skin - eyeball)
     np.copyto(out[y0:y1, x0:x1], np.clip(mixed + 0.5, 0, 255).astype(np.uint8), where=inside[..., None])
 
 
-def _skin_row(above: Reals, upper: Reals, drop: Reals, eye: Eye) -> Reals:
-    """Return the source row of the skin that lies ``above`` pixels over the moved lid edge.
+def _skin_height(above: Reals, lift: Reals, drop: Reals, stretch: Reals, lash_px: float) -> Reals:
+    """Return how far over the source's lid edge the skin comes from that lies ``above`` the moved edge.
 
-    The lash line keeps its height; the skin between it and the brow stretches evenly to cover the eye.
+    The lash line keeps its height; the skin between it and ``lift`` stretches evenly to cover the eye.
     """
-    lash, lift = eye.lash_px, eye.lift_px
-    stretch = (lift - lash) / (lift - lash + drop)
-    height = np.where(above < lash, above, lash + (above - lash) * stretch)
-    height = np.where(above > lift + drop, above - drop, height)
-    return np.asarray(upper - height)
+    height = np.where(above < lash_px, above, lash_px + (above - lash_px) * stretch)
+    return np.asarray(np.where(above > lift + drop, above - drop, height))
 
 
-def _sample(source: Frame, x: Reals, y: Reals, axes: F32) -> F32:
-    """Return (h, w, 3) float32 colours of ``source`` at ``x``, ``y`` (h, w) in the frame of the eye."""
-    return remap(source, (np.stack([x, y], axis=2) @ axes).astype(np.float32)).astype(np.float32)
+def _sample(image: npt.NDArray[Any], x: Reals, y: Reals, axes: F32, origin: tuple[int, int] = (0, 0)) -> F32:
+    """Return (h, w, 3) float32 colours at ``x``, ``y`` (h, w) in the frame of the eye.
+
+    ``origin`` is the pixel of the picture where ``image`` begins.
+    """
+    where = np.stack(np.broadcast_arrays(x, y), axis=2) @ axes - np.array(origin, np.float32)
+    return remap(image, where.astype(np.float32)).astype(np.float32)

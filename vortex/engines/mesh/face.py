@@ -70,15 +70,16 @@ def aperture(motion: MotionTrack) -> F32:
     return soft_limit(opening * part, MAX_APERTURE)
 
 
-def mode_commands(motion: MotionTrack, source_width: float) -> F32:
+def mode_commands(motion: MotionTrack, *, source_width: float, source_aperture: float) -> F32:
     """Return (T, 8) amounts of the basis modes, in the order of MODES, in outer-eye widths.
 
     ``source_width`` is the mouth width in the picture: a smile has further to go to a rounded mouth.
+    ``source_aperture`` is how far its jaw hangs open: modes move the face from there.
     """
     shape = _columns(motion)
     narrowing = float(np.clip(1.0 * (source_width - 0.48), 0.1, 0.2))
     columns = {
-        "aperture": aperture(motion),
+        "aperture": aperture(motion) - source_aperture,
         "width": 0.05 * _pair(shape, "mouthSmile")
         + 0.05 * _pair(shape, "mouthStretch")
         - narrowing * shape("mouthPucker")

@@ -15,6 +15,8 @@ from vortex.types import Frame
 F32 = npt.NDArray[np.float32]
 _WARM = np.array([0.8, 1.0, 1.12], np.float32)
 """Exponents of shade in colour pictures: light that bounces between lips and gums turns red."""
+TEETH_BELOW_LIP = 0.024
+"""How far the upper teeth reach below the resting upper lip, in outer-eye widths (about 2 mm)."""
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
 
 
@@ -48,16 +50,17 @@ def paint_interior(image: Frame, landmarks_px: F32, right: F32, eye_width_px: fl
     monochrome = _chroma(skin) < 6.0
     warmth = np.ones(3, np.float32) if monochrome else _WARM
     flesh = lip * (0.56 if monochrome else np.array([0.72, 0.52, 0.52]))
-    teeth_height = 0.038 * eye_width_px
+    teeth_height = TEETH_BELOW_LIP * eye_width_px
     half = 0.62 * width_px
     y, x = np.mgrid[-0.12 * eye_width_px : 0.28 * eye_width_px : 1.0, -half:half:1.0].astype(np.float32)
     u = x / half
-    light = 1 - 0.75 * smoothstep(np.abs(u), 0.25, 0.95)
+    # the cheeks keep light from the side teeth
+    light = 1 - 0.8 * smoothstep(np.abs(u), 0.12, 0.78)
     tooth = _tooth_colour(skin, monochrome)
     upper = _upper_teeth(y, u, teeth_height, tooth, light, warmth)
     lower = _lower_mouth(y, u, teeth_height, tooth, flesh, light, warmth)
     # little light comes back out of a mouth, and most of it red
-    cavity = 0.1 * _luma(skin) * (np.ones(3) if monochrome else np.array([1.7, 0.62, 0.55]))
+    cavity = 0.075 * _luma(skin) * (np.ones(3) if monochrome else np.array([1.7, 0.62, 0.55]))
     down = np.array([-right[1], right[0]], np.float32)
     anchor = points[[82, 13, 312]].mean(0)
     upper = _with_own_teeth(upper, image, points, anchor, right, down, half, eye_width_px, lip)
@@ -106,10 +109,12 @@ def composite_mouth(
         picture += layer[..., :3]
     rows, cols = np.arange(h, dtype=np.float32)[:, None], np.arange(w, dtype=np.float32)
     lip_edge = np.interp(cols, upper_px[:, 0] - low[0], upper_px[:, 1] - low[1]).astype(np.float32)
-    # the upper lip throws its shadow on the teeth
-    reach = 0.05 * float(np.linalg.norm(interior.texture_anchor_px)) + 2
-    shadow = 0.68 + 0.32 * smoothstep(rows - lip_edge, -1.0, 3 * reach)
-    picture *= (shadow * (1 - 0.5 * depth))[..., None] ** interior.warmth
+    floor = np.interp(cols, lower_px[:, 0] - low[0], lower_px[:, 1] - low[1]).astype(np.float32)
+    # the upper lip throws its shadow on the teeth, and little light reaches the rim of the lower one
+    reach = 0.16 * float(np.linalg.norm(interior.texture_anchor_px)) + 1
+    shadow = 0.5 + 0.5 * smoothstep(rows - lip_edge, -0.3 * reach, reach)
+    shadow *= 0.72 + 0.28 * smoothstep(floor - rows, -0.3 * reach, 0.6 * reach)
+    picture *= (shadow * (1 - 0.68 * depth))[..., None] ** interior.warmth
     gh, gw = interior.grain.shape[:2]
     picture[: min(h, gh), : min(w, gw)] += interior.grain[: min(h, gh), : min(w, gw)]
     region = frame[low[1] : high[1], low[0] : high[0]]
@@ -175,30 +180,39 @@ def _premultiplied(rgb: F32, alpha: F32) -> F32:
 
 
 def _upper_teeth(y: F32, u: F32, height: float, colour: F32, light: F32, warmth: F32) -> F32:
-    arch = height * (1 - 0.55 * u**2)
-    # eight teeth, the front two widest; the gaps are soft and faint
-    gap = np.abs(np.sin(np.pi * 3.6 * np.sign(u) * np.abs(u) ** 0.92))
-    scallop = 0.1 * height * (1 - np.sqrt(gap + 1e-4))
-    alpha = 1 - smoothstep(y, arch - scallop - 1.2, arch - scallop + 1.2)
-    alpha *= 1 - smoothstep(np.abs(u), 0.75, 0.97)
-    shade = (0.93 + 0.07 * smoothstep(gap, 0.0, 0.35)) * (0.75 + 0.25 * smoothstep(y, -height, 0.7 * height))
-    return _premultiplied(_dim(colour, shade * (0.3 + 0.7 * light), warmth), alpha)
+    """Teeth of the skull; y = 0 is the edge of the resting upper lip, ``height`` their reach below it."""
+    # incisors hang lowest, the arch recedes and rises to the sides
+    arch = height * (1 - 1.9 * u**2)
+    across = np.sign(u) * np.abs(u) ** 0.9
+    gap = np.abs(np.sin(np.pi * 4.2 * across))
+    edge = arch - 0.3 * height * (1 - np.sqrt(gap + 1e-4))
+    soft = max(0.22 * height, 0.7)
+    alpha = 1 - smoothstep(y, edge - soft, edge + soft)
+    alpha *= 1 - smoothstep(np.abs(u), 0.5, 0.76)
+    # enamel is brightest on its lower half and thin, so darker, at the very edge
+    body = 0.72 + 0.28 * smoothstep(y, -2.4 * height, 0.2 * height)
+    rim = 1 - 0.14 * smoothstep(y, edge - 1.6 * soft, edge + 0.4 * soft)
+    groove = 0.9 + 0.1 * smoothstep(gap, 0.0, 0.4)
+    return _premultiplied(_dim(colour, body * rim * groove * light, warmth), alpha)
 
 
 def _lower_mouth(
     y: F32, u: F32, height: float, colour: F32, flesh: npt.NDArray[np.floating], light: F32, warmth: F32
 ) -> F32:
     """Tongue behind, lower teeth in front; y = 0 is the anchor, which rides on the lower lip's inner edge."""
-    top = 0.35 * height + 0.6 * height * u**2
-    gap = np.abs(np.sin(np.pi * 4.6 * u))
-    teeth = smoothstep(y, top - 1.2, top + 1.2) * (1 - smoothstep(np.abs(u), 0.42, 0.66))
-    shade = (0.62 + 0.05 * smoothstep(gap, 0.0, 0.35)) * light
-    tongue_top = -1.0 * height + 1.6 * height * u**2
-    tongue = smoothstep(y, tongue_top - 0.3 * height, tongue_top + 0.9 * height)
-    tongue *= 1 - smoothstep(np.abs(u), 0.4, 0.8)
-    tongue_rgb = _dim(np.asarray(flesh, np.float32), 0.35 + 0.5 * light, warmth)
+    gap = np.abs(np.sin(np.pi * 5.4 * u))
+    top = 0.35 * height + 2.2 * height * u**2 + 0.12 * height * (1 - gap)
+    soft = max(0.25 * height, 0.7)
+    teeth = smoothstep(y, top - soft, top + soft) * (1 - smoothstep(np.abs(u), 0.3, 0.56))
+    shade = (0.55 + 0.06 * smoothstep(gap, 0.0, 0.35)) * light
+    # a mound that fades into the dark behind, with the furrow of the tongue
+    tongue_top = -1.9 * height + 4.5 * height * u**2
+    tongue = smoothstep(y, tongue_top - 1.6 * height, tongue_top + 2.2 * height)
+    tongue *= 1 - smoothstep(np.abs(u), 0.25, 0.72)
+    furrow = 1 - 0.18 * np.exp(-((u / 0.05) ** 2))
+    tongue_rgb = _dim(np.asarray(flesh, np.float32), (0.25 + 0.45 * light) * furrow, warmth)
     rgb = tongue_rgb * (1 - teeth[..., None]) + _dim(colour, shade, warmth) * teeth[..., None]
-    return _premultiplied(rgb, np.maximum(teeth, tongue * (1 - teeth) + teeth))
+    return _premultiplied(rgb, np.maximum(teeth, 0.85 * tongue * (1 - teeth) + teeth))
 
 
 def _dim(colour: F32, shade: F32, warmth: F32) -> F32:
