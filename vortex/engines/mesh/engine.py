@@ -13,6 +13,7 @@ from vortex.engines.mesh.basis import OUTER_EYE_CORNERS, STABLE, load_basis, sim
 from vortex.engines.mesh.eyes import Eye, draw_eye, find_eye
 from vortex.engines.mesh.face import (
     FACE_OVAL,
+    LID_RINGS,
     LOWER_INNER,
     LOWER_RINGS,
     RING_WEIGHTS,
@@ -25,7 +26,7 @@ from vortex.engines.mesh.face import (
     mode_commands,
     rounding,
 )
-from vortex.engines.mesh.field import ThinPlate, invert, remap_fixed, smoothstep
+from vortex.engines.mesh.field import ThinPlate, grid, invert, remap_fixed, smoothstep
 from vortex.engines.mesh.mouth import MouthInterior, composite_mouth, paint_interior
 from vortex.types import Frame, MotionTrack, Portrait
 
@@ -64,12 +65,10 @@ class Region:
         """Width and height."""
         return self.cols * self.cell_px, self.rows * self.cell_px
 
-    def centres_px(self) -> npt.NDArray[np.float64]:
-        """Return (rows, cols, 2): picture positions of the middles of the cells."""
-        middle = (self.cell_px - 1) / 2
-        x = self.x0 + middle + self.cell_px * np.arange(self.cols)
-        y = self.y0 + middle + self.cell_px * np.arange(self.rows)
-        return np.stack(np.meshgrid(x, y), axis=2)
+    def centres_px(self, rim: int = 0) -> F32:
+        """Return (rows + 2 rim, cols + 2 rim, 2): picture positions of the middles of the cells."""
+        first = np.array([self.x0, self.y0], np.float32) + (self.cell_px - 1) / 2 - rim * self.cell_px
+        return np.asarray(first + self.cell_px * grid(self.rows + 2 * rim, self.cols + 2 * rim), np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,13 +76,16 @@ class MeshPortrait:
     """Everything the engine knows about one portrait. K coefficients: modes, lip columns, pout, head pose.
 
     ``canvas`` (H, W, 3); ``fields`` (K, 2·rows·cols·2) float32 in cells, first the layer of the upper lip,
-    then that of the lower; ``mouth_cells`` (row0, row1, col0, col1) is where the two may differ; ``moves``
-    (K, 478, 2) the same motion at the landmarks in pixels.
+    then that of the lower; ``cells`` (rows, cols, 2) is their grid and ``centres_px`` its place in the
+    picture, with one more cell all round; ``mouth_cells`` (row0, row1, col0, col1) is where the two may
+    differ; ``moves`` (K, 478, 2) the same motion at the landmarks in pixels.
     """
 
     canvas: Frame
     landmarks_px: F32
     region: Region
+    cells: F32
+    centres_px: F32
     fields: F32
     mouth_cells: tuple[int, int, int, int]
     moves: F32
@@ -120,6 +122,7 @@ class MeshEngine:
         closing = {side: lid_closing(motion, side) for side in prepared.eyes}
         looking, rounded = gaze(motion), rounding(motion)
         region = prepared.region
+        corner = (region.x0, region.y0)
         for start in range(0, len(motion), CHUNK):
             rows = slice(start, min(start + CHUNK, len(motion)))
             # not @: the threads of a BLAS spin for a while after each product, and take the encoder's core
@@ -133,8 +136,9 @@ class MeshEngine:
                 frame = prepared.canvas.copy()
                 where = _warp(frame, prepared, field, lips)
                 for side, eye in prepared.eyes.items():
+                    lids = lips[LID_RINGS[side]]
                     lid = float(closing[side][index])
-                    draw_eye(frame, prepared.canvas, where, eye, lid, looking[index], (region.x0, region.y0))
+                    draw_eye(frame, prepared.canvas, where, corner, eye, lids, lid, looking[index])
                 if opening[index] > MIN_OPENING_PX:
                     _fill_mouth(frame, prepared, lips, float(rounded[index]))
                 yield frame
@@ -169,6 +173,8 @@ def _prepare(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
         canvas=canvas,
         landmarks_px=landmarks_px,
         region=region,
+        cells=grid(region.rows, region.cols),
+        centres_px=region.centres_px(rim=1),
         fields=fields,
         mouth_cells=mouth_cells,
         moves=moves,
@@ -324,7 +330,7 @@ def _nodes(
     return nodes, values.astype(np.float64)
 
 
-def _near_mouth(points: F32, queries: npt.NDArray[np.float64]) -> F32:
+def _near_mouth(points: F32, queries: F32) -> F32:
     """Return (Q,): 1 where each lip needs a field of its own, 0 away from the mouth and past its corners."""
     corners = points[[78, 308]].astype(np.float64)
     centre, half = corners.mean(0), (corners[1] - corners[0]) / 2
@@ -365,9 +371,9 @@ def _warp(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> F32:
     """
     region = prepared.region
     width, height = region.size_px
-    where = _source_positions(field[0], region, (0, region.rows, 0, region.cols), iterations=3)
+    where = _source_positions(field[0], prepared, (0, region.rows, 0, region.cols), iterations=3)
     row0, _, col0, _ = prepared.mouth_cells
-    below = _source_positions(field[1], region, prepared.mouth_cells, iterations=6)
+    below = _source_positions(field[1], prepared, prepared.mouth_cells, iterations=6)
     corner = np.array([col0, row0]) * region.cell_px
     box_h, box_w = below.shape[:2]
     seam = (points[UPPER_INNER] + points[LOWER_INNER]) / 2 - [region.x0, region.y0] - corner
@@ -387,22 +393,19 @@ def _warp(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> F32:
 
 
 def _source_positions(
-    field: F32, region: Region, cells: tuple[int, int, int, int], *, iterations: int
+    field: F32, prepared: MeshPortrait, bounds: tuple[int, int, int, int], *, iterations: int
 ) -> F32:
     """Return (h, w, 2): where in the picture the pixels of cells (row0, row1, col0, col1) come from."""
-    row0, row1, col0, col1 = cells
-    backward = invert(field, iterations)
+    row0, row1, col0, col1 = bounds
+    cell_px = prepared.region.cell_px
+    backward = invert(field, prepared.cells, iterations)
     # one more cell all round, so that enlarging does not flatten the rim
-    padded = cv2.copyMakeBorder(backward, 1, 1, 1, 1, cv2.BORDER_REPLICATE)[row0 : row1 + 2, col0 : col1 + 2]
-    middle = (region.cell_px - 1) / 2
-    x = region.x0 + middle + region.cell_px * np.arange(col0 - 1, col1 + 1)
-    y = region.y0 + middle + region.cell_px * np.arange(row0 - 1, row1 + 1)
-    positions = region.cell_px * padded + np.stack(np.meshgrid(x, y), axis=2).astype(np.float32)
-    rim = region.cell_px
-    size = (padded.shape[1] * rim, padded.shape[0] * rim)
-    return np.asarray(
-        cv2.resize(positions, size, interpolation=cv2.INTER_LINEAR)[rim:-rim, rim:-rim], np.float32
-    )
+    padded = cv2.copyMakeBorder(backward, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    part = np.s_[row0 : row1 + 2, col0 : col1 + 2]
+    sources = cell_px * padded[part] + prepared.centres_px[part]
+    size = (sources.shape[1] * cell_px, sources.shape[0] * cell_px)
+    enlarged = cv2.resize(sources, size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(enlarged[cell_px:-cell_px, cell_px:-cell_px], np.float32)
 
 
 def _fill_mouth(frame: Frame, prepared: MeshPortrait, points: F32, rounded: float) -> None:

@@ -25,8 +25,8 @@ class Eye:
     ``axes`` (2, 2) turns picture pixels (columns) into that frame; ``x0`` is the first column there;
     ``upper_y`` and ``lower_y`` (w,) float32 are the lid edges, ``lift_px`` (w,) is the height of the skin
     above the lid that stretches when it closes, ``lash_px`` that of the lash line, which moves rigidly;
-    ``box`` (x0, y0, x1, y1) is the region of the picture that can change, ``width_px`` the distance between
-    the corners. ``lid`` (h, w, 3) float32 RGB is bare skin over the whole
+    ``box`` (x0, y0, x1, y1) is the surroundings in the picture, ``width_px`` the distance between the
+    corners. ``lid`` (h, w, 3) float32 RGB is bare skin over the whole
     box: what a closed lid looks like where the photo has a brow, a lash or a frame of glasses above the eye.
     """
 
@@ -130,54 +130,79 @@ def _bare_skin(
 
 
 def draw_eye(
-    out: Frame, source: Frame, where: F32, eye: Eye, closing: float, gaze: F32, origin: tuple[int, int]
+    out: Frame,
+    source: Frame,
+    where: F32,
+    origin: tuple[int, int],
+    eye: Eye,
+    lids_px: F32,
+    closing: float,
+    gaze: F32,
 ) -> None:
     """Redraw one eye in ``out`` (H, W, 3) in place.
 
     ``where`` (h, w, 2) float32 holds the source positions of a part of ``out`` that begins at ``origin``
-    (x, y), before lids and gaze; ``closing`` in [0, 1]; ``gaze`` (2,) in eye widths.
+    (x, y), before lids and gaze; ``lids_px`` (N, 2) are the lid landmarks in ``out``; ``closing`` in [0, 1];
+    ``gaze`` (2,) in eye widths.
     """
-    x0, y0, x1, y1 = eye.box
-    rows, cols = slice(y0 - origin[1], y1 - origin[1]), slice(x0 - origin[0], x1 - origin[0])
-    outside = min(rows.start, cols.start) < 0 or rows.stop > where.shape[0] or cols.stop > where.shape[1]
-    if outside or (closing < 0.01 and not np.abs(gaze).max() > 1e-3):
+    closes = closing >= 0.01
+    if not closes and not np.abs(gaze).max() > 1e-3:
         return
-    local = where[rows, cols] @ eye.axes.T
+    rows, cols = _window(lids_px - np.array(origin, np.float32), eye, closes, where.shape[:2])
+    from_px = where[rows, cols]
+    if not from_px.size:
+        return
+    local = from_px @ eye.axes.T
     x, y = local[..., 0], local[..., 1]
-    column = np.clip(x - eye.x0, 0, len(eye.upper_y) - 1.001)
-    left = column.astype(np.intp)
-    part = column - left
-    upper, lower, lift = (
-        curve[left] * (1 - part) + curve[left + 1] * part for curve in (eye.upper_y, eye.lower_y, eye.lift_px)
-    )
+    # the nearest column of the lid curves is near enough: they differ by a fraction of a pixel
+    column = np.clip(x - (eye.x0 - 0.5), 0, len(eye.upper_y) - 1).astype(np.intp)
+    upper, lower = eye.upper_y[column], eye.lower_y[column]
     gap = lower - upper
-    drop = closing * gap
-    lid = upper + drop
+    inside = (x > eye.x0) & (x < eye.x0 + len(eye.upper_y) - 1) & (gap > 0.3) & (y <= lower + 0.5)
     depth = np.clip(np.minimum(y - upper, lower - y) / np.maximum(0.5 * gap, 1e-3), 0, 1)
     reach = depth * (gap > 1) * eye.width_px
-    eyeball = _sample(source, x - gaze[0] * reach, y - gaze[1] * reach, eye.axes)
-    free, above = lift - eye.lash_px, lid - y
+    drawn = remap(source, from_px - reach[..., None] * (gaze @ eye.axes))
+    if closes:
+        lid_y = upper + closing * gap
+        cover = np.clip(lid_y - y + 0.5, 0, 1) * (y < lower + 1)
+        skin = _lid_skin(source, eye, from_px, x, y, upper, closing * gap, eye.lift_px[column])
+        mixed = drawn + cover[..., None] * (skin - drawn)
+        drawn = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+    else:
+        inside &= y >= upper - 0.5
+    target = out[origin[1] : origin[1] + where.shape[0], origin[0] : origin[0] + where.shape[1]][rows, cols]
+    np.copyto(target, drawn, where=inside[..., None])
+
+
+def _window(lids: F32, eye: Eye, closes: bool, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Return the rows and columns that can change, the skin above the lid among them if it closes."""
+    points = lids
+    if closes:
+        points = np.concatenate([lids, lids - float(eye.lift_px.max() + 2) * eye.axes[1]])
+    x0, y0 = np.maximum(np.floor(points.min(0)).astype(int) - 2, 0)
+    x1, y1 = np.minimum(np.ceil(points.max(0)).astype(int) + 3, shape[::-1])
+    return slice(int(y0), int(y1)), slice(int(x0), int(x1))
+
+
+def _lid_skin(
+    source: Frame, eye: Eye, from_px: F32, x: Reals, y: Reals, upper: Reals, drop: Reals, lift: Reals
+) -> F32:
+    """Return (h, w, 3) float32: the skin of the lid, ``drop`` below its place in the source, and above it.
+
+    The lash line keeps its height; the skin between it and ``lift`` stretches evenly to cover the eye.
+    """
+    above, free = upper + drop - y, lift - eye.lash_px
     stretch = free / (free + drop)
-    skin = _sample(source, x, upper - _skin_height(above, lift, drop, stretch, eye.lash_px), eye.axes)
+    height = np.where(above < eye.lash_px, above, eye.lash_px + (above - eye.lash_px) * stretch)
+    height = np.where(above > lift + drop, above - drop, height)
+    skin = _sample(source, x, upper - height, eye.axes)
     # few rows of skin drawn over the whole eye would be streaks; a lid is round, so it darkens to its lashes
-    bare = remap(eye.lid, np.asarray(where[rows, cols] - np.array(eye.box[:2], np.float32), np.float32))
+    bare = remap(eye.lid, np.asarray(from_px - np.array(eye.box[:2], np.float32), np.float32))
     bare *= (0.88 + 0.12 * smoothstep(above, 0.0, 0.5 * eye.width_px))[..., None]
     share = smoothstep(1 - stretch, 0.55, 0.85) * smoothstep(above, eye.lash_px, 2 * eye.lash_px)
     share *= smoothstep(y - upper, -eye.lash_px, eye.lash_px)
     skin += share[..., None] * (bare - skin)
-    cover = np.clip(lid - y + 0.5, 0, 1) * (y < lower + 1)
-    inside = (x > eye.x0) & (x < eye.x0 + len(eye.upper_y) - 1) & (gap > 0.3) & (y <= lower + 0.5)
-    mixed = eyeball + cover[..., None] * (skin - eyeball)
-    np.copyto(out[y0:y1, x0:x1], np.clip(mixed + 0.5, 0, 255).astype(np.uint8), where=inside[..., None])
-
-
-def _skin_height(above: Reals, lift: Reals, drop: Reals, stretch: Reals, lash_px: float) -> Reals:
-    """Return how far over the source's lid edge the skin comes from that lies ``above`` the moved edge.
-
-    The lash line keeps its height; the skin between it and ``lift`` stretches evenly to cover the eye.
-    """
-    height = np.where(above < lash_px, above, lash_px + (above - lash_px) * stretch)
-    return np.asarray(np.where(above > lift + drop, above - drop, height))
+    return skin
 
 
 def _sample(image: npt.NDArray[Any], x: Reals, y: Reals, axes: F32, origin: tuple[int, int] = (0, 0)) -> F32:

@@ -42,6 +42,7 @@ LIDS = {
     "Left": (np.array([362, 398, 384, 385, 386, 387, 388, 466, 263]),
              np.array([362, 382, 381, 380, 374, 373, 390, 249, 263])),
 }  # fmt: skip
+LID_RINGS = {side: np.concatenate(lids) for side, lids in LIDS.items()}
 BROWS = {"Right": np.array([70, 63, 105, 66, 107]), "Left": np.array([300, 293, 334, 296, 336])}
 FACE_OVAL = np.array(
     [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,

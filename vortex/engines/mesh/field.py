@@ -46,14 +46,19 @@ def _kernel(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(0.5 * squared * np.log(np.maximum(squared, 1e-12)))
 
 
-def invert(field: F32, iterations: int) -> F32:
+def grid(rows: int, cols: int) -> F32:
+    """Return (rows, cols, 2) float32: the place (column, row) of each cell."""
+    return np.stack(np.meshgrid(np.arange(cols), np.arange(rows)), axis=2).astype(np.float32)
+
+
+def invert(field: F32, cells: F32, iterations: int) -> F32:
     """Return the backward displacement b of a forward one, both (rows, cols, 2) float32 in cells.
+
+    ``cells`` is the :func:`grid` of that size.
 
     b(y) = x - y, where cell y comes from x: x + field(x) = y. Fixed-point iteration b <- -field(y + b)
     (Chen et al. 2008), which converges while the field changes by less than a cell per cell.
     """
-    rows, cols = field.shape[:2]
-    cells = np.stack(np.meshgrid(np.arange(cols), np.arange(rows)), axis=2).astype(np.float32)
     backward = -field
     for _ in range(iterations):
         backward = -remap(field, cells + backward)
