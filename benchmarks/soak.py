@@ -1,0 +1,95 @@
+"""Run the whole job many times in one process, then many at once, and see whether memory grows.
+
+Usage: python benchmarks/soak.py [--runs 100] [--threads 8] [--output .tasks/baselines/soak.json]
+
+A run is ``vortex.animate_file`` with the mesh engine on one second of the demo. Memory is what the process
+holds (resident set) after each run, the first ten aside: growth is the slope of a line through it, over all
+runs, in parts of its mean. Then as many threads as asked for run at once, each with a seed of its own; every
+video must equal the one made alone, byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from harness import append, record, rounded
+from mesh_latency import write_speech
+
+import vortex
+from vortex.demo import demo_portrait
+
+SETTLED = 10
+MAX_GROWTH = 0.01
+
+
+def main() -> int:
+    """Run, print, keep a record if asked to; 1 if memory grows or a video differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=8)
+    parser.add_argument("--output", type=Path, help="file of records to append to")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        speech = Path(folder) / "speech.wav"
+        write_speech(speech, 1.0)
+        resident = []
+        for run in range(args.runs):
+            animate(speech, run)
+            resident.append(resident_bytes())
+        alone = [animate(speech, seed) for seed in range(args.threads)]
+        with ThreadPoolExecutor(args.threads) as pool:
+            together = list(pool.map(lambda seed: animate(speech, seed), range(args.threads)))
+    growth = growth_of(resident[SETTLED:])
+    differing = sum(one != other for one, other in zip(alone, together, strict=True))
+    entry = rounded(
+        record(
+            "soak",
+            engine="mesh",
+            params={"runs": args.runs, "threads": args.threads, "duration_s": 1},
+            resident_bytes={"settled": resident[SETTLED], "last": resident[-1], "most": max(resident)},
+            growth=growth,
+            videos_that_differ=differing,
+        )
+    )
+    print(
+        f"{args.runs} runs: {resident[SETTLED] / 1e6:.0f} MB settled, {resident[-1] / 1e6:.0f} MB at the end,"
+    )
+    print(
+        f"growth {100 * growth:+.2f} % over the runs; {differing} of {args.threads} concurrent videos differ"
+    )
+    if args.output:
+        append(args.output, entry)
+    return 1 if differing or growth > MAX_GROWTH else 0
+
+
+def animate(speech: Path, seed: int) -> str:
+    """Make one second of video beside the speech and return its SHA-256."""
+    out = speech.with_name(f"{seed}.mp4")
+    vortex.animate_file(demo_portrait(), speech, out, engine="mesh", size_px=256, seed=seed, preset="excited")
+    digest = hashlib.sha256(out.read_bytes()).hexdigest()
+    out.unlink()
+    return digest
+
+
+def resident_bytes() -> int:
+    """Return the resident set of this process (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def growth_of(values: list[int]) -> float:
+    """Return the slope of the line through ``values``, from first to last, in parts of their mean."""
+    if len(values) < 2:
+        return 0.0
+    slope, _ = np.polyfit(np.arange(len(values)), values, 1)
+    return float(slope * (len(values) - 1) / np.mean(values))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
