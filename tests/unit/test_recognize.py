@@ -109,3 +109,13 @@ def test_transcripts_that_cannot_be_used_are_refused(audio: Audio) -> None:
 def test_words_outside_the_dictionary_are_spelled(audio: Audio) -> None:
     track = recognize_visemes(audio, FPS, transcript=TRANSCRIPT.replace("gregson", "gregsonne"))
     assert track.weights.shape[0] == 74
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_number_of_threads_does_not_change_the_result(
+    audio: Audio, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    long = Audio(np.tile(audio.samples, 5), audio.sample_rate)
+    here = recognize_visemes(long, FPS).weights
+    monkeypatch.setattr("os.cpu_count", lambda: threads)
+    assert np.array_equal(recognize_visemes(long, FPS).weights, here)

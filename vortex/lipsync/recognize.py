@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,15 +17,13 @@ import numpy.typing as npt
 
 from vortex.audio import frame_spans, loudness_db, resample
 from vortex.errors import AudioError, InputError
+from vortex.lipsync.acoustic import ACOUSTIC_HZ, HOP_S, AcousticModel, single_blas_thread
 from vortex.lipsync.phonemes import IPA_TO_ARPABET, SILENCE, check_spans
 from vortex.lipsync.visemes import coarticulate
 from vortex.types import Audio, PhonemeSpan, VisemeTrack, frame_count, parse_fps
 
 F32 = npt.NDArray[np.float32]
 
-RECOGNIZER_HZ = 16_000
-HOP_S = 0.02
-"""Step of the recogniser's emissions."""
 CTC_DELAY_S = 0.06
 """A network trained with CTC says a sound this long after it began."""
 CHUNK_S = 12.0
@@ -55,7 +54,7 @@ def recognize_visemes(
         AudioError: the transcript does not match the speech.
         InputError: a transcript without words or with digits; bad phoneme times.
     """
-    samples = resample(audio.samples, audio.sample_rate, RECOGNIZER_HZ)
+    samples = resample(audio.samples, audio.sample_rate, ACOUSTIC_HZ)
     level = speech_level(samples)
     if phonemes is not None:
         spans = check_spans(phonemes)
@@ -92,14 +91,14 @@ def speech_level(samples: F32) -> F32:
     Only the band of speech counts: hum below it would hide the pauses, hiss above it the soft sounds. Where
     even the loud parts are hardly audible, the level stays as low as they are.
     """
-    hop, window = RECOGNIZER_HZ // GATE_HZ, RECOGNIZER_HZ // 40
+    hop, window = ACOUSTIC_HZ // GATE_HZ, ACOUSTIC_HZ // 40
     count = len(samples) // hop
     if count == 0:
         return np.zeros(0, np.float32)
     padded = np.pad(samples, (window - hop) // 2 + 1)
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop][:count]
     taper = np.hanning(window).astype(np.float32)
-    frequency_hz = np.fft.rfftfreq(window, 1 / RECOGNIZER_HZ)
+    frequency_hz = np.fft.rfftfreq(window, 1 / ACOUSTIC_HZ)
     band = (frequency_hz >= SPEECH_BAND_HZ[0]) & (frequency_hz <= SPEECH_BAND_HZ[1])
     power = np.concatenate(
         [
@@ -148,48 +147,48 @@ def _loudness(audio: Audio, frames: int, fps: Fraction) -> F32:
 
 
 def _recognize(samples: F32, level: F32) -> list[PhonemeSpan]:
-    step = round(CHUNK_S * RECOGNIZER_HZ)
-    context = round(OVERLAP_S * RECOGNIZER_HZ)
-    starts = range(0, len(samples), step)
-    model, classes = _recognizer()
+    step = round(CHUNK_S * ACOUSTIC_HZ)
+    context = round(OVERLAP_S * ACOUSTIC_HZ)
 
     def emit(start: int) -> F32:
-        low, high = max(start - context, 0), min(start + step + context, len(samples))
-        chunk = samples[low:high]
-        if len(chunk) < RECOGNIZER_HZ // 10:
-            chunk = np.pad(chunk, (0, RECOGNIZER_HZ // 10 - len(chunk)))
-        emissions = _emissions(model, chunk) @ classes
-        first = (start - low) // round(HOP_S * RECOGNIZER_HZ)
-        return np.asarray(emissions[first : first + round(step / RECOGNIZER_HZ / HOP_S)])
+        low = max(start - context, 0)
+        emissions = class_emissions(samples[low : start + step + context])
+        first = (start - low) // round(HOP_S * ACOUSTIC_HZ)
+        return emissions[first : first + round(CHUNK_S / HOP_S)]
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        # aligning one phrase overlaps with recognising the next ones
-        return _spans(samples, pool.map(emit, starts), level)
+    # the chunks are the same however many threads there are, and so is the result
+    with single_blas_thread(), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        emissions = list(pool.map(emit, range(0, len(samples), step)))
+    return _spans(samples, emissions, level)
+
+
+def class_emissions(samples: F32) -> F32:
+    """Return (F, 41) probabilities of :data:`CLASSES` every 20 ms of ``samples`` (N,) at 16 kHz."""
+    model, classes = _recognizer()
+    if len(samples) < ACOUSTIC_HZ // 10:
+        samples = np.pad(samples, (0, ACOUSTIC_HZ // 10 - len(samples)))
+    return np.asarray(model.emissions(samples) @ classes, np.float32)
+
+
+def _recognizer() -> tuple[AcousticModel, F32]:
+    with _loading:
+        return _load_recognizer()
 
 
 @lru_cache(maxsize=1)
-def _recognizer() -> tuple[Any, F32]:
+def _load_recognizer() -> tuple[AcousticModel, F32]:
     """Return the model, and (V, 41): which of its symbols count as blank, silence, or a phoneme."""
-    from hama.asr import ASRModel
-
-    with _loading:
-        model = ASRModel()
-    classes = np.zeros((len(model.decoder_tokens), len(_CLASSES)), np.float32)
-    for row, token in enumerate(model.decoder_tokens):
+    model = AcousticModel()
+    classes = np.zeros((len(model.symbols), len(CLASSES)), np.float32)
+    for row, token in enumerate(model.symbols):
         name = IPA_TO_ARPABET.get(token, SILENCE if token == "<wb>" else "")
-        classes[row, _CLASSES.index(name)] = 1
+        classes[row, CLASSES.index(name)] = 1
     return model, classes
 
 
 _loading = threading.Lock()
-_CLASSES: tuple[str, ...] = ("", SILENCE, *dict.fromkeys(IPA_TO_ARPABET.values()))
-
-
-def _emissions(model: Any, samples: F32) -> F32:
-    """Return (F, V) probabilities of the recogniser's symbols every 20 ms."""
-    feeds = {"waveform": samples[None], "waveform_lengths": np.array([len(samples)], np.int64)}
-    log_probabilities, lengths = model.session.run(["log_probs", "out_lengths"], feeds)
-    return np.exp(np.asarray(log_probabilities[0][: int(lengths[0])], np.float32))
+CLASSES: tuple[str, ...] = ("", SILENCE, *dict.fromkeys(IPA_TO_ARPABET.values()))
+"""What the recogniser tells apart: nothing new, the end of a word, or a phoneme."""
 
 
 def _spans(samples: F32, emissions: Iterable[F32], level: F32) -> list[PhonemeSpan]:
@@ -199,7 +198,7 @@ def _spans(samples: F32, emissions: Iterable[F32], level: F32) -> list[PhonemeSp
     the sound, phrase by phrase. A phrase that cannot be aligned keeps the times of its spikes, each sound
     lasting until the next one.
     """
-    voiced, decoder = speech_gate(level), _aligner()
+    voiced, decoder = speech_gate(level), _aligner(english=False)
     spikes = _spikes(emissions)
     ahead = next(spikes, None)
     spans: list[PhonemeSpan] = []
@@ -208,7 +207,7 @@ def _spans(samples: F32, emissions: Iterable[F32], level: F32) -> list[PhonemeSp
         while ahead is not None and ahead[0] < end_s:
             phrase.append(ahead)
             ahead = next(spikes, None)
-        low, high = round(start_s * RECOGNIZER_HZ), round(end_s * RECOGNIZER_HZ)
+        low, high = round(start_s * ACOUSTIC_HZ), round(end_s * ACOUSTIC_HZ)
         aligned = _align(decoder, samples[low:high], _add_words(decoder, phrase))
         if aligned:
             spans += [PhonemeSpan(s.phoneme, s.start_s + start_s, s.end_s + start_s) for s in aligned]
@@ -224,7 +223,7 @@ def _spikes(emissions: Iterable[F32]) -> Iterator[tuple[float, str]]:
     for chunk in emissions:
         for best in chunk.argmax(axis=1).tolist():
             if best not in (0, previous):
-                yield max(frame * HOP_S - CTC_DELAY_S, 0.0), _CLASSES[best]
+                yield max(frame * HOP_S - CTC_DELAY_S, 0.0), CLASSES[best]
             frame, previous = frame + 1, best
 
 
@@ -349,12 +348,16 @@ def _words(transcript: str) -> list[str]:
     return words
 
 
-def _aligner() -> Any:
-    """Return a new decoder: one is not safe in several threads, and words may have been added to it."""
+def _aligner(*, english: bool = True) -> Any:
+    """Return a new decoder: one is not safe in several threads, and words may have been added to it.
+
+    ``english``: with the dictionary of English words, whose reading takes a tenth of a second.
+    """
     from pocketsphinx import Decoder
 
+    options = {} if english else {"dict": None}
     # without bestpath: its lattice search gives up on long pauses
-    return Decoder(samprate=RECOGNIZER_HZ, lm=None, loglevel="FATAL", bestpath=False, fwdflat=False)
+    return Decoder(samprate=ACOUSTIC_HZ, lm=None, loglevel="FATAL", bestpath=False, fwdflat=False, **options)
 
 
 def _decode_pcm(decoder: Any, pcm: bytes) -> None:

@@ -1,0 +1,65 @@
+"""The acoustic model: what hama's own engine says, faster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vortex
+from vortex.audio import load_audio
+from vortex.errors import EngineError
+from vortex.lipsync import acoustic
+from vortex.lipsync.acoustic import ACOUSTIC_HZ, AcousticModel, single_blas_thread
+
+SPEECH = Path(vortex.__file__).parent / "data" / "demo_speech.flac"
+
+
+@pytest.fixture(scope="module")
+def samples() -> np.ndarray:
+    return load_audio(SPEECH, ACOUSTIC_HZ).samples
+
+
+def test_the_probabilities_are_those_of_hamas_engine(samples: np.ndarray) -> None:
+    from hama.asr import ASRModel
+
+    theirs = ASRModel()
+    feeds = {"waveform": samples[None], "waveform_lengths": np.array([len(samples)])}
+    expected = np.exp(theirs.session.run(["log_probs"], feeds)[0][0])
+    ours = AcousticModel()
+    assert ours.symbols == tuple(theirs.decoder_tokens)
+    found = ours.emissions(samples)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() < 0.01
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
+
+
+def test_probabilities_sum_to_one_and_noise_is_finite() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 1_600).astype(np.float32)
+    for sound in (noise, np.zeros(1_600, np.float32), np.ones(201, np.float32)):
+        found = AcousticModel().emissions(sound)
+        assert len(found) == len(sound) // 320 + 1
+        assert found.sum(axis=1) == pytest.approx(1, abs=1e-4)
+
+
+def test_another_network_is_refused_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acoustic, "_tensors", lambda packed: iter([("mel_fb", np.zeros(3))]))
+    with pytest.raises(EngineError, match="Run: pip install"):
+        AcousticModel()
+
+
+def test_the_last_user_restores_the_threads_of_blas() -> None:
+    from threadpoolctl import threadpool_info
+
+    def threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before = threads()
+    first, second = single_blas_thread(), single_blas_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(threads()) == {1}
+    second.__exit__(None, None, None)
+    assert threads() == before
