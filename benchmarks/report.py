@@ -38,8 +38,8 @@ INTRODUCTION = """# Benchmarks
 
 This page is made by `python benchmarks/report.py` from the records in `.tasks/baselines`; nothing in it is
 typed. A record holds the machine, versions, commit, parameters and every sample. `vortex bench` runs the
-benchmarks of this machine; `python benchmarks/compare.py BASE NEW` compares records, like with like, and fails
-where something got worse.
+benchmarks of this machine; `python benchmarks/compare.py BASE NEW` compares records, like with like, and
+fails where something got worse.
 """
 
 
