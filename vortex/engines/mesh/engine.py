@@ -20,6 +20,7 @@ from vortex.engines.mesh.face import (
     UPPER_INNER,
     UPPER_RINGS,
     aperture,
+    brow_height,
     gaze,
     lid_closing,
     lip_bias,
@@ -352,6 +353,7 @@ def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
         motion,
         source_width=float(np.linalg.norm(corners[1] - corners[0])) / eye,
         source_aperture=max(source_aperture - SHUT_JAW_APERTURE, 0.0),
+        brow_height=max(brow_height(prepared.landmarks_px[:, :2], down) / eye, 0.02),
     )
     count = modes.shape[1]
     moved = (prepared.moves[:count, LOWER_INNER[1:-1]] - prepared.moves[:count, UPPER_INNER[1:-1]]) @ down

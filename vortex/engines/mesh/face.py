@@ -63,7 +63,7 @@ def aperture(motion: MotionTrack) -> F32:
     shape = _columns(motion)
     part = 1 - np.clip(shape("mouthClose") + 0.6 * _pair(shape, "mouthPress"), 0, 1)
     opening = (
-        0.24 * shape("jawOpen")
+        0.27 * shape("jawOpen")
         + 0.035 * _pair(shape, "mouthLowerDown")
         + 0.03 * _pair(shape, "mouthUpperUp")
         + 0.03 * shape("mouthFunnel")
@@ -71,30 +71,47 @@ def aperture(motion: MotionTrack) -> F32:
     return soft_limit(opening * part, MAX_APERTURE)
 
 
-def mode_commands(motion: MotionTrack, *, source_width: float, source_aperture: float) -> F32:
+BROW_TRAVEL = 0.4
+"""Part of the height between lid and brow that the brow may rise; beyond, the skin between folds over."""
+
+
+def mode_commands(
+    motion: MotionTrack, *, source_width: float, source_aperture: float, brow_height: float
+) -> F32:
     """Return (T, 8) amounts of the basis modes, in the order of MODES, in outer-eye widths.
 
     ``source_width`` is the mouth width in the picture: a smile has further to go to a rounded mouth.
-    ``source_aperture`` is how far its jaw hangs open: modes move the face from there.
+    ``source_aperture`` is how far its jaw hangs open: modes move the face from there. ``brow_height`` is the
+    distance from lid to brow, over which the skin has to stretch.
     """
     shape = _columns(motion)
     narrowing = float(np.clip(1.0 * (source_width - 0.48), 0.1, 0.2))
     columns = {
         "aperture": aperture(motion) - source_aperture,
-        "width": 0.05 * _pair(shape, "mouthSmile")
+        "width": 0.06 * _pair(shape, "mouthSmile")
         + 0.05 * _pair(shape, "mouthStretch")
         - narrowing * shape("mouthPucker")
         - 0.5 * narrowing * shape("mouthFunnel"),
-        "corner_up": 0.05 * _pair(shape, "mouthSmile")
+        "corner_up": 0.06 * _pair(shape, "mouthSmile")
         - 0.03 * _pair(shape, "mouthFrown")
         - 0.3 * (narrowing - 0.1) * shape("mouthPucker"),
         "frown": 0.02 * _pair(shape, "browDown"),
     }
     for side in ("Left", "Right"):
         down = 0.03 * shape(f"browDown{side}")
-        columns[f"brow_inner_{side.lower()}"] = 0.055 * shape("browInnerUp") - down
-        columns[f"brow_outer_{side.lower()}"] = 0.05 * shape(f"browOuterUp{side}") - 0.7 * down
+        inner, outer = 0.1 * shape("browInnerUp"), 0.09 * shape(f"browOuterUp{side}")
+        columns[f"brow_inner_{side.lower()}"] = soft_limit(inner, BROW_TRAVEL * brow_height) - down
+        columns[f"brow_outer_{side.lower()}"] = soft_limit(outer, BROW_TRAVEL * brow_height) - 0.7 * down
     return np.stack([columns[name] for name in MODES], axis=1).astype(np.float32)
+
+
+def brow_height(points: F32, down: F32) -> float:
+    """Return the pixels from lid to brow along the unit vector ``down`` (2,), on the side with less."""
+    heights = [
+        float((points[LIDS[side][0]].mean(0) - points[BROWS[side]].mean(0)) @ down)
+        for side in ("Left", "Right")
+    ]
+    return max(min(heights), 0.0)
 
 
 def lid_closing(motion: MotionTrack, side: str) -> F32:
