@@ -59,6 +59,8 @@ def _decode(path: Path) -> tuple[F32, int]:
                     f"Speech '{path}' has no sound in it. Give a sound file, or a video with sound."
                 )
             stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise AudioError(f"Speech '{path}' is in an unknown format. Give WAV, FLAC, MP3, M4A or OGG.")
             rate = int(stream.rate or 0)
             # packed floats leave NaN as NaN, planar integers are scaled
             resampler = av.AudioResampler(format="fltp")

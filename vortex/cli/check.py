@@ -27,7 +27,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace, console: TextIO) -> int:
     from vortex.check import check_video, plot_sync
 
-    phonemes = _read_phonemes(Path(args.phonemes)) if args.phonemes else None
+    phonemes = read_phonemes(Path(args.phonemes)) if args.phonemes else None
     report, mouth, audio = check_video(args.video, transcript=args.transcript, phonemes=phonemes)
     complaints = report.complaints(args.max_offset_frames)
     if args.plot:
@@ -54,7 +54,7 @@ def _check(args: argparse.Namespace, console: TextIO) -> int:
     return 1 if complaints else 0
 
 
-def _read_phonemes(path: Path) -> list[PhonemeSpan]:
+def read_phonemes(path: Path) -> list[PhonemeSpan]:
     """Read a JSON list of {phone, start_s, end_s}.
 
     Raises:

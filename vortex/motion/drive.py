@@ -33,6 +33,8 @@ def drive(visemes: VisemeTrack, preset: PresetSequence = "neutral", seed: int = 
         UnknownPresetError: a preset or a sequence that cannot be read.
     """
     frames, fps = len(visemes.weights), visemes.fps
+    if frames == 0:
+        return still(0, fps)
     style = blend_presets(parse_presets(preset), frames, fps)
     seeds = np.random.SeedSequence(seed).spawn(6)
     blink_rng, gaze_rng, sway_rng, breath_rng, accent_rng, side_rng = map(np.random.default_rng, seeds)
