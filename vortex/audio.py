@@ -53,7 +53,7 @@ def _decode(path: Path) -> tuple[F32, int]:
     chunks: list[F32] = []
     damage = ""
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise AudioError(
                     f"Speech '{path}' has no sound in it. Give a sound file, or a video with sound."

@@ -61,6 +61,9 @@ def parse_fps(value: int | float | str | Fraction) -> Fraction:
     Raises:
         InputError: not a number, or outside 1..120 frames per second.
     """
+    if isinstance(value, str) and (len(value) > 32 or "e" in value.lower()):
+        # a fraction is exact: of 1e999999999 it would hold every digit
+        raise InputError(f"fps is {value[:32]!r}; give a number such as 24 or 30000/1001.")
     try:
         fps = Fraction(value)
     except (ValueError, ZeroDivisionError, TypeError, OverflowError) as exc:

@@ -23,7 +23,7 @@ def video_fps(path: Path) -> Fraction:
     if not path.is_file():
         raise InputError(f"Video '{path}' does not exist. Give a video file, such as an MP4.")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             rate = container.streams.video[0].average_rate if container.streams.video else None
     except av.error.FFmpegError as exc:
         raise InputError(f"Video '{path}' cannot be read ({exc.strerror}). Give an undamaged video.") from exc
@@ -36,7 +36,7 @@ def iter_video_frames(path: Path) -> Iterator[Frame]:
     """Yield each frame of a video as (H, W, 3) uint8 RGB."""
     import av
 
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="replace") as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         for frame in container.decode(stream):

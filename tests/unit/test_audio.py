@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import wave
 from fractions import Fraction
 from pathlib import Path
@@ -110,3 +111,16 @@ def test_spans_follow_the_clock_where_a_hop_is_no_whole_number() -> None:
 def test_loudness_of_a_full_scale_sine_is_minus_three_db() -> None:
     sine = np.sin(2 * np.pi * 1000 * np.arange(24_000) / 24_000).astype(np.float32)
     assert loudness_db(sine, frame_spans(24, Fraction(24), 24_000)) == pytest.approx(-3.01, abs=0.05)
+
+
+def test_a_tag_in_another_encoding_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "old.wav"
+    tone = np.round(8000 * np.sin(np.arange(16_000) * 0.1)).astype("<i2").tobytes()
+    # a title in Latin-1, as old programs write it; RIFF says nothing about encodings
+    title = "Fräulein".encode("latin-1") + b"\0\0"
+    info = b"INFOINAM" + len(title).to_bytes(4, "little") + title
+    chunks = b"fmt " + (16).to_bytes(4, "little") + struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16)
+    chunks += b"LIST" + len(info).to_bytes(4, "little") + info
+    chunks += b"data" + len(tone).to_bytes(4, "little") + tone
+    path.write_bytes(b"RIFF" + (4 + len(chunks)).to_bytes(4, "little") + b"WAVE" + chunks)
+    assert len(load_audio(path, 16_000).samples) == 16_000
