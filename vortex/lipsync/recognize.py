@@ -243,6 +243,8 @@ def _with_murmurs(spans: list[PhonemeSpan], loud: npt.NDArray[np.bool_]) -> list
 
 def _phrases(voiced: npt.NDArray[np.bool_]) -> list[tuple[float, float]]:
     """Cut the time line in the middle of pauses, into phrases of at least two seconds where it can."""
+    if not len(voiced):
+        return []
     edges = np.flatnonzero(np.diff(voiced.astype(np.int8))) + 1
     bounds = np.r_[0, edges, len(voiced)]
     cuts = [0.0]

@@ -622,7 +622,9 @@ def load_networks(
         try:
             module.load_state_dict(state, strict=True, assign=True)
         except RuntimeError as exc:
-            raise WeightsCorruptError(f"{label} does not fit the network: {exc}") from exc
+            raise WeightsCorruptError(
+                f"{label} does not fit the network: {' '.join(str(exc).split())}"
+            ) from exc
     networks.eval().requires_grad_(False)
     fold_batch_norms(networks)
     return networks.set_precision(dtype)
