@@ -8,6 +8,7 @@ import queue
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -72,21 +73,46 @@ def encode_video(
     import av
 
     check_video_path(path)
-    # a name of its own, short, as the longest legal name of a file leaves no room for more
-    part = path.with_name(f".vortex-{os.getpid()}-{threading.get_ident()}.part")
     total = round(audio.duration_s * fps)
     ahead = _Ahead(frames)
     try:
-        count = _write(
-            part, ahead, audio, fps, size_px, comment, lambda done: hook and hook("render", done, total)
-        )
-        os.replace(part, path)
+        with _unnamed_file(path) as part:
+            return _write(
+                part, ahead, audio, fps, size_px, comment, lambda done: hook and hook("render", done, total)
+            )
     except (OSError, av.error.FFmpegError) as exc:
         raise EncodeError(_reason(path, exc)) from exc
     finally:
         ahead.stop()
-        part.unlink(missing_ok=True)
-    return count
+
+
+@contextmanager
+def _unnamed_file(path: Path) -> Iterator[Path]:
+    """Give the path of a file to fill, which gets the name ``path`` when the block ends well.
+
+    Until then it has no name (Linux, O_TMPFILE), so that nothing is left even of a process that is killed.
+    Where the file system has no such files, it has a hidden name beside ``path``.
+    """
+    # short, as the longest legal name of a file leaves no room for more
+    hidden = path.with_name(f".vortex-{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except (OSError, AttributeError):
+        descriptor = None
+    try:
+        if descriptor is None:
+            yield hidden
+        else:
+            unnamed = Path(f"/proc/self/fd/{descriptor}")
+            yield unnamed
+            hidden.unlink(missing_ok=True)
+            # only with a folder named does Python call linkat, which follows the link; the path is absolute
+            os.link(unnamed, hidden, src_dir_fd=descriptor, follow_symlinks=True)
+        os.replace(hidden, path)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+        hidden.unlink(missing_ok=True)
 
 
 def _reason(path: Path, error: Any) -> str:

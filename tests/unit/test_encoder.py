@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -160,6 +161,27 @@ def test_an_interrupt_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.mp4"]
     assert path.read_bytes() == b"an older video"
     assert not [thread for thread in threading.enumerate() if thread.name == "vortex-render"]
+
+
+def test_where_files_need_a_name_they_have_a_hidden_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "O_TMPFILE")
+    seen: set[str] = set()
+
+    def look(stage: str, completed: int, total: int) -> None:
+        seen.update(entry.name for entry in tmp_path.iterdir())
+
+    encode_video(tmp_path / "a.mp4", greys(5), noise(5, Fraction(24)), Fraction(24), SIZE, hook=look)
+    assert all(name.startswith(".vortex-") for name in seen) and seen
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_the_video_may_be_read_by_whom_any_new_file_may(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.touch()
+    encode_video(tmp_path / "a.mp4", greys(5), noise(5, Fraction(24)), Fraction(24), SIZE)
+    assert (tmp_path / "a.mp4").stat().st_mode == other.stat().st_mode
 
 
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
