@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -19,20 +20,24 @@ SILENCE_DBFS = -66.0
 """A file whose loudest sample is below this has no speech in it."""
 
 
-def load_audio(path: str | Path, sample_rate: int = DRIVING_SAMPLE_RATE_HZ) -> Audio:
+def load_audio(
+    path: str | Path, sample_rate: int = DRIVING_SAMPLE_RATE_HZ, *, max_duration_s: float = math.inf
+) -> Audio:
     """Read the sound of an audio or video file as mono float32 at ``sample_rate`` Hz.
 
     Reads what FFmpeg reads: WAV, FLAC, MP3, M4A, OGG, the sound track of a video; any rate, depth and
-    number of channels (averaged). Of a truncated file, all that decodes is used, with a warning.
+    number of channels (averaged). Of a truncated file, all that decodes is used, with a warning. Decoding
+    ends as soon as the sound proves longer than ``max_duration_s``: a small file may hold days of silence.
 
     Raises:
-        AudioError: no such file, no sound in it, shorter than 0.1 s, silent, or samples that are not numbers.
+        AudioError: no such file, no sound in it, shorter than 0.1 s, longer than allowed, silent, or samples
+            that are not numbers.
     """
     path = Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise AudioError(f"Speech '{path}' {what}. Give a sound file, such as WAV, FLAC or MP3.")
-    samples, rate = _decode(path)
+    samples, rate = _decode(path, max_duration_s)
     if not np.isfinite(samples).all():
         raise AudioError(f"Speech '{path}' has samples that are not numbers. Export it again, as 16-bit WAV.")
     if len(samples) < MIN_DURATION_S * rate:
@@ -46,12 +51,12 @@ def load_audio(path: str | Path, sample_rate: int = DRIVING_SAMPLE_RATE_HZ) -> A
     return Audio(np.clip(resample(samples, rate, sample_rate), -1, 1), sample_rate)
 
 
-def _decode(path: Path) -> tuple[F32, int]:
+def _decode(path: Path, max_duration_s: float) -> tuple[F32, int]:
     """Return mono samples (N,) and their rate."""
     import av
 
     chunks: list[F32] = []
-    damage = ""
+    damage, decoded_s = "", 0.0
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.audio:
@@ -68,6 +73,12 @@ def _decode(path: Path) -> tuple[F32, int]:
                 for frame in container.decode(stream):
                     chunks += [_mono(part) for part in resampler.resample(frame)]
                     rate = frame.sample_rate
+                    decoded_s += frame.samples / rate
+                    if decoded_s > max_duration_s:
+                        raise AudioError(
+                            f"Speech '{path}' lasts more than {max_duration_s:g} s, the most that is allowed "
+                            "here. Give a shorter recording."
+                        )
             except av.error.FFmpegError as exc:
                 damage = str(exc)
             chunks += [_mono(part) for part in resampler.resample(None)]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,7 @@ import numpy as np
 
 from vortex.audio import fit_duration, load_audio
 from vortex.encoder import Hook, check_video_path, encode_video
-from vortex.engines.base import load_engine
+from vortex.engines.base import Engine, Prepared, load_engine
 from vortex.errors import InputError
 from vortex.lipsync.recognize import recognize_visemes
 from vortex.motion.drive import drive
@@ -71,64 +72,127 @@ def animate_file(
         EngineError, WeightsError, MissingExtraError: the engine cannot run here.
         EncodeError: the video cannot be written.
     """
-    out, exact_fps = Path(out), parse_fps(fps)
-    check_video_path(out)
+    take = _checked_take(speech, out, preset, fps, duration_s, seed, transcript)
+    clock = _Clock(hook)
+    with clock.stage("engine"):
+        renderer = load_engine(engine, device=device)
+
+    def prepare() -> tuple[Prepared, tuple[str, ...]]:
+        with clock.stage("portrait"):
+            face = load_portrait(portrait)
+        with clock.stage("prepare"):
+            return renderer.prepare(face, size_px=size_px, paste_back=paste_back), face.notes
+
+    report = _film(renderer, prepare, take, clock, hook)
+    renderer.close()
+    return report
+
+
+def animate_prepared(
+    renderer: Engine,
+    prepared: Prepared,
+    speech: str | Path,
+    out: str | Path,
+    *,
+    preset: PresetSequence = "neutral",
+    fps: float | str | Fraction = 24,
+    duration_s: float | None = None,
+    seed: int | None = None,
+    transcript: str | None = None,
+    notes: tuple[str, ...] = (),
+    hook: Hook | None = None,
+) -> RenderReport:
+    """Make a talking video of a portrait that the engine has prepared before; see :func:`animate_file`.
+
+    ``renderer`` stays open, and ``prepared`` serves any number of videos, also at the same time. ``notes``,
+    such as those of the portrait, are passed on into the report. What ``hook`` raises ends the work.
+    """
+    take = _checked_take(speech, out, preset, fps, duration_s, seed, transcript)
+    return _film(renderer, lambda: (prepared, notes), take, _Clock(hook), hook)
+
+
+@dataclass(frozen=True, slots=True)
+class _Take:
+    """What is asked for, checked, apart from engine and portrait."""
+
+    speech: Path
+    out: Path
+    preset: PresetSequence
+    fps: Fraction
+    duration_s: float | None
+    seed: int
+    transcript: str | None
+
+
+def _checked_take(
+    speech: str | Path,
+    out: str | Path,
+    preset: PresetSequence,
+    fps: float | str | Fraction,
+    duration_s: float | None,
+    seed: int | None,
+    transcript: str | None,
+) -> _Take:
+    exact_fps = parse_fps(fps)
+    check_video_path(Path(out))
     parse_presets(preset)
     seed = secrets.randbelow(2**31) if seed is None else seed
     if seed < 0:
         raise InputError(f"seed is {seed}; give a whole number from 0 on.")
-    clock = _Clock(hook)
-    with clock.stage("engine"):
-        renderer = load_engine(engine, device=device)
-    listening = _in_background(
-        lambda: _listen(speech, transcript, exact_fps, duration_s, preset, seed, clock)
-    )
-    with clock.stage("portrait"):
-        face = load_portrait(portrait)
-    with clock.stage("prepare"):
-        prepared = renderer.prepare(face, size_px=size_px, paste_back=paste_back)
+    return _Take(Path(speech), Path(out), preset, exact_fps, duration_s, seed, transcript)
+
+
+def _film(
+    renderer: Engine,
+    prepare: Callable[[], tuple[Prepared, tuple[str, ...]]],
+    take: _Take,
+    clock: _Clock,
+    hook: Hook | None,
+) -> RenderReport:
+    """Listen to the speech while the portrait is prepared, then render and encode side by side."""
+    listening = _in_background(lambda: _listen(take, clock))
+    prepared, notes = prepare()
     audio, motion = listening.result()
-    comment = f"vortex {__version__}, synthetic; engine={renderer.name} preset={preset} seed={seed}"
+    made_by = f"engine={renderer.name} preset={take.preset} seed={take.seed}"
     with clock.stage("render"):
         frames = renderer.iter_frames(prepared, motion)
-        count = encode_video(out, frames, audio, exact_fps, prepared.size_px, comment=comment, hook=hook)
-    renderer.close()
+        count = encode_video(
+            take.out,
+            frames,
+            audio,
+            take.fps,
+            prepared.size_px,
+            comment=f"vortex {__version__}, synthetic; {made_by}",
+            hook=hook,
+        )
     return RenderReport(
-        path=out,
+        path=take.out,
         frames=count,
-        fps=exact_fps,
+        fps=take.fps,
         size_px=prepared.size_px,
         engine=renderer.name,
-        preset=str(preset),
-        seed=seed,
-        duration_s=float(count / exact_fps),
+        preset=str(take.preset),
+        seed=take.seed,
+        duration_s=float(count / take.fps),
         stage_s=clock.stage_s,
-        notes=face.notes,
+        notes=notes,
     )
 
 
-def _listen(
-    speech: str | Path,
-    transcript: str | None,
-    fps: Fraction,
-    duration_s: float | None,
-    preset: PresetSequence,
-    seed: int,
-    clock: _Clock,
-) -> tuple[Audio, MotionTrack]:
+def _listen(take: _Take, clock: _Clock) -> tuple[Audio, MotionTrack]:
     """Return the sound, as long as the video, and the motion it drives."""
     with clock.stage("speech"):
-        whole = load_audio(speech, SOUND_HZ)
-        length_s = whole.duration_s if duration_s is None else duration_s
+        whole = load_audio(take.speech, SOUND_HZ)
+        length_s = whole.duration_s if take.duration_s is None else take.duration_s
         if not 0 < length_s <= MAX_DURATION_S:
             raise InputError(f"The duration is {float(length_s)} s; give more than 0 and at most four hours.")
-        frames = max(frame_count(length_s, fps), 1)
-        audio = fit_duration(whole, frames, fps)
+        frames = max(frame_count(length_s, take.fps), 1)
+        audio = fit_duration(whole, frames, take.fps)
     with clock.stage("recognize"):
         # a transcript tells what is said in all of it, and silence behind it need not be listened to
-        heard = audio if len(audio.samples) < len(whole.samples) and not transcript else whole
-        visemes = _fit_visemes(recognize_visemes(heard, fps, transcript=transcript), frames)
-    return audio, drive(visemes, preset, seed)
+        heard = audio if len(audio.samples) < len(whole.samples) and not take.transcript else whole
+        visemes = recognize_visemes(heard, take.fps, transcript=take.transcript)
+    return audio, drive(_fit_visemes(visemes, frames), take.preset, take.seed)
 
 
 def _fit_visemes(visemes: VisemeTrack, frames: int) -> VisemeTrack:
