@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -166,7 +168,14 @@ def test_an_interrupt_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
 def test_where_files_need_a_name_they_have_a_hidden_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(os, "O_TMPFILE")
+    open_file = os.open
+
+    def refusing(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "not on this file system")
+        return open_file(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
     seen: set[str] = set()
 
     def look(stage: str, completed: int, total: int) -> None:
