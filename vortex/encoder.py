@@ -16,10 +16,7 @@ from typing import Any
 import numpy as np
 
 from vortex.errors import EncodeError, InputError
-from vortex.types import Audio, Frame
-
-Hook = Callable[[str, int, int], None]
-"""Called as hook(stage, completed, total)."""
+from vortex.types import Audio, Frame, Hook
 
 X264_OPTIONS = {"preset": "superfast", "crf": "19", "profile": "high"}
 AAC_BITS_PER_S = 128_000

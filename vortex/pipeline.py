@@ -15,15 +15,27 @@ from typing import TypeVar
 
 import numpy as np
 
-from vortex.audio import fit_duration, load_audio
-from vortex.encoder import Hook, check_video_path, encode_video
+from vortex.audio import fit_duration, load_audio, resample
+from vortex.encoder import check_video_path, encode_video
 from vortex.engines.base import Engine, Prepared, load_engine
 from vortex.errors import InputError
 from vortex.lipsync.recognize import recognize_visemes
 from vortex.motion.drive import drive
 from vortex.motion.presets import PresetSequence, parse_presets
 from vortex.portrait import load_portrait
-from vortex.types import VISEMES, Audio, MotionTrack, RenderReport, VisemeTrack, frame_count, parse_fps
+from vortex.types import (
+    VISEMES,
+    Audio,
+    Frame,
+    Hook,
+    MotionTrack,
+    PhonemeSpan,
+    Portrait,
+    RenderReport,
+    VisemeTrack,
+    frame_count,
+    parse_fps,
+)
 from vortex.version import __version__
 
 T = TypeVar("T")
@@ -31,6 +43,18 @@ T = TypeVar("T")
 SOUND_HZ = 48_000
 """Sample rate of the sound in the video."""
 MAX_DURATION_S = 4 * 3600.0
+
+Watch = Callable[[int, int, Frame], None]
+"""Called as watch(index, total, frame) with every frame as it is rendered, in the renderer's thread."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Voiced:
+    """What is heard, and what is known of it: the words, or the exact times of its sounds."""
+
+    audio: Audio
+    transcript: str | None = None
+    phonemes: tuple[PhonemeSpan, ...] | None = None
 
 
 def animate_file(
@@ -72,18 +96,56 @@ def animate_file(
         EngineError, WeightsError, MissingExtraError: the engine cannot run here.
         EncodeError: the video cannot be written.
     """
-    take = _checked_take(speech, out, preset, fps, duration_s, seed, transcript)
-    clock = _Clock(hook)
+    return animate(
+        lambda: load_portrait(portrait),
+        lambda: Voiced(load_audio(speech, SOUND_HZ), transcript),
+        out,
+        engine=engine,
+        preset=preset,
+        fps=fps,
+        size_px=size_px,
+        duration_s=duration_s,
+        seed=seed,
+        paste_back=paste_back,
+        device=device,
+        clock=StageClock(hook),
+    )
+
+
+def animate(
+    portrait: Callable[[], Portrait],
+    speech: Callable[[], Voiced],
+    out: str | Path,
+    *,
+    engine: str = "mesh",
+    preset: PresetSequence = "neutral",
+    fps: float | str | Fraction = 24,
+    size_px: int = 512,
+    duration_s: float | None = None,
+    seed: int | None = None,
+    paste_back: bool = False,
+    device: str | None = None,
+    clock: StageClock | None = None,
+    watch: Watch | None = None,
+) -> RenderReport:
+    """Make a talking video of a portrait and a voice that are made, or loaded, side by side.
+
+    ``portrait`` is called in this thread, ``speech`` in another one at the same time; rendering starts when
+    both have returned. ``clock`` tells its hook of the stages and keeps their times; ``watch`` sees frames.
+    The other arguments and what is raised are those of :func:`animate_file`, besides what the two raise.
+    """
+    take = _checked_take(speech, out, preset, fps, duration_s, seed)
+    clock = clock or StageClock()
     with clock.stage("engine"):
         renderer = load_engine(engine, device=device)
 
     def prepare() -> tuple[Prepared, tuple[str, ...]]:
         with clock.stage("portrait"):
-            face = load_portrait(portrait)
+            face = portrait()
         with clock.stage("prepare"):
             return renderer.prepare(face, size_px=size_px, paste_back=paste_back), face.notes
 
-    report = _film(renderer, prepare, take, clock, hook)
+    report = _film(renderer, prepare, take, clock, watch)
     renderer.close()
     return report
 
@@ -107,31 +169,33 @@ def animate_prepared(
     ``renderer`` stays open, and ``prepared`` serves any number of videos, also at the same time. ``notes``,
     such as those of the portrait, are passed on into the report. What ``hook`` raises ends the work.
     """
-    take = _checked_take(speech, out, preset, fps, duration_s, seed, transcript)
-    return _film(renderer, lambda: (prepared, notes), take, _Clock(hook), hook)
+
+    def heard() -> Voiced:
+        return Voiced(load_audio(speech, SOUND_HZ), transcript)
+
+    take = _checked_take(heard, out, preset, fps, duration_s, seed)
+    return _film(renderer, lambda: (prepared, notes), take, StageClock(hook))
 
 
 @dataclass(frozen=True, slots=True)
 class _Take:
     """What is asked for, checked, apart from engine and portrait."""
 
-    speech: Path
+    speech: Callable[[], Voiced]
     out: Path
     preset: PresetSequence
     fps: Fraction
     duration_s: float | None
     seed: int
-    transcript: str | None
 
 
 def _checked_take(
-    speech: str | Path,
+    speech: Callable[[], Voiced],
     out: str | Path,
     preset: PresetSequence,
     fps: float | str | Fraction,
     duration_s: float | None,
     seed: int | None,
-    transcript: str | None,
 ) -> _Take:
     exact_fps = parse_fps(fps)
     check_video_path(Path(out))
@@ -139,15 +203,15 @@ def _checked_take(
     seed = secrets.randbelow(2**31) if seed is None else seed
     if seed < 0:
         raise InputError(f"seed is {seed}; give a whole number from 0 on.")
-    return _Take(Path(speech), Path(out), preset, exact_fps, duration_s, seed, transcript)
+    return _Take(speech, Path(out), preset, exact_fps, duration_s, seed)
 
 
 def _film(
     renderer: Engine,
     prepare: Callable[[], tuple[Prepared, tuple[str, ...]]],
     take: _Take,
-    clock: _Clock,
-    hook: Hook | None,
+    clock: StageClock,
+    watch: Watch | None = None,
 ) -> RenderReport:
     """Listen to the speech while the portrait is prepared, then render and encode side by side."""
     listening = _in_background(lambda: _listen(take, clock))
@@ -156,6 +220,8 @@ def _film(
     made_by = f"engine={renderer.name} preset={take.preset} seed={take.seed}"
     with clock.stage("render"):
         frames = renderer.iter_frames(prepared, motion)
+        if watch:
+            frames = _watched(frames, len(motion), watch)
         count = encode_video(
             take.out,
             frames,
@@ -163,7 +229,7 @@ def _film(
             take.fps,
             prepared.size_px,
             comment=f"vortex {__version__}, synthetic; {made_by}",
-            hook=hook,
+            hook=clock.hook,
         )
     return RenderReport(
         path=take.out,
@@ -179,10 +245,12 @@ def _film(
     )
 
 
-def _listen(take: _Take, clock: _Clock) -> tuple[Audio, MotionTrack]:
+def _listen(take: _Take, clock: StageClock) -> tuple[Audio, MotionTrack]:
     """Return the sound, as long as the video, and the motion it drives."""
     with clock.stage("speech"):
-        whole = load_audio(take.speech, SOUND_HZ)
+        voiced = take.speech()
+        samples = resample(voiced.audio.samples, voiced.audio.sample_rate, SOUND_HZ)
+        whole = Audio(np.clip(samples, -1, 1), SOUND_HZ)
         length_s = whole.duration_s if take.duration_s is None else take.duration_s
         if not 0 < length_s <= MAX_DURATION_S:
             raise InputError(f"The duration is {float(length_s)} s; give more than 0 and at most four hours.")
@@ -190,9 +258,15 @@ def _listen(take: _Take, clock: _Clock) -> tuple[Audio, MotionTrack]:
         audio = fit_duration(whole, frames, take.fps)
     with clock.stage("recognize"):
         # a transcript tells what is said in all of it, and silence behind it need not be listened to
-        heard = audio if len(audio.samples) < len(whole.samples) and not take.transcript else whole
-        visemes = recognize_visemes(heard, take.fps, transcript=take.transcript)
+        heard = audio if len(audio.samples) < len(whole.samples) and not voiced.transcript else whole
+        visemes = recognize_visemes(heard, take.fps, transcript=voiced.transcript, phonemes=voiced.phonemes)
     return audio, drive(_fit_visemes(visemes, frames), take.preset, take.seed)
+
+
+def _watched(frames: Iterator[Frame], total: int, watch: Watch) -> Iterator[Frame]:
+    for index, frame in enumerate(frames):
+        watch(index, total, frame)
+        yield frame
 
 
 def _fit_visemes(visemes: VisemeTrack, frames: int) -> VisemeTrack:
@@ -221,19 +295,28 @@ def _in_background(work: Callable[[], T]) -> Future[T]:
     return future
 
 
-class _Clock:
-    """Seconds spent in each stage; stages may run in several threads."""
+class StageClock:
+    """When each stage ran; stages may run in several threads. ``hook`` is told of each start."""
 
-    def __init__(self, hook: Hook | None) -> None:
-        self.stage_s: dict[str, float] = {}
-        self._hook = hook
+    def __init__(self, hook: Hook | None = None) -> None:
+        self.hook = hook
+        self.started_s = time.perf_counter()
+        self.spans_s: dict[str, tuple[float, float]] = {}
+        """Stage -> start and end, in seconds since the clock was made."""
         self._lock = threading.Lock()
+
+    @property
+    def stage_s(self) -> dict[str, float]:
+        """Seconds spent in each stage."""
+        with self._lock:
+            return {name: end_s - start_s for name, (start_s, end_s) in self.spans_s.items()}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        start_s = time.perf_counter()
-        if self._hook and name != "render":
-            self._hook(name, 0, 1)
+        """Measure what runs inside as the stage ``name``."""
+        start_s = time.perf_counter() - self.started_s
+        if self.hook and name != "render":
+            self.hook(name, 0, 1)
         yield
         with self._lock:
-            self.stage_s[name] = time.perf_counter() - start_s
+            self.spans_s[name] = (start_s, time.perf_counter() - self.started_s)

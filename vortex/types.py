@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,9 @@ from vortex.errors import InputError
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 Frame: TypeAlias = npt.NDArray[np.uint8]
 """One picture, (H, W, 3) uint8, sRGB, RGB order."""
+
+Hook: TypeAlias = Callable[[str, int, int], None]
+"""Called as hook(stage, completed, total)."""
 
 DRIVING_SAMPLE_RATE_HZ = 24_000
 """Sample rate of the audio that drives every engine."""

@@ -70,6 +70,19 @@ def _liveportrait(path: str, size_bytes: int, sha256: str) -> WeightsFile:
     )
 
 
+def _kokoro(path: str, size_bytes: int, sha256: str) -> WeightsFile:
+    return WeightsFile(
+        path,
+        size_bytes,
+        sha256,
+        remote_path=path,
+        repository="fastrtc/kokoro-onnx",
+        revision="main",  # the SHA-256, which the export's own release publishes, decides what is right
+        licence="Apache-2.0",
+        commercial_use=True,
+    )
+
+
 WEIGHTS: Mapping[str, tuple[WeightsFile, ...]] = {
     "liveportrait": (
         _liveportrait(
@@ -96,6 +109,18 @@ WEIGHTS: Mapping[str, tuple[WeightsFile, ...]] = {
             "retargeting_models/stitching_retargeting_module.pth",
             2_393_098,
             "3652d5a3f95099141a56986aaddec92fadf0a73c87a20fac9a2c07c32b28b611",
+        ),
+    ),
+    "kokoro": (
+        _kokoro(
+            "kokoro-v1.0.onnx",
+            325_532_387,
+            "7d5df8ecf7d4b1878015a32686053fd0eebe2bc377234608764cc0ef3636a6c5",
+        ),
+        _kokoro(
+            "voices-v1.0.bin",
+            28_214_398,
+            "bca610b8308e8d99f32e6fe4197e7ec01679264efed0cac9140fe9c29f1fbf7d",
         ),
     ),
 }

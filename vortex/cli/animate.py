@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from vortex.cli.console import progress_line
 from vortex.demo import DEMO_SPEECH, demo_portrait
 from vortex.engines.base import ENGINES, why_unavailable
-from vortex.types import RenderReport
+from vortex.types import Hook, RenderReport
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -19,11 +19,13 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     animate.add_argument("portrait", metavar="PORTRAIT", help="picture with a face")
     animate.add_argument("speech", metavar="SPEECH", help="sound file, or a video whose sound is used")
     animate.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
+    _add_transcript(animate)
     add_render_options(animate)
     animate.set_defaults(run=_animate)
 
     demo = commands.add_parser("demo", parents=[common], help="make a video of the built-in example")
     demo.add_argument("-o", "--output", metavar="OUT.mp4", default="demo.mp4")
+    _add_transcript(demo)
     add_render_options(demo)
     demo.set_defaults(run=_demo)
 
@@ -48,11 +50,14 @@ def add_render_options(parser: argparse.ArgumentParser) -> None:
         help="auto: liveportrait if it can run",
     )
     add("--device", help="for liveportrait: cuda or cpu")
-    add("--transcript", metavar="TEXT", help="the English words spoken, for better synchrony")
     add(
         "--paste-back", action="store_true", help="animate the face inside the whole picture, at its own size"
     )
     add("--json", action="store_true", help="print a report as JSON on standard output")
+
+
+def _add_transcript(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--transcript", metavar="TEXT", help="the English words spoken, for better synchrony")
 
 
 def _animate(args: argparse.Namespace, console: TextIO) -> int:
@@ -69,19 +74,8 @@ def _render(
 ) -> int:
     from vortex.pipeline import animate_file
 
-    engine = args.engine
-    if engine == "auto":
-        reason = why_unavailable("liveportrait")
-        engine = "mesh" if reason else "liveportrait"
-        if not args.json:
-            print(f"vortex: engine {engine}" + (f" (liveportrait: {reason})" if reason else ""), file=console)
-    show = progress_line(console) if console.isatty() and not args.json else None
-
-    def hook(stage: str, completed: int, total: int) -> None:
-        args.stop.check()
-        if show:
-            show(stage, completed, total)
-
+    engine = chosen_engine(args, console)
+    hook = progress_hook(args, console)
     started_s = time.perf_counter()
     report = animate_file(
         portrait,
@@ -98,12 +92,40 @@ def _render(
         device=args.device,
         hook=hook,
     )
-    total_s = time.perf_counter() - started_s
-    if show:
-        print(file=console)
+    print_report(args, console, report, time.perf_counter() - started_s)
+    return 0
+
+
+def chosen_engine(args: argparse.Namespace, console: TextIO) -> str:
+    """Return the engine that ``--engine`` names, and say which one "auto" is."""
+    engine: str = args.engine
+    if engine == "auto":
+        reason = why_unavailable("liveportrait")
+        engine = "mesh" if reason else "liveportrait"
+        if not args.json:
+            print(f"vortex: engine {engine}" + (f" (liveportrait: {reason})" if reason else ""), file=console)
+    return engine
+
+
+def progress_hook(args: argparse.Namespace, console: TextIO) -> Hook:
+    """Return a hook that heeds Ctrl-C, and draws progress on a terminal."""
+    show = progress_line(console) if console.isatty() and not args.json else None
+
+    def hook(stage: str, completed: int, total: int) -> None:
+        args.stop.check()
+        if show:
+            show(stage, completed, total)
+
+    return hook
+
+
+def print_report(args: argparse.Namespace, console: TextIO, report: RenderReport, total_s: float) -> None:
+    """Tell what was made: JSON on standard output with ``--json``, else a line on the terminal."""
     if args.json:
-        print(json.dumps(_as_json(report, total_s)))
+        print(json.dumps(report_as_json(report, total_s)))
     else:
+        if console.isatty():
+            print(file=console)
         for note in report.notes:
             print(f"vortex: {note}", file=console)
         print(
@@ -112,10 +134,10 @@ def _render(
             f"{report.engine}, seed {report.seed}, made in {total_s:.1f} s",
             file=console,
         )
-    return 0
 
 
-def _as_json(report: RenderReport, total_s: float) -> dict[str, Any]:
+def report_as_json(report: RenderReport, total_s: float) -> dict[str, Any]:
+    """Return the report as values that JSON can hold."""
     return {
         "path": str(report.path),
         "frames": report.frames,
