@@ -18,7 +18,7 @@ SUBJECTS = (animate, speak, check, weights, doctor, bench)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; a command that fails ends the process itself."""
-    args = _parser().parse_args(argv)
+    args = build_parser().parse_args(argv)
     console = open_console(args.debug)
     args.stop = stop = Stop()
     warnings.showwarning = lambda message, *_: print(f"vortex: {message}", file=console)
@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         leave(EXIT_INPUT if isinstance(exc, InputError) else EXIT_FAILURE)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="vortex", description="A portrait and a voice go in, a lip-synced talking video comes out."
     )
