@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import io
 import json
 import tempfile
@@ -140,25 +142,30 @@ def _waves() -> list[bytes]:
     return [voice[:6000].tobytes(), np.zeros(3000, np.float32).tobytes(), (3 * voice[9000:15000]).tobytes()]
 
 
-def _weights(data: bytes) -> object:
+@functools.cache
+def _release() -> Path:
+    """Return a folder with a release of toy networks, kept until the process ends."""
     from liveportrait_release import TOY, write_release
+
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    write_release(Path(folder.name), TOY)
+    return Path(folder.name)
+
+
+def _weights(data: bytes) -> object:
+    from liveportrait_release import TOY
 
     from vortex.engines.liveportrait.networks import FILES, load_networks
 
-    with tempfile.TemporaryDirectory() as folder:
-        write_release(Path(folder), TOY)
-        (Path(folder) / FILES["retargeting"]).write_bytes(data)
-        return load_networks(Path(folder), TOY)
+    (_release() / FILES["retargeting"]).write_bytes(data)
+    return load_networks(_release(), TOY)
 
 
 def _releases() -> list[bytes]:
-    from liveportrait_release import TOY, write_release
-
     from vortex.engines.liveportrait.networks import FILES
 
-    with tempfile.TemporaryDirectory() as folder:
-        write_release(Path(folder), TOY)
-        return [(Path(folder) / FILES["retargeting"]).read_bytes()]
+    return [(_release() / FILES["retargeting"]).read_bytes()]
 
 
 _PHONEMES = json.dumps(
