@@ -74,7 +74,7 @@ class PrecisionUnsupportedError(EngineError):
 
 
 class OutOfMemoryError(EngineError):
-    """Not enough device memory for the requested work."""
+    """Not enough memory, of the machine or of the device, for the requested work."""
 
 
 class EncodeError(VortexError):

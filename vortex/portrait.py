@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vortex.errors import ImageError, InputError, MissingExtraError, NoFaceError
+from vortex.errors import ImageError, InputError, MissingExtraError, NoFaceError, OutOfMemoryError
 from vortex.types import Frame, Portrait
 
 F32 = npt.NDArray[np.float32]
@@ -61,6 +61,7 @@ def load_image(path: str | Path) -> Frame:
 
     Raises:
         ImageError: no such file, not a picture, damaged, or more than 120 million pixels.
+        OutOfMemoryError: no room for its pixels.
     """
     return _decode(Path(path))[0]
 
@@ -89,7 +90,11 @@ def _decode(path: Path) -> tuple[Frame, tuple[str, ...]]:
         raise
     except UnidentifiedImageError as exc:
         raise ImageError(f"Portrait '{path}' is not a picture. Give a JPEG, PNG or WebP file.") from exc
-    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as exc:
+    except MemoryError as exc:
+        raise OutOfMemoryError(
+            f"Not enough memory to decode portrait '{path}'. Close other programs, or give a smaller picture."
+        ) from exc
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
         raise ImageError(f"Portrait '{path}' cannot be decoded ({exc}). Give an undamaged picture.") from exc
     notes: tuple[str, ...] = ()
     if max(upright.size) > MAX_SIDE_PX:

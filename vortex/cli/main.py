@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from vortex.cli.console import Stop, leave, open_console
 from vortex.errors import InputError, VortexError
 from vortex.version import __version__
 
-EXIT_FAILURE, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILURE, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
 SUBJECTS = (animate, speak, check, weights, doctor, bench)
 
 
@@ -25,16 +27,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.simplefilter("always", UserWarning)
     try:
         status: int = args.run(args, console)
+        sys.stdout.flush()
         return status
     except KeyboardInterrupt:
         print("vortex: stopped; nothing was written", file=console)
         leave(stop.status or EXIT_INTERRUPTED)
-    except VortexError as exc:
+    except BrokenPipeError:
+        # whoever read our output has gone: no more to say, also not when Python flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave(EXIT_BROKEN_PIPE)
+    except Exception as exc:
         if args.debug:
             traceback.print_exc(file=console)
         else:
-            print(f"vortex: {exc}", file=console)
+            print(f"vortex: {_in_one_line(exc)}", file=console)
         leave(EXIT_INPUT if isinstance(exc, InputError) else EXIT_FAILURE)
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, VortexError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return (
+            "Out of memory. Close other programs, or give a smaller picture, a smaller --size or less speech."
+        )
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"Failed unexpectedly ({what}). Run it again with --debug and report what it prints."
 
 
 def build_parser() -> argparse.ArgumentParser:
