@@ -1,11 +1,12 @@
 """Run the whole job many times in one process, then many at once, and see whether memory grows.
 
-Usage: python benchmarks/soak.py [--runs 100] [--threads 8] [--output .tasks/baselines/soak.json]
+Usage: python benchmarks/soak.py [--runs 100] [--threads 8] [--vary] [--output .tasks/baselines/soak.json]
 
 A run is ``vortex.animate_file`` with the mesh engine on one second of the demo. Memory is what the process
 holds (resident set) after each run, the first ten aside: growth is the slope of a line through it, over all
 runs, in parts of its mean. Then as many threads as asked for run at once, each with a seed of its own; every
-video must equal the one made alone, byte for byte.
+video must equal the one made alone, byte for byte. ``--vary`` gives each run a portrait of its own: the demo
+portrait turned, scaled, mirrored and lit otherwise.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from harness import append, record, rounded
 from mesh_latency import write_speech
+from PIL import Image, ImageEnhance, ImageOps
 
 import vortex
 from vortex.demo import demo_portrait
@@ -33,6 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--threads", type=int, default=8)
+    parser.add_argument("--vary", action="store_true", help="another portrait for each run")
     parser.add_argument("--output", type=Path, help="file of records to append to")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -40,18 +43,19 @@ def main() -> int:
         write_speech(speech, 1.0)
         resident = []
         for run in range(args.runs):
-            animate(speech, run)
+            animate(varied(Path(folder), run) if args.vary else demo_portrait(), speech, run)
             resident.append(resident_bytes())
-        alone = [animate(speech, seed) for seed in range(args.threads)]
+        alone = [animate(demo_portrait(), speech, seed) for seed in range(args.threads)]
         with ThreadPoolExecutor(args.threads) as pool:
-            together = list(pool.map(lambda seed: animate(speech, seed), range(args.threads)))
+            seeds = range(args.threads)
+            together = list(pool.map(lambda seed: animate(demo_portrait(), speech, seed), seeds))
     growth = growth_of(resident[SETTLED:])
     differing = sum(one != other for one, other in zip(alone, together, strict=True))
     entry = rounded(
         record(
             "soak",
             engine="mesh",
-            params={"runs": args.runs, "threads": args.threads, "duration_s": 1},
+            params={"runs": args.runs, "threads": args.threads, "vary": args.vary, "duration_s": 1},
             resident_bytes={"settled": resident[SETTLED], "last": resident[-1], "most": max(resident)},
             growth=growth,
             videos_that_differ=differing,
@@ -68,10 +72,25 @@ def main() -> int:
     return 1 if differing or growth > MAX_GROWTH else 0
 
 
-def animate(speech: Path, seed: int) -> str:
+def varied(folder: Path, run: int) -> Path:
+    """Write a variation of the demo portrait and return its path."""
+    chance = np.random.default_rng(run)
+    picture = Image.open(demo_portrait())
+    scale = chance.uniform(0.7, 1.2)
+    picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
+    picture = picture.rotate(chance.uniform(-12, 12), fillcolor=(90, 110, 160))
+    picture = ImageEnhance.Brightness(picture).enhance(chance.uniform(0.7, 1.3))
+    if chance.random() < 0.5:
+        picture = ImageOps.mirror(picture)
+    path = folder / "portrait.jpg"
+    picture.save(path, quality=int(chance.integers(60, 95)))
+    return path
+
+
+def animate(portrait: Path, speech: Path, seed: int) -> str:
     """Make one second of video beside the speech and return its SHA-256."""
     out = speech.with_name(f"{seed}.mp4")
-    vortex.animate_file(demo_portrait(), speech, out, engine="mesh", size_px=256, seed=seed, preset="excited")
+    vortex.animate_file(portrait, speech, out, engine="mesh", size_px=256, seed=seed, preset="excited")
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
     out.unlink()
     return digest
