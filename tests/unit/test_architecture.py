@@ -21,6 +21,7 @@ LAYERS = [
     {"engines", "encoder", "extras"},
     {"pipeline", "check"},
     {"production"},
+    {"batch"},
     {"cli", "web", "__init__"},
     {"__main__"},
 ]

@@ -24,7 +24,7 @@ def test_the_version_is_told() -> None:
     assert vortex("--version").stdout == f"vortex {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["animate", "demo", "check", "weights", "doctor", "bench"])
+@pytest.mark.parametrize("command", ["animate", "demo", "check", "weights", "doctor", "bench", "batch"])
 def test_every_command_has_help(command: str) -> None:
     assert f"usage: vortex {command}" in vortex(command, "--help").stdout
 

@@ -1,0 +1,241 @@
+"""A list of jobs: every good row becomes a video, a bad one is told, and a killed batch goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from vortex.batch import JOURNAL, REPORT, Job, Outcome, Row, read_jobs, run_batch
+from vortex.errors import InputError
+
+VORTEX = [sys.executable, "-m", "vortex", "batch"]
+
+
+@pytest.fixture
+def files(portrait: Path, speech: Path, tmp_path: Path) -> Path:
+    shutil.copy(portrait, tmp_path / "a.jpg")
+    shutil.copy(speech, tmp_path / "b.flac")
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    return tmp_path
+
+
+def row(**values: Any) -> dict[str, Any]:
+    return {"portrait": "a.jpg", "speech": "b.flac", "size": 128, "duration": 0.5, **values}
+
+
+def write_jsonl(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+def batch(jobs: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [*VORTEX, str(jobs), "--out", str(out), "--workers", "2", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=170)
+
+
+def frames_in(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def test_good_rows_become_videos_and_bad_ones_are_told(files: Path) -> None:
+    rows = [
+        row(output="one.mp4"),
+        row(output="bad.mp4", portrait="broken.jpg"),
+        row(output="deep/two.mp4", preset="excited", fps="25"),
+        row(output="three.mp4", preset="angry"),
+        row(output="../escape.mp4"),
+        row(output="one.mp4"),
+        row(output="lost.mp4", speech="gone.wav"),
+    ]
+    done = batch(write_jsonl(files / "jobs.jsonl", rows), files / "out")
+    assert done.returncode == 1
+    report = json.loads((files / "out" / REPORT).read_text())
+    assert [entry["status"] for entry in report["rows"]] == ["done", "failed", "done"] + ["failed"] * 4
+    assert (report["done"], report["failed"]) == (2, 5)
+    reasons = [entry["reason"] for entry in report["rows"]]
+    for index, word in (
+        (1, "not a picture"),
+        (3, "angry"),
+        (4, "below the folder"),
+        (5, "before"),
+        (6, "No such"),
+    ):
+        assert word in reasons[index]
+    assert frames_in(files / "out" / "one.mp4") == 12
+    assert frames_in(files / "out" / "deep" / "two.mp4") == 12
+    assert not (files / "escape.mp4").exists()
+    assert len(done.stderr.splitlines()) == len(rows) + 1
+
+
+def test_what_is_done_is_skipped_until_it_changes(files: Path) -> None:
+    jobs = write_jsonl(files / "jobs.jsonl", [row(output="one.mp4"), row(output="two.mp4", seed=3)])
+    assert batch(jobs, files / "out").returncode == 0
+    first = (files / "out" / "one.mp4").read_bytes()
+    again = batch(jobs, files / "out", "--json")
+    assert json.loads(again.stdout)["skipped"] == 2
+    (files / "out" / "one.mp4").unlink()
+    third = batch(jobs, files / "out", "--json")
+    assert (json.loads(third.stdout)["done"], json.loads(third.stdout)["skipped"]) == (1, 1)
+    # without a seed in the row, the content of the job decides it
+    assert (files / "out" / "one.mp4").read_bytes() == first
+    write_jsonl(jobs, [row(output="one.mp4", preset="calm"), row(output="two.mp4", seed=3)])
+    assert json.loads(batch(jobs, files / "out", "--json").stdout)["done"] == 1
+
+
+def test_a_killed_batch_goes_on_where_it_was(files: Path) -> None:
+    jobs = write_jsonl(files / "jobs.jsonl", [row(output=f"{n}.mp4", seed=n) for n in range(6)])
+    out = files / "out"
+    with subprocess.Popen(
+        [*VORTEX, str(jobs), "--out", str(out), "--workers", "1"], stderr=subprocess.DEVNULL
+    ) as first:
+        wait_for(lambda: (out / "1.mp4").exists())
+        first.kill()
+    wait_for(lambda: not workers_of(out))
+    whole = {path.name for path in out.glob("*.mp4")}
+    assert {"0.mp4", "1.mp4"} <= whole < {f"{n}.mp4" for n in range(6)}
+    assert all(frames_in(out / name) == 12 for name in whole)
+    with open(out / JOURNAL, "a", encoding="utf-8") as journal:
+        journal.write('{"output": "5.mp4", "ke')  # as a kill in the middle of a line leaves it
+    second = json.loads(batch(jobs, out, "--json").stdout)
+    assert second["failed"] == 0
+    assert second["skipped"] >= 2
+    assert {path.name for path in out.glob("*.mp4")} == {f"{n}.mp4" for n in range(6)}
+
+
+def workers_of(folder: Path) -> list[str]:
+    """Return the processes that still hold a file below the folder open."""
+    holding = []
+    for entry in Path("/proc").iterdir():
+        try:
+            links = [os.readlink(link) for link in (entry / "fd").iterdir()] if entry.name.isdigit() else []
+        except OSError:
+            continue
+        holding += [entry.name] * any(link.startswith(f"{folder}/") for link in links)
+    return [pid for pid in holding if int(pid) != os.getpid()]
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def test_a_worker_that_dies_takes_only_its_row_with_it(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a picture read from a pipe that nobody fills: the worker waits there until it is killed
+    rows = [
+        Row(1, Job(str(files / "a.jpg"), "one.mp4", speech=str(files / "b.flac"), size=128, duration=0.5)),
+        Row(2, Job(str(files / "a.jpg"), "two.mp4", speech=str(files / "b.flac"), size=128, duration=90.0)),
+        Row(3, Job(str(files / "a.jpg"), "three.mp4", speech=str(files / "b.flac"), size=128, duration=0.5)),
+    ]
+    heard: list[Outcome] = []
+    out = files / "out"
+
+    def assassin() -> None:
+        import threading
+
+        def kill_twice() -> None:
+            for _ in range(2):
+                wait_for(lambda: any(worker_on(out)))
+                for pid in worker_on(out):
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(0.5)
+
+        threading.Thread(target=kill_twice, daemon=True).start()
+
+    def worker_on(folder: Path) -> list[int]:
+        """Return the workers that have written much: only the long video has."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                links = list((entry / "fd").iterdir()) if entry.name.isdigit() else []
+                sizes = [link.stat().st_size for link in links if os.readlink(link).startswith(f"{folder}/#")]
+            except OSError:
+                continue
+            if any(size > 150_000 for size in sizes):
+                found.append(int(entry.name))
+        return found
+
+    assassin()
+    outcomes = run_batch(rows, out, workers=1, listen=lambda outcome, *_: heard.append(outcome))
+    assert [outcome.status for outcome in outcomes] == ["done", "failed", "done"]
+    assert "process died" in outcomes[1].reason
+    assert len(heard) == 3
+
+
+def test_csv_and_jsonl_mean_the_same(tmp_path: Path) -> None:
+    rows = [
+        {
+            "portrait": "a.jpg",
+            "speech": "b.wav",
+            "output": "x.mp4",
+            "size": "256",
+            "seed": "7",
+            "paste_back": "yes",
+        },
+        {"portrait": "a.jpg", "text": "Hello, you\nthere", "voice": "am_adam"},
+    ]
+    with open(tmp_path / "jobs.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for r in rows for key in r)))
+        writer.writeheader()
+        writer.writerows(rows)
+    write_jsonl(tmp_path / "jobs.jsonl", rows)
+    from_csv, from_jsonl = read_jobs(tmp_path / "jobs.csv"), read_jobs(tmp_path / "jobs.jsonl")
+    assert from_csv == from_jsonl
+    first, second = (entry.job for entry in from_csv)
+    assert first == Job(
+        str(tmp_path / "a.jpg"), "x.mp4", speech=str(tmp_path / "b.wav"), size=256, seed=7, paste_back=True
+    )
+    assert second is not None and second.output == "0002-a-text.mp4" and second.text == "Hello, you\nthere"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("jobs.txt", "", "neither"),
+        ("jobs.csv", "", "no rows"),
+        ("jobs.csv", "portrait,speech,colour\na,b,c\n", "colour"),
+        ("jobs.csv", b"\xff\xfe\x00", "UTF-8"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=message):
+        read_jobs(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("not json", "no JSON"),
+        ("[1]", "no JSON object"),
+        ('{"speech": "b.wav"}', "portrait is missing"),
+        ('{"portrait": "a.jpg"}', "either"),
+        ('{"portrait": "a.jpg", "speech": "b", "text": "c"}', "either"),
+        ('{"portrait": "a.jpg", "speech": "b", "size": "big"}', "number"),
+        ('{"portrait": "a.jpg", "speech": "b", "paste_back": 7}', "true or false"),
+        ('{"portrait": "a.jpg", "speech": "b", "output": "/etc/x.mp4"}', "below the folder"),
+        ('{"portrait": "a.jpg", "speech": "b", "output": "x.avi"}', "below the folder"),
+    ],
+)
+def test_a_row_that_is_none_says_why(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "jobs.jsonl").write_text(line + "\n")
+    (only,) = read_jobs(tmp_path / "jobs.jsonl")
+    assert only.job is None
+    assert message in only.problem
