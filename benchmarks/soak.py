@@ -3,8 +3,8 @@
 Usage: python benchmarks/soak.py [--runs 100] [--threads 8] [--vary] [--output .tasks/baselines/soak.json]
 
 A run is ``vortex.animate_file`` with the mesh engine on one second of the demo. Memory is what the process
-holds (resident set) after each run, the first ten aside: growth is the slope of a line through it, over all
-runs, in parts of its mean. Then as many threads as asked for run at once, each with a seed of its own; every
+holds (resident set) after each run, the first tenth aside: growth is from the median of the second tenth to
+that of the last. Then as many threads as asked for run at once, each with a seed of its own; every
 video must equal the one made alone, byte for byte. ``--vary`` gives each run a portrait of its own: the demo
 portrait turned, scaled, mirrored and lit otherwise.
 """
@@ -26,7 +26,6 @@ from PIL import Image, ImageEnhance, ImageOps
 import vortex
 from vortex.demo import demo_portrait
 
-SETTLED = 10
 MAX_GROWTH = 0.01
 
 
@@ -49,21 +48,21 @@ def main() -> int:
         with ThreadPoolExecutor(args.threads) as pool:
             seeds = range(args.threads)
             together = list(pool.map(lambda seed: animate(demo_portrait(), speech, seed), seeds))
-    growth = growth_of(resident[SETTLED:])
+    medians = tenths(resident)
+    growth = medians[-1] / medians[1] - 1
     differing = sum(one != other for one, other in zip(alone, together, strict=True))
     entry = rounded(
         record(
             "soak",
             engine="mesh",
             params={"runs": args.runs, "threads": args.threads, "vary": args.vary, "duration_s": 1},
-            resident_bytes={"settled": resident[SETTLED], "last": resident[-1], "most": max(resident)},
+            resident_bytes={"second_tenth": medians[1], "last_tenth": medians[-1], "most": max(resident)},
+            resident_tenths_bytes=medians,
             growth=growth,
             videos_that_differ=differing,
         )
     )
-    print(
-        f"{args.runs} runs: {resident[SETTLED] / 1e6:.0f} MB settled, {resident[-1] / 1e6:.0f} MB at the end,"
-    )
+    print(f"{args.runs} runs, MB of each tenth: {', '.join(f'{value / 1e6:.0f}' for value in medians)}")
     print(
         f"growth {100 * growth:+.2f} % over the runs; {differing} of {args.threads} concurrent videos differ"
     )
@@ -102,12 +101,9 @@ def resident_bytes() -> int:
     return pages * 4096
 
 
-def growth_of(values: list[int]) -> float:
-    """Return the slope of the line through ``values``, from first to last, in parts of their mean."""
-    if len(values) < 2:
-        return 0.0
-    slope, _ = np.polyfit(np.arange(len(values)), values, 1)
-    return float(slope * (len(values) - 1) / np.mean(values))
+def tenths(values: list[int]) -> list[float]:
+    """Return the median of each tenth of the runs."""
+    return [float(np.median(part)) for part in np.array_split(values, 10)]
 
 
 if __name__ == "__main__":

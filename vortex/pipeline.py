@@ -43,6 +43,8 @@ T = TypeVar("T")
 
 SOUND_HZ = 48_000
 """Sample rate of the sound in the video."""
+DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeSynthetic"
+"""IPTC's term for pictures that mix captured and synthetic elements, which programs look for."""
 MAX_DURATION_S = 4 * 3600.0
 
 Watch = Callable[[int, int, Frame], None]
@@ -72,6 +74,8 @@ def animate_file(
     transcript: str | None = None,
     paste_back: bool = False,
     device: str | None = None,
+    quality: str = "full",
+    mark: bool = True,
     hook: Hook | None = None,
 ) -> RenderReport:
     """Make a talking video, MP4 with H.264 and AAC, from a picture file and a sound file.
@@ -90,7 +94,9 @@ def animate_file(
         transcript: the English words spoken, for better synchrony.
         paste_back: render the whole picture at its own size instead of a square round the face.
         device: for liveportrait, "cuda" or "cpu".
-        hook: called as hook(stage, completed, total).
+        quality: for liveportrait, "full", or "fast", which renders similar frames once.
+        mark: write into the file that it is synthetic, as people and programs can read it; see
+        docs/formats.md. hook: called as hook(stage, completed, total).
 
     Raises:
         InputError: bad input or argument; nothing was written.
@@ -109,6 +115,8 @@ def animate_file(
         seed=seed,
         paste_back=paste_back,
         device=device,
+        quality=quality,
+        mark=mark,
         clock=StageClock(hook),
     )
 
@@ -126,6 +134,8 @@ def animate(
     seed: int | None = None,
     paste_back: bool = False,
     device: str | None = None,
+    quality: str = "full",
+    mark: bool = True,
     clock: StageClock | None = None,
     watch: Watch | None = None,
 ) -> RenderReport:
@@ -135,10 +145,10 @@ def animate(
     both have returned. ``clock`` tells its hook of the stages and keeps their times; ``watch`` sees frames.
     The other arguments and what is raised are those of :func:`animate_file`, besides what the two raise.
     """
-    take = _checked_take(speech, out, preset, fps, duration_s, seed)
+    take = _checked_take(speech, out, preset, fps, duration_s, seed, mark)
     clock = clock or StageClock()
     with clock.stage("engine"):
-        renderer = load_engine(engine, device=device)
+        renderer = load_engine(engine, device=device, quality=quality)
 
     def prepare() -> tuple[Prepared, tuple[str, ...]]:
         with clock.stage("portrait"):
@@ -163,6 +173,7 @@ def animate_prepared(
     seed: int | None = None,
     transcript: str | None = None,
     notes: tuple[str, ...] = (),
+    mark: bool = True,
     hook: Hook | None = None,
 ) -> RenderReport:
     """Make a talking video of a portrait that the engine has prepared before; see :func:`animate_file`.
@@ -174,7 +185,7 @@ def animate_prepared(
     def heard() -> Voiced:
         return Voiced(load_audio(speech, SOUND_HZ), transcript)
 
-    take = _checked_take(heard, out, preset, fps, duration_s, seed)
+    take = _checked_take(heard, out, preset, fps, duration_s, seed, mark)
     return _film(renderer, lambda: (prepared, notes), take, StageClock(hook))
 
 
@@ -188,6 +199,7 @@ class _Take:
     fps: Fraction
     duration_s: float | None
     seed: int
+    mark: bool
 
 
 def _checked_take(
@@ -197,6 +209,7 @@ def _checked_take(
     fps: float | str | Fraction,
     duration_s: float | None,
     seed: int | None,
+    mark: bool,
 ) -> _Take:
     exact_fps = parse_fps(fps)
     check_video_path(Path(out))
@@ -204,7 +217,7 @@ def _checked_take(
     seed = secrets.randbelow(2**31) if seed is None else seed
     if seed < 0:
         raise InputError(f"seed is {seed}; give a whole number from 0 on.")
-    return _Take(speech, Path(out), preset, exact_fps, duration_s, seed)
+    return _Take(speech, Path(out), preset, exact_fps, duration_s, seed, mark)
 
 
 def _film(
@@ -218,7 +231,7 @@ def _film(
     listening = _in_background(lambda: _listen(take, clock))
     prepared, notes = prepare()
     audio, motion = listening.result()
-    made_by = f"engine={renderer.name} preset={take.preset} seed={take.seed}"
+    notes += renderer.notes(prepared, motion)
     with clock.stage("render"):
         frames = renderer.iter_frames(prepared, motion)
         if watch:
@@ -229,7 +242,7 @@ def _film(
             audio,
             take.fps,
             prepared.size_px,
-            comment=f"vortex {__version__}, synthetic; {made_by}",
+            comment=_comment(renderer.name, take),
             hook=clock.hook,
         )
     _give_back_memory()
@@ -245,6 +258,12 @@ def _film(
         stage_s=clock.stage_s,
         notes=notes,
     )
+
+
+def _comment(engine: str, take: _Take) -> str:
+    """Return what the file says of itself: how it was made, and, if marked, that it is synthetic."""
+    made_by = f"vortex {__version__}; engine={engine} preset={take.preset} seed={take.seed}"
+    return f"synthetic; {made_by}; digitalSourceType={DIGITAL_SOURCE_TYPE}" if take.mark else made_by
 
 
 def _give_back_memory() -> None:

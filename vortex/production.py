@@ -28,6 +28,8 @@ def speak_file(
     seed: int | None = None,
     paste_back: bool = False,
     device: str | None = None,
+    quality: str = "full",
+    mark: bool = True,
     hook: Hook | None = None,
 ) -> tuple[RenderReport, Speech]:
     """Make a video in which a portrait speaks a text; return the report and the speech.
@@ -57,6 +59,8 @@ def speak_file(
         seed=seed,
         paste_back=paste_back,
         device=device,
+        quality=quality,
+        mark=mark,
         clock=StageClock(hook),
     )
     return report, spoken[0]

@@ -16,6 +16,7 @@ from vortex.audio import load_audio
 from vortex.demo import demo_portrait
 from vortex.engines.liveportrait import load_liveportrait
 from vortex.engines.liveportrait.networks import load_networks
+from vortex.engines.liveportrait.rewrites import rewrite_networks
 from vortex.errors import OutOfMemoryError
 from vortex.portrait import crop_face, load_portrait
 
@@ -56,7 +57,7 @@ def speech() -> Tensor:
     ids=["fp32", "fp16", "bf16"],
 )
 def test_parity(cache: Path, dtype: torch.dtype, tolerance: float) -> None:
-    networks = load_networks(cache / "liveportrait", dtype=dtype).to(DEVICE)
+    networks = rewrite_networks(load_networks(cache / "liveportrait")).set_precision(dtype).to(DEVICE)
     with np.load(REFERENCE) as stored:
         known = {key: torch.from_numpy(stored[key]) for key in stored.files}
     picture = known["source"].permute(2, 0, 1)[None].to(DEVICE) / 255
@@ -64,7 +65,8 @@ def test_parity(cache: Path, dtype: torch.dtype, tolerance: float) -> None:
     with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
         feature = networks.extract_appearance(picture)
         info = networks.extract_motion(picture)
-        warped = networks.warp(feature, known["x_s"].to(DEVICE), known["x_d_stitched"].to(DEVICE))
+        source = networks.prepare_warp(feature, known["x_s"].to(DEVICE))
+        warped = networks.warp(source, known["x_d_stitched"].to(DEVICE))
         frame = networks.decode(warped.features)
     for got, key in (
         (feature[:, ::4, ::4, 1::10, 2::10], "f_s"),

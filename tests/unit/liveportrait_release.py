@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vortex.engines.liveportrait.keypoints import transform_keypoints
 from vortex.engines.liveportrait.networks import FILES, LIVEPORTRAIT_V1, NetworkSizes, load_networks
+from vortex.engines.liveportrait.rewrites import rewrite_networks
 
 SEED = 20261123
 State = dict[str, Any]
@@ -252,7 +253,8 @@ class PublishedNames:
         # the parent of the release's folder will do too
         directory = Path(weights_dir)
         nested = directory / "liveportrait"
-        self.networks = load_networks(nested if nested.is_dir() else directory, dtype=dtype).to(device)
+        networks = rewrite_networks(load_networks(nested if nested.is_dir() else directory))
+        self.networks = networks.set_precision(dtype).to(device)
         self.device = device
 
     def prepare_source(self, picture: np.ndarray[Any, Any]) -> Tensor:
@@ -288,7 +290,7 @@ class PublishedNames:
         return self.networks.retarget_lips(x_s, ratios)
 
     def warp_decode(self, feature_3d: Tensor, x_s: Tensor, x_d: Tensor) -> dict[str, Tensor]:
-        warped = self.networks.warp(feature_3d, x_s, x_d)
+        warped = self.networks.warp(self.networks.prepare_warp(feature_3d, x_s), x_d)
         return {
             "out": self.networks.decode(warped.features),
             "deformation": warped.deformation,

@@ -84,7 +84,7 @@ def test_load_engine_never_substitutes(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_the_engine_loads_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(
         "vortex.engines.liveportrait.renderer.load_networks",
-        lambda folder, dtype: release.load_networks(folder, release.TOY, dtype=dtype),
+        lambda folder: release.load_networks(folder, release.TOY),
     )
     monkeypatch.setenv("VORTEX_CACHE", str(tmp_path))
     release.write_release(tmp_path / "liveportrait", release.TOY)

@@ -23,6 +23,7 @@ from vortex.demo import demo_portrait
 from vortex.engines.liveportrait import LivePortraitEngine, LivePortraitModel, load_liveportrait
 from vortex.engines.liveportrait.networks import Networks, load_networks
 from vortex.engines.liveportrait.renderer import Renderer
+from vortex.engines.liveportrait.rewrites import rewrite_networks
 from vortex.errors import (
     AudioError,
     ImageError,
@@ -52,7 +53,8 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
-    return load_networks(release.write_release(tmp_path_factory.mktemp("toy"), release.TOY), release.TOY)
+    folder = release.write_release(tmp_path_factory.mktemp("toy"), release.TOY)
+    return rewrite_networks(load_networks(folder, release.TOY))
 
 
 @pytest.fixture

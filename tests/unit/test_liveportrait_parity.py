@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vortex.engines.liveportrait.keypoints import transform_keypoints
 from vortex.engines.liveportrait.networks import KeypointInfo, Networks, load_networks
+from vortex.engines.liveportrait.rewrites import rewrite_networks
 
 REFERENCE = Path(__file__).parents[1] / "data" / "liveportrait" / "reference.npz"
 TOLERANCE = 5e-5
@@ -29,7 +30,7 @@ def reference() -> Reference:
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Networks]:
     folder = release.write_release(tmp_path_factory.mktemp("release"))
-    yield load_networks(folder)
+    yield rewrite_networks(load_networks(folder))
     for path in folder.rglob("*.pth"):
         path.unlink()
 
@@ -90,7 +91,8 @@ def test_retargeting(networks: Networks, reference: Reference) -> None:
 @pytest.mark.slow
 def test_warped_and_decoded_frame(networks: Networks, reference: Reference) -> None:
     volume = networks.extract_appearance(picture(reference))
-    warped = networks.warp(volume, reference["x_s"], reference["x_d_stitched"])
+    source = networks.prepare_warp(volume, reference["x_s"])
+    warped = networks.warp(source, reference["x_d_stitched"])
     assert_near(warped.deformation[:, ::4, ::8, 1::8], reference["deformation"])
     assert_near(warped.occlusion[:, :, ::2, ::2], reference["occlusion"])
     assert_near(warped.features[:, ::18, ::8, 1::8], reference["warped"])

@@ -51,8 +51,15 @@ def add_render_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--device", help="for liveportrait: cuda or cpu")
     add(
+        "--quality",
+        default="full",
+        choices=("full", "fast"),
+        help="for liveportrait: fast renders similar frames once (default full)",
+    )
+    add(
         "--paste-back", action="store_true", help="animate the face inside the whole picture, at its own size"
     )
+    add("--no-mark", action="store_true", help="do not write into the file that it is synthetic")
     add("--json", action="store_true", help="print a report as JSON on standard output")
 
 
@@ -90,6 +97,8 @@ def _render(
         transcript=transcript,
         paste_back=args.paste_back,
         device=args.device,
+        quality=args.quality,
+        mark=not args.no_mark,
         hook=hook,
     )
     print_report(args, console, report, time.perf_counter() - started_s)

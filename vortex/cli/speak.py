@@ -89,6 +89,8 @@ def _speak(args: argparse.Namespace, console: TextIO) -> int:
         seed=args.seed,
         paste_back=args.paste_back,
         device=args.device,
+        quality=args.quality,
+        mark=not args.no_mark,
         hook=progress_hook(args, console),
     )
     if args.phonemes:

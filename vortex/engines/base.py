@@ -40,6 +40,10 @@ class Engine(Protocol):
         """Yield one (H, W, 3) uint8 RGB frame for each row of ``motion``, lazily; frames are the caller's."""
         ...
 
+    def notes(self, prepared: Any, motion: MotionTrack) -> tuple[str, ...]:
+        """Return what a user should know about these frames."""
+        ...
+
     def close(self) -> None:
         """Give back devices and threads."""
         ...
@@ -60,13 +64,14 @@ def why_unavailable(name: str) -> str | None:
     raise InputError(f"Unknown engine {name!r}; vortex has {' and '.join(ENGINES)}.")
 
 
-def load_engine(name: str, *, device: str | None = None) -> Engine:
+def load_engine(name: str, *, device: str | None = None, quality: str = "full") -> Engine:
     """Return the engine called ``name``; it never substitutes another one.
 
-    ``device`` concerns ``liveportrait`` only, which needs CUDA unless it is "cpu".
+    ``device`` and ``quality`` concern ``liveportrait`` only, which needs CUDA unless it is "cpu", and with
+    the quality "fast" derives frames from similar ones.
 
     Raises:
-        InputError: unknown name, or a device for an engine that has no choice of it.
+        InputError: unknown name, or a device or quality for an engine that has no choice of it.
         EngineError, WeightsError, MissingExtraError: the engine cannot run here; the message says why.
     """
     if name not in ENGINES:
@@ -74,9 +79,11 @@ def load_engine(name: str, *, device: str | None = None) -> Engine:
     if name == "liveportrait":
         from vortex.engines.liveportrait import load_liveportrait_engine
 
-        return load_liveportrait_engine(device)
+        return load_liveportrait_engine(device, quality)
     if device not in (None, "cpu"):
         raise InputError(f"device is {device!r}; the mesh engine runs on the CPU. Leave --device out.")
+    if quality != "full":
+        raise InputError(f"quality is {quality!r}; the mesh engine has 'full' only. Leave --quality out.")
     from vortex.engines.mesh import MeshEngine
 
     return MeshEngine()

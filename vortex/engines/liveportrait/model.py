@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vortex.audio import MIN_DURATION_S, fit_duration
 from vortex.engines.liveportrait.engine import LivePortraitEngine
-from vortex.engines.liveportrait.renderer import PreparedFace, Renderer, load_renderer
+from vortex.engines.liveportrait.renderer import PreparedFace, Renderer, check_quality, load_renderer
 from vortex.errors import AudioError, ImageError, InputError, NoFaceError
 from vortex.lipsync.recognize import recognize_visemes
 from vortex.motion.drive import drive
@@ -45,6 +45,7 @@ class LivePortraitModel:
         duration: float | None = None,
         output: Tensor | None = None,
         seed: int | None = None,
+        quality: str = "full",
     ) -> Tensor:
         """Return the talking picture, (T, 3, 512, 512) float32 in [0, 1], T = round(duration * fps).
 
@@ -60,6 +61,8 @@ class LivePortraitModel:
                 filled in place, batch by batch; ``output[:T]`` is returned, and nothing else of that size is
                 allocated. Default, a new float32 tensor on the device of the model.
             seed: from 0 on; decides blinks, glances and sway. Default, another one each time.
+            quality: "full" renders every frame. "fast" renders as many as it takes for every frame to have a
+                similar one, and derives the rest; see :mod:`vortex.engines.liveportrait.reuse`.
 
         Raises:
             InputError: an argument of the wrong shape, type or range; the message shows what came.
@@ -69,6 +72,7 @@ class LivePortraitModel:
         source, audio = check_source(source_image), check_audio(driving_audio)
         frames = check_duration(duration, audio, exact_fps)
         parse_presets(expression_preset)
+        check_quality(quality)
         if output is not None:
             check_output(output, frames)
         motion = _motion(audio, frames, exact_fps, expression_preset, seed)
@@ -76,7 +80,7 @@ class LivePortraitModel:
         if output is None:
             output = torch.empty((frames, *SOURCE_SHAPE), device=self.renderer.device)
         filled = output[:frames]
-        self._fill(filled, prepared, motion)
+        self._fill(filled, prepared, motion, quality)
         return filled
 
     def iter_frames(
@@ -87,6 +91,7 @@ class LivePortraitModel:
         fps: float | str | Fraction = 24,
         duration: float | None = None,
         seed: int | None = None,
+        quality: str = "full",
     ) -> Iterator[Frame]:
         """Return the frames of :meth:`animate` one by one, (512, 512, 3) uint8, rendered when asked for.
 
@@ -95,8 +100,9 @@ class LivePortraitModel:
         exact_fps = parse_fps(fps)
         source, audio = check_source(source_image), check_audio(driving_audio)
         frames = check_duration(duration, audio, exact_fps)
+        engine = LivePortraitEngine(self.renderer, quality)
         motion = _motion(audio, frames, exact_fps, expression_preset, seed)
-        return LivePortraitEngine(self.renderer).iter_frames(self._prepare(source), motion)
+        return engine.iter_frames(self._prepare(source), motion)
 
     def _prepare(self, source: Frame) -> PreparedFace:
         try:
@@ -109,7 +115,7 @@ class LivePortraitModel:
             )
             return self.renderer.prepare_crop(source)
 
-    def _fill(self, filled: Tensor, prepared: PreparedFace, motion: MotionTrack) -> None:
+    def _fill(self, filled: Tensor, prepared: PreparedFace, motion: MotionTrack, quality: str) -> None:
         """Write every frame into ``filled`` (T, 3, 512, 512)."""
         scale, shift = (255.0, 0.5) if filled.dtype == torch.uint8 else (1.0, 0.0)
         canvas = torch.from_numpy(prepared.canvas.copy()).permute(2, 0, 1)
@@ -117,7 +123,7 @@ class LivePortraitModel:
         x0, y0, x1, y1 = prepared.box
         start = 0
         with torch.inference_mode():
-            for boxes in self.renderer.iter_boxes(prepared, motion):
+            for boxes in self.renderer.iter_boxes(prepared, motion, quality):
                 rows = filled[start : start + len(boxes)]
                 rows.copy_(canvas)
                 # converted before it travels: uint8 is a quarter of the bytes

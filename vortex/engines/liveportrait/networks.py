@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -327,6 +327,14 @@ class Hourglass(nn.Module):
         return cast(Tensor, self.decoder(self.encoder(x)))
 
 
+@dataclass(frozen=True, slots=True)
+class WarpSource:
+    """What W needs of one source: f_s ``feature_3d`` (1, 32, 16, 64, 64) and ``x_s`` (1, 21, 3) float32."""
+
+    feature_3d: Tensor
+    x_s: Tensor
+
+
 class DenseMotion(nn.Module):
     """Keypoint pairs -> where each cell of the driven volume comes from, and what is occluded."""
 
@@ -340,12 +348,17 @@ class DenseMotion(nn.Module):
         self.norm: nn.Module = nn.BatchNorm3d(sizes.compressed_channels)
         self.occlusion = nn.Conv2d(width * sizes.feature_depth, 1, 7, padding=3)
 
-    def forward(self, feature: Tensor, x_d: Tensor, x_s: Tensor) -> tuple[Tensor, Tensor]:
-        """Volume (B, 32, 16, 64, 64), keypoints (B, 21, 3) -> deformation (B, 16, 64, 64, 3) float32 and
-        occlusion (B, 1, 64, 64) in [0, 1]."""
+    def prepare(self, feature_3d: Tensor, x_s: Tensor) -> WarpSource:
+        """Do once what depends on the source alone: in the published network, nothing."""
+        return WarpSource(feature_3d, x_s.float())
+
+    def forward(self, source: WarpSource, x_d: Tensor) -> tuple[Tensor, Tensor]:
+        """A source and x_d (B, 21, 3) -> deformation (B, 16, 64, 64, 3) float32 and occlusion
+        (B, 1, 64, 64) in [0, 1]."""
+        feature, x_d = source.feature_3d.expand(len(x_d), -1, -1, -1, -1), x_d.float()
         feature = functional.relu(self.norm(self.compress(feature)))  # (B, 4, 16, 64, 64)
         b, c, d, h, w = feature.shape
-        x_d, x_s = x_d.float(), x_s.float()
+        x_s = source.x_s.expand_as(x_d)
         grid = coordinate_grid(d, h, w, feature.device)
         shift = (x_s - x_d)[:, :, None, None, None, :]  # (B, 21, 1, 1, 1, 3)
         still = grid.expand(b, 1, d, h, w, 3)
@@ -353,7 +366,7 @@ class DenseMotion(nn.Module):
         k = motions.shape[1]
         repeated = feature[:, None].expand(b, k, c, d, h, w).reshape(b * k, c, d, h, w)
         moved = sample_volume(repeated, motions.view(b * k, d, h, w, 3)).view(b, k, c, d, h, w)
-        heat = _gaussian(grid, x_d) - _gaussian(grid, x_s)  # (B, 21, 16, 64, 64)
+        heat = gaussian(grid, x_d) - gaussian(grid, x_s)  # (B, 21, 16, 64, 64)
         heat = torch.cat([torch.zeros_like(heat[:, :1]), heat], dim=1)[:, :, None]  # (B, 22, 1, 16, 64, 64)
         stacked = torch.cat([heat.to(moved.dtype), moved], dim=2)  # (B, 22, 5, 16, 64, 64)
         prediction = self.hourglass(stacked.view(b, k * (c + 1), d, h, w))  # (B, 142, 16, 64, 64)
@@ -363,7 +376,7 @@ class DenseMotion(nn.Module):
         return deformation, torch.sigmoid(self.occlusion(flat))
 
 
-def _gaussian(grid: Tensor, keypoints: Tensor) -> Tensor:
+def gaussian(grid: Tensor, keypoints: Tensor) -> Tensor:
     """(D, H, W, 3) and (B, K, 3) -> (B, K, D, H, W): one blob per keypoint, peak 1.
 
     The exponential splits into one factor per axis, so nothing of six dimensions is built.
@@ -390,17 +403,15 @@ class WarpingNetwork(nn.Module):
 
     def __init__(self, sizes: NetworkSizes) -> None:
         super().__init__()
-        self.dense_motion_network = DenseMotion(sizes)
+        self.dense_motion_network: nn.Module = DenseMotion(sizes)
         flat = sizes.feature_channels * sizes.feature_depth
         self.third = ConvNorm(flat, sizes.warped_channels, slope=0.01)
         self.fourth = nn.Conv2d(sizes.warped_channels, sizes.warped_channels, 1)
 
-    def forward(self, feature_3d: Tensor, x_s: Tensor, x_d: Tensor) -> Warped:
-        """f_s (B or 1, 32, 16, 64, 64), x_s (B or 1, 21, 3), x_d (B, 21, 3) -> Warped."""
-        b = len(x_d)
-        feature_3d = feature_3d.expand(b, -1, -1, -1, -1)
-        deformation, occlusion = self.dense_motion_network(feature_3d, x_d, x_s.expand(b, -1, -1))
-        moved = sample_volume(feature_3d, deformation)
+    def forward(self, source: WarpSource, x_d: Tensor) -> Warped:
+        """A source and x_d (B, 21, 3) -> Warped."""
+        deformation, occlusion = self.dense_motion_network(source, x_d)
+        moved = sample_volume(source.feature_3d.expand(len(x_d), -1, -1, -1, -1), deformation)
         x = moved.flatten(1, 2)  # (B, 32, 16, 64, 64) -> (B, 512, 64, 64)
         x = self.fourth(self.third(x)) * occlusion
         return Warped(x, deformation, occlusion)
@@ -512,7 +523,7 @@ class Networks(nn.Module):
         self.appearance = AppearanceExtractor(sizes)
         self.motion = MotionExtractor(sizes)
         self.warping = WarpingNetwork(sizes)
-        self.generator = SpadeGenerator(sizes)
+        self.generator: nn.Module = SpadeGenerator(sizes)
         points = 3 * sizes.keypoints
         self.stitching = KeypointMlp(2 * points, sizes.stitching_hidden, points + 2)
         self.lip = KeypointMlp(points + 2, sizes.lip_hidden, points)
@@ -522,12 +533,17 @@ class Networks(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The type F, W and G compute in."""
-        return self.generator.fc.weight.dtype
+        return next(self.generator.parameters()).dtype
 
     def set_precision(self, dtype: torch.dtype) -> Networks:
-        """Let F, W and G compute in ``dtype``; M and the keypoint MLPs stay float32, they run in no time."""
+        """Let F, W and G compute in ``dtype``; M and the keypoint MLPs stay float32, they run in no time.
+
+        Complex tensors, the spectra of a rewritten W, stay what they are.
+        """
         for module in (self.appearance, self.warping, self.generator):
-            module.to(dtype)
+            for tensor in chain(module.parameters(), module.buffers()):
+                if tensor.is_floating_point():
+                    tensor.data = tensor.data.to(dtype)
         return self
 
     def extract_appearance(self, picture: Tensor) -> Tensor:
@@ -554,36 +570,17 @@ class Networks(nn.Module):
         """x_s (B, 21, 3) and (B, 3) left, right, wanted eye ratio -> keypoint delta (B, 21, 3)."""
         return cast(Tensor, self.eye(torch.cat([x_s.flatten(1), ratios], dim=1))).view_as(x_s)
 
-    def warp(self, feature_3d: Tensor, x_s: Tensor, x_d: Tensor) -> Warped:
-        """f_s, x_s (1, 21, 3), x_d (B, 21, 3) -> Warped."""
-        return cast(Warped, self.warping(feature_3d, x_s, x_d))
+    def prepare_warp(self, feature_3d: Tensor, x_s: Tensor) -> WarpSource:
+        """f_s (1, 32, 16, 64, 64) and x_s (1, 21, 3) -> what :meth:`warp` needs of them, once a portrait."""
+        return cast(WarpSource, cast(Any, self.warping.dense_motion_network).prepare(feature_3d, x_s))
+
+    def warp(self, source: WarpSource, x_d: Tensor) -> Warped:
+        """A source and x_d (B, 21, 3) -> Warped."""
+        return cast(Warped, self.warping(source, x_d))
 
     def decode(self, features: Tensor) -> Tensor:
         """(B, 256, 64, 64) -> (B, 3, 512, 512) of :attr:`dtype` in [0, 1]."""
         return cast(Tensor, self.generator(features))
-
-
-def fold_batch_norms(networks: Networks) -> None:
-    """Multiply W's batch norms into the convolutions before them: fewer passes over memory."""
-    for module in networks.warping.modules():
-        if isinstance(module, ConvNorm | HourglassDecoder):
-            conv, norm = module.conv, module.norm
-        elif isinstance(module, DenseMotion):
-            conv, norm = module.compress, module.norm
-        else:
-            continue
-        if isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
-            _fold(conv, norm)
-            module.norm = nn.Identity()
-
-
-def _fold(conv: nn.Conv2d | nn.Conv3d, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> None:
-    """Change ``conv`` so that it computes ``norm(conv(x))``; in float64, to round once only."""
-    mean, var, bias = (cast(Tensor, t).double() for t in (norm.running_mean, norm.running_var, conv.bias))
-    gain = norm.weight.double() / torch.sqrt(var + norm.eps)
-    shape = (-1, *(1,) * (conv.weight.ndim - 1))
-    conv.weight.copy_(conv.weight.double() * gain.view(shape))
-    cast(Tensor, conv.bias).copy_((bias - mean) * gain + norm.bias.double())
 
 
 def load_networks(
@@ -626,7 +623,6 @@ def load_networks(
                 f"{label} does not fit the network: {' '.join(str(exc).split())}"
             ) from exc
     networks.eval().requires_grad_(False)
-    fold_batch_norms(networks)
     return networks.set_precision(dtype)
 
 

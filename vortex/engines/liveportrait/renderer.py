@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 from vortex.engines.liveportrait.device import resolve_device, resolve_dtype
 from vortex.engines.liveportrait.keypoints import eye_ratios, lip_ratio
-from vortex.engines.liveportrait.networks import Networks, load_networks
+from vortex.engines.liveportrait.networks import Networks, WarpSource, load_networks
 from vortex.engines.liveportrait.retarget import (
     DrivenTrack,
     SourceFace,
@@ -24,7 +25,9 @@ from vortex.engines.liveportrait.retarget import (
     driven_keypoints,
     measure_source,
 )
-from vortex.errors import OutOfMemoryError
+from vortex.engines.liveportrait.reuse import REUSE_DISTANCE, ReusePlan, displacement, plan_reuse
+from vortex.engines.liveportrait.rewrites import rewrite_networks
+from vortex.errors import InputError, OutOfMemoryError
 from vortex.portrait import CROP_PX, PasteBack, prepare_paste_back
 from vortex.types import Frame, MotionTrack, Portrait
 from vortex.weights import weights_dir
@@ -34,6 +37,9 @@ Result = TypeVar("Result")
 
 CUDA_BATCH_FRAMES = 4
 """Frames rendered at once; more need about 0.3 GiB each in fp16."""
+KEPT_SQUARES = 256
+"""Key frames kept on the device for reuse, 0.75 MiB each."""
+QUALITIES = ("full", "fast")
 USUAL_EYE_RATIO = 0.35
 """Assumed for a picture in which no face could be measured."""
 
@@ -45,7 +51,7 @@ class PreparedFace:
     ``canvas`` (H, W, 3) uint8 is the frame in which ``box`` (x0, y0, x1, y1) changes; of the box, ``ground``
     (1, 3, h, w) in [0, 1] is the picture itself, ``alpha`` (1, 1, h, w) the share of the rendered face,
     ``grid`` (1, h, w, 2) where in the rendered square, from -1 to 1, each pixel comes from. ``shrink`` is by
-    how much the square is averaged first. ``feature_3d`` f_s (1, 32, 16, 64, 64).
+    how much the square is averaged first. ``warp`` is what W needs of the source.
     """
 
     canvas: Frame
@@ -54,7 +60,7 @@ class PreparedFace:
     alpha: Tensor
     grid: Tensor
     shrink: int
-    feature_3d: Tensor
+    warp: WarpSource
     source: SourceFace
 
     @property
@@ -66,8 +72,15 @@ class PreparedFace:
 class Renderer:
     """The networks on their device. Holds no other state, so threads share it freely."""
 
-    def __init__(self, networks: Networks, device: torch.device, batch_frames: int = 1) -> None:
+    def __init__(
+        self,
+        networks: Networks,
+        device: torch.device,
+        batch_frames: int = 1,
+        reuse_distance: float = REUSE_DISTANCE,
+    ) -> None:
         self.networks, self.device, self.batch_frames = networks.to(device), device, batch_frames
+        self.reuse_distance = reuse_distance
 
     def prepare(self, portrait: Portrait) -> PreparedFace:
         """Extract features and motion of the face and lay out its way back into the picture."""
@@ -89,7 +102,7 @@ class Renderer:
     ) -> PreparedFace:
         x0, y0, x1, y1 = paste.box
         picture = self._network_input(paste.canvas, crop_from_image)
-        info = self.networks.extract_motion(picture)
+        source = measure_source(self.networks, self.networks.extract_motion(picture), eyes, lips)
         box_px_per_px = np.sqrt(abs(np.linalg.det(paste.matrix[:, :2])))
         return PreparedFace(
             canvas=paste.canvas,
@@ -98,8 +111,8 @@ class Renderer:
             alpha=torch.from_numpy(paste.alpha).permute(2, 0, 1)[None].to(self.device),
             grid=_sampling_grid(paste, self.networks.sizes.output_px).to(self.device),
             shrink=max(int(1 / box_px_per_px), 1),
-            feature_3d=self.networks.extract_appearance(picture),
-            source=measure_source(self.networks, info, eyes, lips),
+            warp=self.networks.prepare_warp(self.networks.extract_appearance(picture), source.x_s),
+            source=source,
         )
 
     def _network_input(self, image: Frame, crop_from_image: F64) -> Tensor:
@@ -121,23 +134,53 @@ class Renderer:
         """(H, W, 3) uint8 -> (1, 3, H, W) float32 in [0, 1] on the device."""
         return torch.from_numpy(np.array(image)).to(self.device).permute(2, 0, 1)[None].float() / 255
 
-    def iter_boxes(self, prepared: PreparedFace, motion: MotionTrack) -> Iterator[Tensor]:
-        """Yield (B, 3, h, w) float32 in [0, 1] on the device: the changing box of the next B frames."""
+    def iter_boxes(
+        self, prepared: PreparedFace, motion: MotionTrack, quality: str = "full"
+    ) -> Iterator[Tensor]:
+        """Yield (B, 3, h, w) float32 in [0, 1] on the device: the changing box of the next B frames.
+
+        ``quality``, one of :data:`QUALITIES`: "full" renders every frame, "fast" reuses frames; see
+        :mod:`vortex.engines.liveportrait.reuse`.
+        """
         track = self._guarded(lambda: drive_expression(motion, self.networks.sizes.keypoints, self.device))
+        if quality == "full":
+            render: Callable[[slice], Tensor] = partial(self._render, prepared, track)
+        else:
+            render = _Reuse(self, prepared, *self._keypoints(prepared, track)).render
         for start in range(0, len(track), self.batch_frames):
-            rows = slice(start, start + self.batch_frames)
-            yield self._guarded(partial(self._render, prepared, track, rows))
+            yield self._guarded(partial(render, slice(start, start + self.batch_frames)))
+
+    def plan(self, prepared: PreparedFace, motion: MotionTrack) -> ReusePlan:
+        """Return which frames of a motion are rendered in full with the quality "fast"."""
+        track = self._guarded(lambda: drive_expression(motion, self.networks.sizes.keypoints, self.device))
+        return _plan(*self._keypoints(prepared, track), self.reuse_distance)
+
+    def _keypoints(self, prepared: PreparedFace, track: DrivenTrack) -> tuple[Tensor, Tensor]:
+        """Return x_d (T, 21, 3) of every frame with the head held still, and as it is driven."""
+        upright = replace(track, angles_deg=torch.zeros_like(track.angles_deg))
+        still, driven = (
+            self._guarded(partial(driven_keypoints, self.networks, prepared.source, motion, slice(None)))
+            for motion in (upright, track)
+        )
+        return still, driven
 
     @torch.no_grad()
     def _render(self, prepared: PreparedFace, track: DrivenTrack, rows: slice) -> Tensor:
-        x_d = driven_keypoints(self.networks, prepared.source, track, rows)
-        warped = self.networks.warp(prepared.feature_3d, prepared.source.x_s, x_d)
-        face = self.networks.decode(warped.features).float()  # (B, 3, 512, 512)
+        """Return the boxes of some frames, rendered in full."""
+        face = self.render_square(prepared, driven_keypoints(self.networks, prepared.source, track, rows))
+        return self.paste(prepared, face, prepared.grid.expand(len(face), -1, -1, -1))
+
+    def render_square(self, prepared: PreparedFace, x_d: Tensor) -> Tensor:
+        """Return the square (B, 3, 512, 512) float32 in [0, 1] of driven keypoints (B, 21, 3)."""
+        warped = self.networks.warp(prepared.warp, x_d)
+        return self.networks.decode(warped.features).float()
+
+    def paste(self, prepared: PreparedFace, face: Tensor, grid: Tensor) -> Tensor:
+        """Lay squares (B, 3, 512, 512), read at ``grid`` (B, h, w, 2), into the picture: (B, 3, h, w)."""
         if prepared.shrink > 1:
             face = functional.avg_pool2d(face, prepared.shrink)
-        grid = prepared.grid.expand(len(face), -1, -1, -1)
         face = functional.grid_sample(face, grid, padding_mode="border", align_corners=False)
-        return torch.lerp(prepared.ground, face, prepared.alpha)  # (B, 3, h, w)
+        return torch.lerp(prepared.ground, face, prepared.alpha)
 
     def _guarded(self, work: Callable[[], Result]) -> Result:
         """Do ``work``; turn a lack of memory into our error. The renderer stays usable."""
@@ -171,12 +214,70 @@ class Renderer:
             torch.cuda.empty_cache()
 
 
+def check_quality(quality: str) -> str:
+    """Return the quality.
+
+    Raises:
+        InputError: not one of :data:`QUALITIES`.
+    """
+    if quality not in QUALITIES:
+        raise InputError(f"quality is {quality!r}; give one of {', '.join(QUALITIES)}.")
+    return quality
+
+
+def _plan(still: Tensor, driven: Tensor, distance: float) -> ReusePlan:
+    return plan_reuse(still.cpu().numpy(), driven.cpu().numpy(), distance)
+
+
+class _Reuse:
+    """One motion rendered with reuse; lives as long as the iteration over its frames."""
+
+    def __init__(self, renderer: Renderer, prepared: PreparedFace, still: Tensor, driven: Tensor) -> None:
+        self.renderer, self.prepared, self.driven = renderer, prepared, driven
+        self.plan = _plan(still, driven, renderer.reuse_distance)
+        self.x_keys = driven[torch.from_numpy(self.plan.keys).to(driven.device)]
+        self.squares: OrderedDict[int, Tensor] = OrderedDict()
+
+    @torch.no_grad()
+    def render(self, rows: slice) -> Tensor:
+        """Return the boxes (B, 3, h, w) of some frames."""
+        shares = self.plan.shares[rows]
+        self._provide({int(key) for keys, _ in shares for key in keys})
+        x_frames = self.driven[rows]
+        return torch.cat([self._blend(x, *share) for x, share in zip(x_frames, shares, strict=True)])
+
+    def _provide(self, wanted: set[int]) -> None:
+        """Render the key frames that are missing; forget those that were not used for longest."""
+        missing = sorted(wanted - self.squares.keys())
+        for start in range(0, len(missing), self.renderer.batch_frames):
+            batch = missing[start : start + self.renderer.batch_frames]
+            faces = self.renderer.render_square(self.prepared, self.x_keys[batch])
+            # a quarter of the bytes of float32, and the video has no more than 8 bits
+            self.squares.update(zip(batch, (faces * 255 + 0.5).byte(), strict=True))
+        for key in wanted:
+            self.squares.move_to_end(key)
+        while len(self.squares) > max(KEPT_SQUARES, len(wanted)):
+            self.squares.popitem(last=False)
+
+    def _blend(self, x_frame: Tensor, keys: npt.NDArray[np.intp], weights: npt.NDArray[np.float32]) -> Tensor:
+        """Return the box (1, 3, h, w) of a frame, from key frames warped to its keypoints (21, 3)."""
+        prepared = self.prepared
+        grid = prepared.grid.expand(len(keys), -1, -1, -1)
+        field = displacement(self.x_keys[keys.tolist()], x_frame)
+        come = functional.grid_sample(field, grid, padding_mode="border", align_corners=False)
+        faces = torch.stack([self.squares[int(key)] for key in keys]).float() / 255
+        boxes = self.renderer.paste(prepared, faces, grid - come.permute(0, 2, 3, 1))
+        share = torch.from_numpy(weights).to(boxes.device).view(-1, 1, 1, 1)
+        return (boxes * share).sum(dim=0, keepdim=True)
+
+
 def load_renderer(
     device: str | torch.device | None, precision: str, batch_frames: int | None = None
 ) -> Renderer:
     """Load the fetched weights; see :func:`vortex.engines.liveportrait.load_liveportrait`."""
     where = resolve_device(device)
-    networks = load_networks(weights_dir("liveportrait"), dtype=resolve_dtype(precision, where))
+    dtype = resolve_dtype(precision, where)
+    networks = rewrite_networks(load_networks(weights_dir("liveportrait"))).set_precision(dtype)
     if batch_frames is None:
         batch_frames = CUDA_BATCH_FRAMES if where.type == "cuda" else 1
     return Renderer(networks, where, batch_frames)

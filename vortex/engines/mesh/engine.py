@@ -144,6 +144,10 @@ class MeshEngine:
                     _fill_mouth(frame, prepared, lips, float(rounded[index]))
                 yield frame
 
+    def notes(self, prepared: MeshPortrait, motion: MotionTrack) -> tuple[str, ...]:
+        """Nothing to tell."""
+        return ()
+
     def close(self) -> None:
         """Nothing to give back."""
 
