@@ -136,7 +136,11 @@ class LivePortraitModel:
 
 
 def load_liveportrait(
-    device: str | torch.device | None = None, precision: str = "fp16", *, batch_frames: int | None = None
+    device: str | torch.device | None = None,
+    precision: str = "fp16",
+    *,
+    batch_frames: int | None = None,
+    memory_budget_bytes: int | None = None,
 ) -> LivePortraitModel:
     """Load the fetched weights (see :mod:`vortex.weights`).
 
@@ -144,18 +148,20 @@ def load_liveportrait(
         device: "cuda", "cuda:1" or "cpu"; None means "cuda". A CPU, which needs seconds for each frame, is
             never taken unasked.
         precision: "fp16", "bf16" or "fp32"; a CPU has "fp32" only.
-        batch_frames: frames rendered at once; default 4 on CUDA, 1 on a CPU. Fewer need less memory.
+        batch_frames: frames rendered at once; default, what fits into the budget, at most 4; 1 on a CPU.
+        memory_budget_bytes: what weights and frames may take of the device; default 4 GB on CUDA, no limit on
+            a CPU.
 
     Raises:
         DeviceUnavailableError: no such device here.
         PrecisionUnsupportedError: the device cannot compute in that precision.
         InputError: an unknown device, precision, or a batch below 1.
         WeightsMissingError, WeightsCorruptError: fetch them first.
-        OutOfMemoryError: the device's memory does not suffice.
+        OutOfMemoryError: the device's memory, or the budget, does not suffice.
     """
     if batch_frames is not None and batch_frames < 1:
         raise InputError(f"batch_frames is {batch_frames}; give 1 or more.")
-    return LivePortraitModel(load_renderer(device, precision, batch_frames))
+    return LivePortraitModel(load_renderer(device, precision, batch_frames, memory_budget_bytes))
 
 
 # ---------------------------------------- checks

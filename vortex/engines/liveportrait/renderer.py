@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from vortex.engines.liveportrait.device import resolve_device, resolve_dtype
 from vortex.engines.liveportrait.keypoints import eye_ratios, lip_ratio
+from vortex.engines.liveportrait.memory import DEFAULT_BUDGET_BYTES, fit_frames, networks_bytes
 from vortex.engines.liveportrait.networks import Networks, WarpSource, load_networks
 from vortex.engines.liveportrait.retarget import (
     DrivenTrack,
@@ -35,8 +36,6 @@ from vortex.weights import weights_dir
 F64 = npt.NDArray[np.float64]
 Result = TypeVar("Result")
 
-CUDA_BATCH_FRAMES = 4
-"""Frames rendered at once; more need about 0.3 GiB each in fp16."""
 KEPT_SQUARES = 256
 """Key frames kept on the device for reuse, 0.75 MiB each."""
 QUALITIES = ("full", "fast")
@@ -272,15 +271,22 @@ class _Reuse:
 
 
 def load_renderer(
-    device: str | torch.device | None, precision: str, batch_frames: int | None = None
+    device: str | torch.device | None,
+    precision: str,
+    batch_frames: int | None = None,
+    memory_budget_bytes: int | None = None,
 ) -> Renderer:
     """Load the fetched weights; see :func:`vortex.engines.liveportrait.load_liveportrait`."""
     where = resolve_device(device)
+    cuda = where.type == "cuda"
     dtype = resolve_dtype(precision, where)
     networks = rewrite_networks(load_networks(weights_dir("liveportrait"))).set_precision(dtype)
-    if batch_frames is None:
-        batch_frames = CUDA_BATCH_FRAMES if where.type == "cuda" else 1
-    return Renderer(networks, where, batch_frames)
+    if memory_budget_bytes is None and cuda:
+        memory_budget_bytes = DEFAULT_BUDGET_BYTES
+    if memory_budget_bytes is not None:
+        held, width = networks_bytes(networks), dtype.itemsize
+        batch_frames = fit_frames(memory_budget_bytes, held, width, batch_frames, cuda=cuda)
+    return Renderer(networks, where, batch_frames or 1)
 
 
 def _sampling_grid(paste: PasteBack, size_px: int) -> Tensor:
