@@ -36,6 +36,7 @@ def summary(samples_s: Sequence[float]) -> dict[str, Any]:
         "min": ordered[0],
         "p50": statistics.median(ordered),
         "p90": percentile(ordered, 90),
+        "p95": percentile(ordered, 95),
         "p99": percentile(ordered, 99) if len(ordered) >= FEWEST_FOR_P99 else None,
         "max": ordered[-1],
         "mean": statistics.fmean(ordered),

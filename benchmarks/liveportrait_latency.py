@@ -1,11 +1,13 @@
 """Time LivePortrait from tensors to tensors: a real face and real speech, 1080 frames by default.
 
 Usage: python benchmarks/liveportrait_latency.py [--device cuda] [--precision fp16] [--duration-s 45]
-           [--iterations 3] [--warmup 1] [--batch-frames 4] [--profile-vram]
-           [--output .tasks/baselines/liveportrait.json]
+           [--iterations 50] [--warmup 3] [--batch-frames N] [--quality full|fast] [--reference]
+           [--profile-vram] [--output .tasks/baselines/liveportrait.json]
 
-The weights are those of ``vortex weights fetch liveportrait``; their hashes are part of the record, so that
-figures made with other weights cannot be mistaken for them. ``--output`` appends a record.
+The device is synchronised round each run. ``--reference`` also times W and G as published, without our
+rewrites, at the usual settings (one frame at a time, same precision), and prints the ratio. The weights are
+those of ``vortex weights fetch liveportrait``; their hashes are part of the record, so that figures made with
+other weights cannot be mistaken for them. ``--output`` appends a record.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ import vortex
 from vortex.audio import load_audio
 from vortex.demo import demo_portrait
 from vortex.engines.liveportrait import LivePortraitModel, load_liveportrait
+from vortex.engines.liveportrait.networks import load_networks
+from vortex.engines.liveportrait.renderer import Renderer
 from vortex.portrait import crop_face, load_portrait
 from vortex.weights import weights_dir, weights_files
 
@@ -46,11 +50,14 @@ def main() -> int:
 
     def once() -> float:
         start_s = time.perf_counter()
-        model.animate(source, speech, fps=args.fps, seed=args.seed, output=video)
-        _synchronize(model)
+        model.animate(source, speech, fps=args.fps, seed=args.seed, output=video, quality=args.quality)
+        _synchronize(model.renderer.device)
         return time.perf_counter() - start_s
 
     samples_s = measure(once, iterations=args.iterations, warmup=args.warmup)
+    if model.name != "liveportrait":
+        raise SystemExit(f"liveportrait_latency: the engine that ran is {model.name}")
+    stages = _stages(model.renderer, source)
     entry = record(
         "liveportrait_latency",
         engine=model.name,
@@ -59,7 +66,9 @@ def main() -> int:
         params={name: value for name, value in vars(args).items() if name != "output"}
         | {"frames": frames, "batch_frames": model.renderer.batch_frames},
         latency_s=summary(samples_s),
-        stage_ms_per_frame=_stages(model, source),
+        frames_per_s=frames / summary(samples_s)["p50"],
+        stage_ms_per_frame=stages,
+        ratio=_against_reference(model.renderer, source, stages) if args.reference else None,
         vram_bytes={"after_load": after_load, "peak": _memory(model)} if args.profile_vram else None,
     )
     print(json.dumps(rounded(entry), indent=1))
@@ -74,37 +83,48 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--precision", default="fp16")
     parser.add_argument("--duration-s", type=float, default=45.0)
     parser.add_argument("--fps", type=int, default=24)
-    parser.add_argument("--iterations", type=int, default=3)
-    parser.add_argument("--warmup", type=int, default=1)
+    parser.add_argument("--iterations", type=int, default=50)
+    parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--batch-frames", type=int)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--quality", default="full", choices=("full", "fast"))
+    parser.add_argument("--reference", action="store_true", help="time the networks as published, too")
     parser.add_argument("--profile-vram", action="store_true")
     parser.add_argument("--output", type=Path, help="file of records to append to")
     return parser.parse_args()
 
 
 @torch.no_grad()
-def _stages(model: LivePortraitModel, source: torch.Tensor, repeats: int = 5) -> dict[str, float]:
+def _stages(renderer: Renderer, source: torch.Tensor, repeats: int = 5) -> dict[str, float]:
     """Return milliseconds of W and of G for each frame of a batch; the first, slower, call is left out."""
-    networks, batch = model.renderer.networks, model.renderer.batch_frames
-    frame = (source * 255).byte().permute(1, 2, 0).contiguous().numpy()
-    prepared = model.renderer.prepare_crop(frame)
-    x_s = prepared.source.x_s
-    x_d = x_s.repeat(batch, 1, 1)
-    features = networks.warp(prepared.feature_3d, x_s, x_d).features
+    networks, batch = renderer.networks, renderer.batch_frames
+    prepared = renderer.prepare_crop((source * 255).byte().permute(1, 2, 0).contiguous().numpy())
+    x_d = prepared.source.x_s.repeat(batch, 1, 1)
+    features = networks.warp(prepared.warp, x_d).features
     networks.decode(features)
     stage_ms = {}
     for name, work in (
-        ("warp", lambda: networks.warp(prepared.feature_3d, x_s, x_d)),
+        ("warp", lambda: networks.warp(prepared.warp, x_d)),
         ("decode", lambda: networks.decode(features)),
     ):
-        _synchronize(model)
+        _synchronize(renderer.device)
         start_s = time.perf_counter()
         for _ in range(repeats):
             work()
-        _synchronize(model)
+        _synchronize(renderer.device)
         stage_ms[name] = (time.perf_counter() - start_s) * 1000 / (repeats * batch)
     return stage_ms
+
+
+def _against_reference(
+    renderer: Renderer, source: torch.Tensor, stages: dict[str, float]
+) -> dict[str, float]:
+    """Return how long W and G take in units of the published ones, frame by frame, on the same device."""
+    published = load_networks(weights_dir("liveportrait"), dtype=renderer.networks.dtype)
+    reference = _stages(Renderer(published, renderer.device, 1), source)
+    return {f"{name}_to_published": stages[name] / reference[name] for name in stages} | {
+        "frame_to_published": sum(stages.values()) / sum(reference.values())
+    }
 
 
 def _weights_sha256() -> dict[str, str]:
@@ -115,9 +135,9 @@ def _weights_sha256() -> dict[str, str]:
     }
 
 
-def _synchronize(model: LivePortraitModel) -> None:
-    if model.renderer.device.type == "cuda":
-        torch.cuda.synchronize(model.renderer.device)
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _memory(model: LivePortraitModel) -> dict[str, int] | None:

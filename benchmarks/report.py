@@ -24,6 +24,7 @@ SCRIPTS = {
     "soak": "soak.py --output .tasks/baselines/soak.json",
     "import_time": "import_time.py --output .tasks/baselines/import_time.json",
     "liveportrait_latency": "liveportrait_latency.py --output .tasks/baselines/liveportrait.json",
+    "liveportrait_reuse": "liveportrait_reuse.py --output .tasks/baselines/reuse.json",
     "lipsync": "lipsync.py --output .tasks/baselines/lipsync.json",
 }
 TITLES = {
@@ -32,6 +33,7 @@ TITLES = {
     "soak": "Memory over many runs, mesh engine",
     "import_time": "Start of the command",
     "liveportrait_latency": "LivePortrait, tensors to tensors",
+    "liveportrait_reuse": "LivePortrait, share of frames rendered in full with quality fast (estimate)",
     "lipsync": "Lip-sync figures",
 }
 INTRODUCTION = """# Benchmarks
