@@ -91,6 +91,12 @@ def speech_level(samples: F32) -> F32:
     Only the band of speech counts: hum below it would hide the pauses, hiss above it the soft sounds. Where
     even the loud parts are hardly audible, the level stays as low as they are.
     """
+    level = band_level(samples)
+    return level if len(level) == 0 else np.asarray(level - loud_level(level), np.float32)
+
+
+def band_level(samples: F32) -> F32:
+    """Return (N,) dB at 100 Hz of the band of speech, in units of its own; ``samples`` are at 16 kHz."""
     hop, window = ACOUSTIC_HZ // GATE_HZ, ACOUSTIC_HZ // 40
     count = len(samples) // hop
     if count == 0:
@@ -107,10 +113,15 @@ def speech_level(samples: F32) -> F32:
         ]
     )
     level = 10 * np.log10(np.maximum(power, 1e-10))
-    level = np.convolve(np.pad(level, 1, mode="edge"), np.ones(3) / 3, "valid")
+    return np.convolve(np.pad(level, 1, mode="edge"), np.ones(3) / 3, "valid").astype(np.float32)
+
+
+def loud_level(level: F32) -> float:
+    """Return the level of the loud parts of a sound, its 95th percentile, or what is just audible."""
+    window = ACOUSTIC_HZ // 40
     # power of a tone at AUDIBLE_DBFS in the same units (Parseval)
-    audible = 10 * np.log10(window / 2 * float((taper**2).sum())) + AUDIBLE_DBFS
-    return np.asarray(level - max(float(np.percentile(level, 95)), audible), np.float32)
+    audible = 10 * np.log10(window / 2 * float((np.hanning(window) ** 2).sum())) + AUDIBLE_DBFS
+    return max(float(np.percentile(level, 95)), float(audible))
 
 
 def speech_gate(level: F32) -> npt.NDArray[np.bool_]:
@@ -211,10 +222,26 @@ def _spans(samples: F32, emissions: Iterable[F32], level: F32) -> list[PhonemeSp
         aligned = _align(decoder, samples[low:high], _add_words(decoder, phrase))
         if aligned:
             spans += [PhonemeSpan(s.phoneme, s.start_s + start_s, s.end_s + start_s) for s in aligned]
-        elif sounds := [spike for spike in phrase if spike[1] != SILENCE]:
-            ends = [*(start for start, _ in sounds[1:]), end_s]
-            spans += [PhonemeSpan(p, t, max(end, t)) for (t, p), end in zip(sounds, ends, strict=True)]
+        else:
+            spans += _until_the_next(phrase, end_s)
     return _with_murmurs(_cut_at_pauses(spans, voiced), level > MURMUR_DB)
+
+
+def spans_of_spikes(emissions: F32, level: F32, voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
+    """Return the sounds of a short stretch by their spikes alone, each lasting until the next one.
+
+    ``emissions`` (F, 41) of :func:`class_emissions`; ``level`` (N,) dB and ``voiced`` (N,) at 100 Hz.
+    """
+    end_s = len(level) / GATE_HZ
+    spans = _until_the_next(list(_spikes([emissions])), end_s)
+    return _with_murmurs(_cut_at_pauses(spans, voiced), level > MURMUR_DB)
+
+
+def _until_the_next(spikes: Sequence[tuple[float, str]], end_s: float) -> list[PhonemeSpan]:
+    sounds = [(start_s, phoneme) for start_s, phoneme in spikes if phoneme != SILENCE]
+    ends = [*(start_s for start_s, _ in sounds[1:]), end_s]
+    # without a sound there is an end too many
+    return [PhonemeSpan(p, start, max(end, start)) for (start, p), end in zip(sounds, ends, strict=False)]
 
 
 def _spikes(emissions: Iterable[F32]) -> Iterator[tuple[float, str]]:
