@@ -327,11 +327,7 @@ class _Stages:
     def compared(self, keyframes: _Keyframes) -> ClipReport:
         """Wait for CLIP and return its report."""
         prompt, limits = self.order.prompt or "", self.order.clip_limits
-        report = self.watchdog.run(
-            "clip", self.limits.verify_s, lambda check: keyframes.report(prompt, limits)
-        )
-        self.clock.add("clip", keyframes.began_s)
-        return report
+        return self.watchdog.run("clip", self.limits.verify_s, lambda check: keyframes.report(prompt, limits))
 
     def checked_lips(self, video: Path) -> SyncReport:
         """Measure the lip-sync against the planned times of the sounds."""
@@ -377,7 +373,7 @@ class _Keyframes:
         clock: StageClock,
     ) -> None:
         self._registry, self._load, self._watchdog, self._clock = registry, load, watchdog, clock
-        self.began_s = 0.0
+        self._began_s = 0.0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="vortex-clip")
         self._embeddings: list[tuple[int, Future[Any]]] = []
 
@@ -389,9 +385,11 @@ class _Keyframes:
 
     def _embed(self, frame: Frame) -> Any:
         self._watchdog.check()
-        self.began_s = self.began_s or self._clock.now_s()
+        self._began_s = self._began_s or self._clock.now_s()
         with self._registry.use("clip", MODEL_BYTES["clip"], self._load) as ensemble:
-            return ensemble.embed_frames([frame])[0]
+            embedding = ensemble.embed_frames([frame])[0]
+        self._clock.add("clip", self._began_s)
+        return embedding
 
     def report(self, prompt: str, limits: ClipLimits) -> ClipReport:
         """Wait for the keyframes and compare them with the prompt."""

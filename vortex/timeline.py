@@ -35,18 +35,18 @@ def plot_timeline(path: Path, spans_s: Mapping[str, tuple[float, float]], title:
     axes: Any = figure.subplots()
     for row, (_, (start_s, end_s)) in enumerate(rows):
         axes.barh(row, end_s - start_s, left=start_s, height=0.62, color=_COLOURS[row % len(_COLOURS)])
-        inside = end_s > 0.85 * whole_s
-        axes.text(
-            start_s - 0.006 * whole_s if inside else end_s + 0.006 * whole_s,
-            row,
-            f"{end_s - start_s:.2f} s",
-            va="center",
-            ha="right" if inside else "left",
-            fontsize="small",
-        )
+        # beside its bar, where there is room: to the right, to the left, or else inside
+        gap_s = 0.006 * whole_s
+        at_s, side, colour = end_s + gap_s, "left", "black"
+        if end_s > 0.9 * whole_s and start_s > 0.1 * whole_s:
+            at_s, side = start_s - gap_s, "right"
+        elif end_s > 0.9 * whole_s:
+            at_s, side, colour = end_s - gap_s, "right", "white"
+        label = f"{end_s - start_s:.2f} s"
+        axes.text(at_s, row, label, va="center", ha=side, color=colour, fontsize="small")
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.invert_yaxis()
-    axes.set(xlim=(-0.09 * whole_s, whole_s * 1.02), xlabel="seconds", title=title)
+    axes.set(xlim=(0, whole_s * 1.02), xlabel="seconds", title=title)
     axes.grid(axis="x", color="#dddddd")
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
