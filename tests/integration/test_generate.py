@@ -62,7 +62,7 @@ class Painter:
     def __init__(self, noise: int = 0, wait_s: float = 0.0) -> None:
         self.noise, self.wait_s = noise, wait_s
         self.seeds: list[int] = []
-        self.ended = threading.Event()
+        self.ended, self.whole = threading.Event(), False
 
     def make(self, prompt: str, *, seed: int, size_px: int = 512, hook: Hook | None = None) -> np.ndarray:
         self.seeds.append(seed)
@@ -72,6 +72,7 @@ class Painter:
                 if hook:
                     hook("image", 0, 4)
                 time.sleep(0.01)
+            self.whole = True
         finally:
             self.ended.set()
         if len(self.seeds) <= self.noise:
@@ -188,6 +189,7 @@ def test_speech_that_fails_twice_ends_the_picture_too_and_is_the_error(tmp_path:
     with pytest.raises(RuntimeError, match="the engine stumbled"):
         make(tmp_path / "out.mp4", Tone(failures=2), painter)
     assert painter.ended.wait(5)
+    assert not painter.whole
     assert list(tmp_path.iterdir()) == []
 
 
