@@ -154,7 +154,7 @@ def test_voices_differ_in_pitch_as_people_do() -> None:
 
 
 def test_speed_divides_the_length() -> None:
-    text = "A quiet river runs past the old mill."
+    text = "A quiet old mill."
     lengths = [len(engine().say(text, voice="af_heart", speed=speed).samples) for speed in (0.5, 1.0, 2.0)]
     assert lengths[0] > 1.5 * lengths[1] > 1.5 * 1.4 * lengths[2]
 
