@@ -15,6 +15,7 @@ VortexError
 │   ├── PrecisionUnsupportedError
 │   └── OutOfMemoryError
 ├── EncodeError
+├── StageTimeoutError
 └── MissingExtraError (ImportError)
 
 A message says what we got, what we accept, and the next step.
@@ -79,6 +80,10 @@ class OutOfMemoryError(EngineError):
 
 class EncodeError(VortexError):
     """A video that could not be written."""
+
+
+class StageTimeoutError(VortexError):
+    """A stage, or all of them, that took longer than it was given."""
 
 
 class MissingExtraError(VortexError, ImportError):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -202,6 +202,24 @@ class _Take:
     mark: bool
 
 
+def report_as_json(report: RenderReport, total_s: float) -> dict[str, Any]:
+    """Return the report as values that JSON can hold."""
+    return {
+        "path": str(report.path),
+        "frames": report.frames,
+        "fps": str(report.fps),
+        "size_px": list(report.size_px),
+        "duration_s": report.duration_s,
+        "engine": report.engine,
+        "preset": report.preset,
+        "seed": report.seed,
+        "total_s": round(total_s, 3),
+        "stage_s": {name: round(seconds, 3) for name, seconds in report.stage_s.items()},
+        "peak_vram_bytes": report.peak_vram_bytes,
+        "notes": list(report.notes),
+    }
+
+
 def _checked_take(
     speech: Callable[[], Voiced],
     out: str | Path,
@@ -339,12 +357,20 @@ class StageClock:
         with self._lock:
             return {name: end_s - start_s for name, (start_s, end_s) in self.spans_s.items()}
 
+    def now_s(self) -> float:
+        """Return the seconds since the clock was made."""
+        return time.perf_counter() - self.started_s
+
+    def add(self, name: str, start_s: float) -> None:
+        """Note that the stage ``name`` ran from ``start_s`` until now."""
+        with self._lock:
+            self.spans_s[name] = (start_s, self.now_s())
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Measure what runs inside as the stage ``name``."""
-        start_s = time.perf_counter() - self.started_s
+        start_s = self.now_s()
         if self.hook and name != "render":
             self.hook(name, 0, 1)
         yield
-        with self._lock:
-            self.spans_s[name] = (start_s, time.perf_counter() - self.started_s)
+        self.add(name, start_s)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import fnmatch
 import hashlib
 import http.client
+import json
 import os
 import shutil
 import socket
@@ -24,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vortex.errors import InputError, WeightsCorruptError, WeightsError, WeightsMissingError
 
@@ -38,6 +41,8 @@ RETRIES = 5
 """Attempts in a row that bring no byte before a fetch gives up."""
 RETRY_PAUSE_S = 0.5
 BLOCK_BYTES = 1 << 20
+MAX_SMALL_BYTES = 32 << 20
+"""Files without a SHA-256 on the hub are smaller than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,23 +132,90 @@ WEIGHTS: Mapping[str, tuple[WeightsFile, ...]] = {
 """Name of an engine -> the files it needs."""
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A release of many files at a pinned commit, whose hashes are taken from the hub's own listing.
+
+    The listing is kept beside the files, so that they are verified against it from then on. ``patterns`` say
+    which files are wanted, ``about_bytes`` how large they are together.
+    """
+
+    repository: str
+    revision: str
+    patterns: tuple[str, ...]
+    about_bytes: int
+    licence: str
+    commercial_use: bool = True
+
+
+_CLIP_FILES = ("config.json", "preprocessor_config.json", "vocab.json", "merges.txt", "tokenizer*.json")
+SNAPSHOTS: Mapping[str, Snapshot] = {
+    "clip-vit-b32": Snapshot(
+        "openai/clip-vit-base-patch32",
+        "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
+        (*_CLIP_FILES, "pytorch_model.bin"),
+        606_000_000,
+        licence="MIT",
+    ),
+    "clip-vit-l14": Snapshot(
+        "openai/clip-vit-large-patch14",
+        "32bd64288804d66eefd0ccbe215aa642df71cc41",
+        (*_CLIP_FILES, "model.safetensors"),
+        1_712_000_000,
+        licence="MIT",
+    ),
+    "flux-schnell": Snapshot(
+        "black-forest-labs/FLUX.1-schnell",
+        "741f7c3ce8b383c54771c7003378a50191e9efe9",
+        ("model_index.json", "scheduler/*", "text_encoder*/*", "tokenizer*/*", "transformer/*", "vae/*"),
+        33_700_000_000,
+        licence="Apache-2.0",
+    ),
+}
+"""Name of a model -> its release."""
+LISTING = "listing.json"
+"""Name of the file that keeps the hub's listing of a snapshot."""
+
+
 # ---------------------------------------- what and where
 
 
+def _check_name(name: str) -> None:
+    if name not in WEIGHTS and name not in SNAPSHOTS:
+        raise InputError(f"Unknown weights {name!r}; vortex knows {', '.join([*WEIGHTS, *SNAPSHOTS])}.")
+
+
 def weights_files(name: str) -> tuple[WeightsFile, ...]:
-    """Return the files called ``name`` in :data:`WEIGHTS`.
+    """Return the files called ``name`` in :data:`WEIGHTS`; of a snapshot, those listed when it was fetched.
 
     Raises:
         InputError: unknown name.
+        WeightsCorruptError: the listing of a snapshot is damaged.
     """
-    if name not in WEIGHTS:
-        raise InputError(f"Unknown weights {name!r}; vortex knows {', '.join(WEIGHTS)}.")
-    return WEIGHTS[name]
+    _check_name(name)
+    if name in WEIGHTS:
+        return WEIGHTS[name]
+    listing = weights_dir(name) / LISTING
+    if not listing.is_file():
+        return ()
+    try:
+        return tuple(WeightsFile(**row) for row in json.loads(listing.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as exc:
+        raise WeightsCorruptError(
+            f"{listing} is damaged. Delete it and run: vortex weights fetch {name}"
+        ) from exc
 
 
 def describe_weights(name: str) -> str:
     """Return one line to show before a fetch: number and size of the files, origin and licence."""
     files = weights_files(name)
+    if not files:
+        release = SNAPSHOTS[name]
+        return (
+            f"{name}: about {_mib(release.about_bytes)}, {hub_endpoint()}/{release.repository} at "
+            f"{release.revision[:12]}, licence {release.licence}, "
+            + ("commercial use allowed" if release.commercial_use else "non-commercial use only")
+        )
     first = files[0]
     use = "commercial use allowed" if all(f.commercial_use for f in files) else "non-commercial use only"
     return (
@@ -158,7 +230,7 @@ def weights_dir(name: str) -> Path:
     It lies in ``$VORTEX_CACHE``, or else in ``vortex`` of the user's cache folder, ``$XDG_CACHE_HOME`` or
     ``~/.cache``.
     """
-    weights_files(name)
+    _check_name(name)
     cache = os.environ.get("VORTEX_CACHE")
     if cache:
         return Path(cache).expanduser() / name
@@ -180,6 +252,11 @@ def verify_weights(name: str) -> Path:
         WeightsCorruptError: a file differs from the published one.
     """
     folder = weights_dir(name)
+    if not weights_files(name):
+        raise WeightsMissingError(
+            f"Weights '{name}' are not in {folder}. Run: vortex weights fetch {name} "
+            f"(about {_mib(SNAPSHOTS[name].about_bytes)})."
+        )
     missing = missing_weights(name)
     if missing:
         names = ", ".join(file.path for file in missing)
@@ -255,10 +332,14 @@ def fetch_weights(name: str = "liveportrait", *, hook: Hook | None = None) -> Pa
         WeightsCorruptError: the hub sent something else than the published file.
         WeightsError: the disk is full, or the folder cannot be written.
     """
-    folder, files = weights_dir(name), weights_files(name)
+    folder = weights_dir(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / ".lock"):
+            if not weights_files(name):
+                _check_network(name, folder, [])
+                _keep_listing(folder / LISTING, SNAPSHOTS[name])
+            files = weights_files(name)
             wanted = [file for file in files if not _is_right(file, folder / file.path)]
             if wanted:
                 _check_network(name, folder, wanted)
@@ -271,6 +352,89 @@ def fetch_weights(name: str = "liveportrait", *, hook: Hook | None = None) -> Pa
     except OSError as exc:
         raise _disk_error(folder, exc) from exc
     return folder
+
+
+def _keep_listing(path: Path, release: Snapshot) -> None:
+    """Ask the hub which files a release has, and keep their sizes and SHA-256.
+
+    Large files have a SHA-256 on the hub; small ones only a git hash, so they are read once to get theirs.
+
+    Raises:
+        WeightsError: the hub refuses, or answers something else.
+    """
+    url = f"{hub_endpoint()}/api/models/{release.repository}/revision/{release.revision}?blobs=true"
+    try:
+        rows = []
+        for entry in json.loads(_read_small(url))["siblings"]:
+            name = str(entry["rfilename"])
+            if not any(fnmatch.fnmatch(name, pattern) for pattern in release.patterns):
+                continue
+            if name.startswith("/") or ".." in name.split("/"):
+                raise WeightsError(
+                    f"{url} lists {name!r}, which lies outside its folder. Nothing was fetched."
+                )
+            size_bytes, sha256 = _listed_hash(release, name, entry)
+            rows.append(
+                {
+                    "path": name,
+                    "size_bytes": size_bytes,
+                    "sha256": sha256,
+                    "remote_path": name,
+                    "repository": release.repository,
+                    "revision": release.revision,
+                    "licence": release.licence,
+                    "commercial_use": release.commercial_use,
+                }
+            )
+    except (ValueError, KeyError, TypeError) as exc:
+        raise WeightsError(
+            f"{url} does not answer as a hub does. Set HF_ENDPOINT to another mirror."
+        ) from exc
+    part = _part(path)
+    part.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    os.replace(part, path)
+
+
+def _listed_hash(release: Snapshot, name: str, entry: dict[str, Any]) -> tuple[int, str]:
+    """Return size and SHA-256 of a file that the hub lists."""
+    if entry.get("lfs"):
+        return int(entry["lfs"]["size"]), str(entry["lfs"]["sha256"])
+    path = urllib.parse.quote(name)
+    content = _read_small(f"{hub_endpoint()}/{release.repository}/resolve/{release.revision}/{path}")
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    if blob != entry["blobId"]:
+        raise WeightsCorruptError(
+            f"{name} of {release.repository} has git hash {blob}; the hub lists {entry['blobId']}. Try again."
+        )
+    return len(content), hashlib.sha256(content).hexdigest()
+
+
+def _read_small(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(_request(url), timeout=READ_TIMEOUT_S) as response:
+            return bytes(response.read(MAX_SMALL_BYTES))
+    except urllib.error.HTTPError as exc:
+        exc.close()
+        raise WeightsError(
+            f"{url} is refused (HTTP {exc.code} {exc.reason}).{_how_to_enter(exc.code)}"
+        ) from exc
+    except (OSError, http.client.HTTPException) as exc:
+        raise WeightsError(f"{url} cannot be read ({exc}). Fetch again later.") from exc
+
+
+def _request(url: str, **headers: str) -> urllib.request.Request:
+    """Return a request, signed with ``$HF_TOKEN`` if there is one; a redirection does not pass it on."""
+    request = urllib.request.Request(url, headers={"User-Agent": "vortex", **headers})
+    token = os.environ.get("HF_TOKEN")
+    if token:
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    return request
+
+
+def _how_to_enter(status: int) -> str:
+    if status not in (401, 403):
+        return ""
+    return " Accept the licence on its page with an account of yours, and set HF_TOKEN to a token of it."
 
 
 def _is_right(file: WeightsFile, path: Path) -> bool:
@@ -318,7 +482,8 @@ def _size(path: Path) -> int:
 def _check_network(name: str, folder: Path, wanted: list[WeightsFile]) -> None:
     """Fail soon, in one line, if the hub must not or cannot be reached."""
     variable = _offline_variable()
-    what = f"Weights '{name}' lack {len(wanted)} of {len(weights_files(name))} files in {folder}"
+    count = f"{len(wanted)} of {len(weights_files(name))} files" if wanted else "all files"
+    what = f"Weights '{name}' lack {count} in {folder}"
     if variable:
         raise WeightsMissingError(
             f"{what}, and {variable} forbids the network. Unset it, or copy the files there."
@@ -438,11 +603,11 @@ class _Download:
             os.fsync(stream.fileno())
 
     def _open(self, offset: int) -> http.client.HTTPResponse:
-        headers = {"User-Agent": "vortex", "Accept-Encoding": "identity"}
+        headers = {"Accept-Encoding": "identity"}
         if offset:
             headers["Range"] = f"bytes={offset}-"
         try:
-            request = urllib.request.Request(self._url(), headers=headers)
+            request = _request(self._url(), **headers)
             response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=READ_TIMEOUT_S)
             return response
         except urllib.error.HTTPError as exc:
@@ -456,8 +621,8 @@ class _Download:
             if exc.code >= 500 or exc.code in (408, 429):
                 raise _InterruptedError(f"HTTP {exc.code} {exc.reason}") from exc
             raise WeightsError(
-                f"{self._url()} is refused (HTTP {exc.code} {exc.reason}). Set HF_ENDPOINT to another "
-                f"mirror, or copy the file to {self.path}."
+                f"{self._url()} is refused (HTTP {exc.code} {exc.reason}).{_how_to_enter(exc.code)} "
+                f"Set HF_ENDPOINT to another mirror, or copy the file to {self.path}."
             ) from exc
         except (OSError, http.client.HTTPException) as exc:
             raise _InterruptedError(str(getattr(exc, "reason", exc)) or type(exc).__name__) from exc

@@ -18,7 +18,7 @@ pytest.importorskip("onnxruntime", reason="the extra 'speech' is not installed")
 pytest.importorskip("misaki", reason="the extra 'speech' is not installed")
 
 from vortex.audio import loudness_db, resample
-from vortex.errors import InputError, MissingExtraError, WeightsMissingError
+from vortex.errors import EngineError, InputError, MissingExtraError, WeightsMissingError
 from vortex.extras import kokoro
 from vortex.extras.kokoro import Kokoro, list_voices
 from vortex.extras.pronunciation import SYMBOL_TO_ARPABET, pronounce, symbol_phoneme
@@ -154,7 +154,7 @@ def test_voices_differ_in_pitch_as_people_do() -> None:
 
 
 def test_speed_divides_the_length() -> None:
-    text = "A quiet river runs past the old mill."
+    text = "A quiet old mill."
     lengths = [len(engine().say(text, voice="af_heart", speed=speed).samples) for speed in (0.5, 1.0, 2.0)]
     assert lengths[0] > 1.5 * lengths[1] > 1.5 * 1.4 * lengths[2]
 
@@ -190,6 +190,18 @@ def test_what_is_not_there_is_said_with_the_command_that_helps(
     monkeypatch.setattr(kokoro, "_PART_PACKAGES", ("no_such_model_part",))
     with pytest.raises(MissingExtraError, match=r"pip install 'vortex-portrait\[speech\]'"):
         Kokoro("kokoro")
+
+
+def test_times_that_do_not_fit_the_sound_are_never_used() -> None:
+    class Session:
+        def run(self, outputs: None, inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+            symbols = inputs["tokens"].shape[1]
+            return np.zeros(600 * symbols, np.float32), np.full((1, symbols), 2.0, np.float32)
+
+    broken = Kokoro("kokoro")
+    broken._session = Session()
+    with pytest.raises(EngineError, match="durations"):
+        broken.say("Hello.", voice="af_heart")
 
 
 # ---------------------------------------- pronunciation
@@ -245,6 +257,18 @@ def test_long_text_keeps_exact_time_and_never_clicks() -> None:
     for span in tones:
         whole = speech.audio.samples[round(span.start_s * RATE_HZ) : round(span.end_s * RATE_HZ)]
         assert abs(float(np.sqrt((whole**2).mean())) - 0.5 / np.sqrt(2)) < 0.01
+
+
+def test_a_sentence_that_begins_and_ends_loud_does_not_click() -> None:
+    class Blunt(Beeper):
+        def say(self, sentence: str, *, voice: str, speed: float = 1.0) -> Utterance:
+            loud = np.full(4800, 0.5, np.float32)
+            return Utterance(loud, ("AA",), np.array([4800]))
+
+    samples = synthesize("one. two.", Blunt(), voice="low").audio.samples
+    assert samples.max() == 0.5
+    # from silence to full level in no less than 10 ms
+    assert np.abs(np.diff(samples)).max() < 1.1 * 0.5 / (0.01 * RATE_HZ)
 
 
 def test_paragraphs_pause_longer_than_sentences() -> None:

@@ -130,6 +130,8 @@ def progress_hook(args: argparse.Namespace, console: TextIO) -> Hook:
 
 def print_report(args: argparse.Namespace, console: TextIO, report: RenderReport, total_s: float) -> None:
     """Tell what was made: JSON on standard output with ``--json``, else a line on the terminal."""
+    from vortex.pipeline import report_as_json
+
     if args.json:
         print(json.dumps(report_as_json(report, total_s)))
     else:
@@ -143,21 +145,3 @@ def print_report(args: argparse.Namespace, console: TextIO, report: RenderReport
             f"{report.engine}, seed {report.seed}, made in {total_s:.1f} s",
             file=console,
         )
-
-
-def report_as_json(report: RenderReport, total_s: float) -> dict[str, Any]:
-    """Return the report as values that JSON can hold."""
-    return {
-        "path": str(report.path),
-        "frames": report.frames,
-        "fps": str(report.fps),
-        "size_px": list(report.size_px),
-        "duration_s": report.duration_s,
-        "engine": report.engine,
-        "preset": report.preset,
-        "seed": report.seed,
-        "total_s": round(total_s, 3),
-        "stage_s": {name: round(seconds, 3) for name, seconds in report.stage_s.items()},
-        "peak_vram_bytes": report.peak_vram_bytes,
-        "notes": list(report.notes),
-    }

@@ -176,8 +176,7 @@ def synthesize(
             short for the speech.
         MissingExtraError: the extra "speech" is not installed.
     """
-    if not SPEED_RANGE[0] <= speed <= SPEED_RANGE[1]:
-        raise InputError(f"speed is {speed:g}; give {SPEED_RANGE[0]:g} (slow) to {SPEED_RANGE[1]:g} (fast).")
+    check_speed(speed)
     styles = [(_style(preset), start_s) for preset, start_s in parse_presets(preset)]
     sentences = split_sentences(text)
     target = _Target(output, engine.sample_rate_hz)
@@ -193,6 +192,16 @@ def synthesize(
         hook("speech", len(sentences), len(sentences))
     words = " ".join(sentence.text for sentence in sentences)
     return Speech(target.audio(), tuple(target.spans()), words, voice, engine.name)
+
+
+def check_speed(speed: float) -> None:
+    """Make sure that a speed can be spoken.
+
+    Raises:
+        InputError: it lies outside :data:`SPEED_RANGE`.
+    """
+    if not SPEED_RANGE[0] <= speed <= SPEED_RANGE[1]:
+        raise InputError(f"speed is {speed:g}; give {SPEED_RANGE[0]:g} (slow) to {SPEED_RANGE[1]:g} (fast).")
 
 
 def _style(preset: Preset) -> VoiceStyle:
