@@ -1,6 +1,6 @@
 """Score speech-to-viseme front ends on recordings with phone times.
 
-Usage: python benchmarks/lipsync.py [FOLDER] [--output .tasks/baselines/lipsync.json] [--check BASELINE]
+Usage: python benchmarks/lipsync.py [FOLDER] [--stream] [--output .tasks/baselines/lipsync.json] [--check BASELINE]
 
 FOLDER holds clips (wav or flac) with ``<clip>.json`` beside each, a list of {start_s, end_s, phone} in
 ARPAbet, and optionally ``manifest.json`` with {name, text}. Without FOLDER, the demo recording is scored.
@@ -27,8 +27,9 @@ import numpy.typing as npt
 
 from vortex.audio import load_audio
 from vortex.lipsync.recognize import recognize_visemes
+from vortex.lipsync.stream import VisemeStream
 from vortex.lipsync.visemes import mouth_shape
-from vortex.types import PhonemeSpan
+from vortex.types import Audio, PhonemeSpan, VisemeTrack
 
 ROOT = Path(__file__).parents[1]
 FPS = Fraction(24)
@@ -121,13 +122,24 @@ def lag_and_correlation(
     return best - reach + (0.5 * (before - after) / bend if bend else 0.0), here
 
 
+def hear(audio: Audio, front_end: str, text: str) -> VisemeTrack:
+    """Return the visemes by one front end: "audio", "transcript", or "stream", in chunks of 20 ms."""
+    if front_end != "stream":
+        return recognize_visemes(audio, FPS, transcript=text if front_end == "transcript" else None)
+    stream, step = VisemeStream(FPS, audio.sample_rate), audio.sample_rate // 50
+    tracks = [stream.push(audio.samples[i : i + step]) for i in range(0, len(audio.samples), step)]
+    tracks.append(stream.finish())
+    weights, loudness = zip(*((track.weights, track.loudness) for track in tracks), strict=True)
+    return VisemeTrack(np.concatenate(weights), np.concatenate(loudness), FPS)
+
+
 def evaluate(front_end: str, chosen: Sequence[Clip]) -> dict[str, float]:
-    """Return the figures of one front end, "audio" or "transcript", over some clips."""
+    """Return the figures of one front end, see :func:`hear`, over some clips."""
     sums: dict[str, float] = {}
     lags, correlations = [], []
     for _, path, truth, text in chosen:
         audio = load_audio(path)
-        track = recognize_visemes(audio, FPS, transcript=text if front_end == "transcript" else None)
+        track = hear(audio, front_end, text)
         jaw = mouth_shape(track.weights)[:, 0]
         reference = mouth_shape(recognize_visemes(audio, FPS, phonemes=truth).weights)[:, 0]
         lag, correlation = lag_and_correlation(jaw, reference)
@@ -189,11 +201,12 @@ def main() -> int:
     """Print the figures; return 1 if a check failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--stream", action="store_true", help="score the stream, too")
     parser.add_argument("--output", type=Path, help="append the record to this file")
     parser.add_argument("--check", type=Path, metavar="BASELINE", help="fail if a figure got worse")
     args = parser.parse_args()
     chosen = clips(args.folder)
-    kinds = ["audio"] + ["transcript"] * all(text for *_, text in chosen)
+    kinds = ["audio"] + ["transcript"] * all(text for *_, text in chosen) + ["stream"] * args.stream
     results = {kind: evaluate(kind, chosen) for kind in kinds}
     for kind, figures in results.items():
         print(f"{kind:<11}" + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))

@@ -124,11 +124,14 @@ def loud_level(level: F32) -> float:
     return max(float(np.percentile(level, 95)), float(audible))
 
 
-def speech_gate(level: F32) -> npt.NDArray[np.bool_]:
-    """Return (N,): True where there is speech, by a threshold between the noise floor and the loud parts."""
+def speech_gate(level: F32, before: F32 | None = None) -> npt.NDArray[np.bool_]:
+    """Return (N,): True where there is speech, by a threshold between the noise floor and the loud parts.
+
+    ``before`` (M,) is the level of earlier sound, which helps to tell the noise floor.
+    """
     if len(level) == 0:
         return np.zeros(0, bool)
-    floor = float(np.percentile(level, 5))
+    floor = float(np.percentile(level if before is None else np.concatenate([before, level]), 5))
     return _without_short_gaps(level > max(0.7 * floor, -38.0))
 
 

@@ -1,7 +1,7 @@
 """Speech to visemes while it is spoken: rows come a bounded time after their sound.
 
 The recogniser hears the last seconds again at every step, and what it says of the newest stretch that has
-enough sound behind it is final. There is no alignment: a sound begins at its spike and lasts until the next one.
+enough sound behind it is final. Nothing is aligned: a sound begins at its spike and lasts until the next one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vortex.types import VISEMES, VisemeTrack, frame_count, parse_fps
 
 F32 = npt.NDArray[np.float32]
 
-LOOK_AHEAD_S = 0.18
+LOOK_AHEAD_S = 0.2
 """Sound that must follow the middle of a frame before its row is final."""
 STEP_FRAMES = 2
 """Rows that are made at once: half the work of one at a time, for one frame of delay."""
@@ -35,6 +35,8 @@ CONTEXT_S = 1.6
 """Sound before a row that the recogniser hears again."""
 MEMORY_S = 12.0
 """Sound by which loud and quiet are told apart."""
+SPEECH_OVER_NOISE_DB = 25.0
+"""How far the loud parts of speech stand over the quietest moments, at the least."""
 LOUDNESS_RANGE_DB = 35.0
 QUIETEST_LOUD_DBFS = -45.0
 """Speech is taken to be at least this loud, so that the hiss before the first word is none."""
@@ -62,6 +64,7 @@ class VisemeStream:
         self._heard = np.zeros(0, np.float32)  # at 16 kHz, the newest of it
         self._dropped = 0  # samples at 16 kHz that were before
         self._pushed = 0  # samples as given
+        self._none = VisemeTrack(np.zeros((0, len(VISEMES)), np.float32), np.zeros(0, np.float32), self.fps)
         self._rows = 0  # returned so far
         self._levels = np.zeros(0, np.float32)  # dB at 100 Hz of the band of speech, the newest MEMORY_S
         self._loudness = np.zeros(0, np.float32)  # dBFS of the newest frames
@@ -77,14 +80,23 @@ class VisemeStream:
             raise AudioError(f"A chunk of shape {chunk.shape} is no (N,) of finite samples; give mono sound.")
         self._pushed += len(chunk)
         self._take(self._resampler.resample_chunk(chunk))
-        final = int((self._heard_s - LOOK_AHEAD_S) * float(self.fps) + 0.5)
-        new = final - self._rows
-        return self._advance(new if new >= STEP_FRAMES else 0)
+        weights, loudness = [self._none.weights], [self._none.loudness]
+        # whatever the chunks, a step hears the same, and so says the same
+        while self._end_s(STEP_FRAMES) <= self._heard_s:
+            step = self._advance(STEP_FRAMES, round(self._end_s(STEP_FRAMES) * ACOUSTIC_HZ))
+            weights.append(step.weights)
+            loudness.append(step.loudness)
+        return VisemeTrack(np.concatenate(weights), np.concatenate(loudness), self.fps)
 
     def finish(self) -> VisemeTrack:
         """End the sound and return the rows that are left: together, as many as the sound has frames."""
         self._take(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-        return self._advance(frame_count(Fraction(self._pushed, self.sample_rate_hz), self.fps) - self._rows)
+        left = frame_count(Fraction(self._pushed, self.sample_rate_hz), self.fps) - self._rows
+        return self._advance(left, self._dropped + len(self._heard)) if left > 0 else self._none
+
+    def _end_s(self, rows: int) -> float:
+        """Return the time of the last sample that the next rows hear."""
+        return (self._rows + rows - 0.5) / float(self.fps) + LOOK_AHEAD_S
 
     @property
     def _heard_s(self) -> float:
@@ -93,17 +105,17 @@ class VisemeStream:
     def _take(self, chunk: F32) -> None:
         self._heard = np.concatenate([self._heard, chunk])
 
-    def _advance(self, rows: int) -> VisemeTrack:
-        """Return the next rows."""
-        if rows <= 0:
-            return VisemeTrack(np.zeros((0, len(VISEMES)), np.float32), np.zeros(0, np.float32), self.fps)
+    def _advance(self, rows: int, end: int) -> VisemeTrack:
+        """Return the next rows, by the sound before sample ``end`` at 16 kHz."""
         first = max(self._rows - round(CONTEXT_S * self.fps), 0)
         self._forget(round(first / self.fps * ACOUSTIC_HZ))
         offset = round(first / self.fps * ACOUSTIC_HZ) - self._dropped
-        window = self._heard[offset:]
-        level = self._level(window)
+        window = self._heard[offset : end - self._dropped]
+        level, before = self._level(window)
+        spans = []
         # a sound can be shorter than its frames by half a frame
-        spans = spans_of_spikes(class_emissions(window), level, speech_gate(level)) if len(level) else []
+        if len(level):
+            spans = spans_of_spikes(class_emissions(window), level, speech_gate(level, before))
         visemes = coarticulate(spans, self._rows - first + rows, self.fps)[-rows:]
         loudness = self._frame_loudness(first, rows)
         self._rows += rows
@@ -119,12 +131,15 @@ class VisemeStream:
             self._heard = self._heard[count:]
             self._dropped += count
 
-    def _level(self, window: F32) -> F32:
-        """Return (N,) dB at 100 Hz of a window against the loud parts of the sound so far."""
+    def _level(self, window: F32) -> tuple[F32, F32]:
+        """Return (N,) dB at 100 Hz of a window and (M,) of the sound before, against its loud parts."""
         level = band_level(window)
         if len(level) == 0:
-            return level
-        return np.asarray(level - loud_level(np.concatenate([self._levels, level])), np.float32)
+            return level, self._levels
+        known = np.concatenate([self._levels, level])
+        # before the first word there is only noise, and the loudest of it is not speech
+        loud = np.float32(max(loud_level(known), float(np.percentile(known, 5)) + SPEECH_OVER_NOISE_DB))
+        return level - loud, self._levels - loud
 
     def _frame_loudness(self, first: int, rows: int) -> F32:
         """Return (rows,) in [0, 1] of the next rows, as offline, against the loudest frames so far."""
