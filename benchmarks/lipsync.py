@@ -1,6 +1,6 @@
 """Score speech-to-viseme front ends on recordings with phone times.
 
-Usage: python benchmarks/lipsync.py [FOLDER] [--stream] [--output .tasks/baselines/lipsync.json] [--check BASELINE]
+Usage: python benchmarks/lipsync.py [FOLDER] [--stream] [--output FILE] [--check BASELINE]
 
 FOLDER holds clips (wav or flac) with ``<clip>.json`` beside each, a list of {start_s, end_s, phone} in
 ARPAbet, and optionally ``manifest.json`` with {name, text}. Without FOLDER, the demo recording is scored.

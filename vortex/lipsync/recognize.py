@@ -135,6 +135,17 @@ def speech_gate(level: F32, before: F32 | None = None) -> npt.NDArray[np.bool_]:
     return _without_short_gaps(level > max(0.7 * floor, -38.0))
 
 
+def murmur_gate(level: F32, before: F32 | None = None) -> npt.NDArray[np.bool_]:
+    """Return (N,): True where there is a voice even if no sound of it has a name; arguments as above.
+
+    Steady noise under the voice is loud, too: as for speech, the threshold rises with it.
+    """
+    if len(level) == 0:
+        return np.zeros(0, bool)
+    floor = float(np.percentile(level if before is None else np.concatenate([before, level]), 5))
+    return np.asarray(level > max(MURMUR_DB, 0.7 * floor))
+
+
 def _without_short_gaps(active: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Fill quiet gaps too short to be a pause, then drop clicks of under 30 ms."""
     result = active.copy()
@@ -227,17 +238,20 @@ def _spans(samples: F32, emissions: Iterable[F32], level: F32) -> list[PhonemeSp
             spans += [PhonemeSpan(s.phoneme, s.start_s + start_s, s.end_s + start_s) for s in aligned]
         else:
             spans += _until_the_next(phrase, end_s)
-    return _with_murmurs(_cut_at_pauses(spans, voiced), level > MURMUR_DB)
+    return _with_murmurs(_cut_at_pauses(spans, voiced), murmur_gate(level))
 
 
-def spans_of_spikes(emissions: F32, level: F32, voiced: npt.NDArray[np.bool_]) -> list[PhonemeSpan]:
+def spans_of_spikes(
+    emissions: F32, voiced: npt.NDArray[np.bool_], loud: npt.NDArray[np.bool_]
+) -> list[PhonemeSpan]:
     """Return the sounds of a short stretch by their spikes alone, each lasting until the next one.
 
-    ``emissions`` (F, 41) of :func:`class_emissions`; ``level`` (N,) dB and ``voiced`` (N,) at 100 Hz.
+    ``emissions`` (F, 41) of :func:`class_emissions`; ``voiced`` and ``loud`` (N,) at 100 Hz, by
+    :func:`speech_gate` and :func:`murmur_gate`.
     """
-    end_s = len(level) / GATE_HZ
+    end_s = len(voiced) / GATE_HZ
     spans = _until_the_next(list(_spikes([emissions])), end_s)
-    return _with_murmurs(_cut_at_pauses(spans, voiced), level > MURMUR_DB)
+    return _with_murmurs(_cut_at_pauses(spans, voiced), loud)
 
 
 def _until_the_next(spikes: Sequence[tuple[float, str]], end_s: float) -> list[PhonemeSpan]:

@@ -19,6 +19,7 @@ from vortex.lipsync.recognize import (
     band_level,
     class_emissions,
     loud_level,
+    murmur_gate,
     spans_of_spikes,
     speech_gate,
 )
@@ -115,7 +116,8 @@ class VisemeStream:
         spans = []
         # a sound can be shorter than its frames by half a frame
         if len(level):
-            spans = spans_of_spikes(class_emissions(window), level, speech_gate(level, before))
+            voiced, loud = speech_gate(level, before), murmur_gate(level, before)
+            spans = spans_of_spikes(class_emissions(window), voiced, loud)
         visemes = coarticulate(spans, self._rows - first + rows, self.fps)[-rows:]
         loudness = self._frame_loudness(first, rows)
         self._rows += rows
