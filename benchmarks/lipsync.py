@@ -1,6 +1,6 @@
 """Score speech-to-viseme front ends on recordings with phone times.
 
-Usage: python benchmarks/lipsync.py [FOLDER] [--stream] [--output FILE] [--check BASELINE]
+Usage: python benchmarks/lipsync.py [FOLDER] [--stream] [--liveportrait] [--output FILE] [--check BASELINE]
 
 FOLDER holds clips (wav or flac) with ``<clip>.json`` beside each, a list of {start_s, end_s, phone} in
 ARPAbet, and optionally ``manifest.json`` with {name, text}. Without FOLDER, the demo recording is scored.
@@ -26,9 +26,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vortex.audio import load_audio
+from vortex.engines.liveportrait.retarget import expression_parameters
 from vortex.lipsync.recognize import recognize_visemes
 from vortex.lipsync.stream import VisemeStream
 from vortex.lipsync.visemes import mouth_shape
+from vortex.motion.drive import drive
 from vortex.types import Audio, PhonemeSpan, VisemeTrack
 
 ROOT = Path(__file__).parents[1]
@@ -123,7 +125,10 @@ def lag_and_correlation(
 
 
 def hear(audio: Audio, front_end: str, text: str) -> VisemeTrack:
-    """Return the visemes by one front end: "audio", "transcript", or "stream", in chunks of 20 ms."""
+    """Return the visemes by one front end: "audio", "transcript", or "stream", in chunks of 20 ms.
+
+    "liveportrait" hears as "audio" does, and is scored on the curve that drives the lips of that engine.
+    """
     if front_end != "stream":
         return recognize_visemes(audio, FPS, transcript=text if front_end == "transcript" else None)
     stream, step = VisemeStream(FPS, audio.sample_rate), audio.sample_rate // 50
@@ -133,15 +138,25 @@ def hear(audio: Audio, front_end: str, text: str) -> VisemeTrack:
     return VisemeTrack(np.concatenate(weights), np.concatenate(loudness), FPS)
 
 
+def jaw_opening(track: VisemeTrack) -> npt.NDArray[np.floating[Any]]:
+    """Return (T,): how far the compact mouth opens."""
+    return mouth_shape(track.weights)[:, 0]
+
+
+def lips_of_liveportrait(track: VisemeTrack) -> npt.NDArray[np.floating[Any]]:
+    """Return (T,): how far the lips that drive LivePortrait stand apart, neutral preset; 0 is touching."""
+    return np.maximum(expression_parameters(drive(track, "neutral", 1))[:, 0], 0)
+
+
 def evaluate(front_end: str, chosen: Sequence[Clip]) -> dict[str, float]:
     """Return the figures of one front end, see :func:`hear`, over some clips."""
     sums: dict[str, float] = {}
     lags, correlations = [], []
     for _, path, truth, text in chosen:
         audio = load_audio(path)
-        track = hear(audio, front_end, text)
-        jaw = mouth_shape(track.weights)[:, 0]
-        reference = mouth_shape(recognize_visemes(audio, FPS, phonemes=truth).weights)[:, 0]
+        track, true_track = hear(audio, front_end, text), recognize_visemes(audio, FPS, phonemes=truth)
+        opening = lips_of_liveportrait if front_end == "liveportrait" else jaw_opening
+        jaw, reference = opening(track), opening(true_track)
         lag, correlation = lag_and_correlation(jaw, reference)
         lags.append(lag)
         correlations.append(correlation)
@@ -202,11 +217,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--stream", action="store_true", help="score the stream, too")
+    parser.add_argument(
+        "--liveportrait", action="store_true", help="score the driving curve of its lips, too"
+    )
     parser.add_argument("--output", type=Path, help="append the record to this file")
     parser.add_argument("--check", type=Path, metavar="BASELINE", help="fail if a figure got worse")
     args = parser.parse_args()
     chosen = clips(args.folder)
     kinds = ["audio"] + ["transcript"] * all(text for *_, text in chosen) + ["stream"] * args.stream
+    kinds += ["liveportrait"] * args.liveportrait
     results = {kind: evaluate(kind, chosen) for kind in kinds}
     for kind, figures in results.items():
         print(f"{kind:<11}" + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))

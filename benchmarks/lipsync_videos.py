@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/lipsync_videos.py FOLDER PORTRAIT... [--output .tasks/baselines/lipsync_videos.json]
 
-FOLDER as in benchmarks/lipsync.py. Each clip is spoken by each portrait with the mesh engine, from bare audio, and
-the video is measured by ``vortex check`` against the true phones. Exit status 1 if an offset is beyond one frame
-or fewer than nine closures in ten are seen.
+FOLDER as in benchmarks/lipsync.py. Each clip is spoken by each portrait with the mesh engine, from bare
+audio, and the video is measured by ``vortex check`` against the true phones. Exit status 1 if an offset is
+beyond one frame or fewer than nine closures in ten are seen.
 """
 
 from __future__ import annotations
