@@ -26,6 +26,8 @@ SCRIPTS = {
     "liveportrait_latency": "liveportrait_latency.py --output .tasks/baselines/liveportrait.json",
     "liveportrait_reuse": "liveportrait_reuse.py --output .tasks/baselines/reuse.json",
     "lipsync": "lipsync.py --output .tasks/baselines/lipsync.json",
+    "lipsync_robustness": "lipsync_robustness.py --output .tasks/baselines/lipsync_robustness.json",
+    "lipsync_videos": "lipsync_videos.py FOLDER PORTRAIT... --output .tasks/baselines/lipsync_videos.json",
 }
 TITLES = {
     "mesh_latency": "The whole command, mesh engine",
@@ -35,6 +37,8 @@ TITLES = {
     "liveportrait_latency": "LivePortrait, tensors to tensors",
     "liveportrait_reuse": "LivePortrait, share of frames rendered in full with quality fast (estimate)",
     "lipsync": "Lip-sync figures",
+    "lipsync_robustness": "Lip-sync of hard speech",
+    "lipsync_videos": "Lip-sync of finished videos, on the pixels",
 }
 INTRODUCTION = """# Benchmarks
 
