@@ -342,7 +342,8 @@ def _bare_packages(*names: str) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in [key for key in sys.modules if key.split(".")[0] == names[0]]:
+        # a copy, made at once: other threads import meanwhile
+        for name in [key for key in list(sys.modules) if key.split(".")[0] == names[0]]:
             _MEDIAPIPE_MODULES[name] = sys.modules.pop(name)
 
 
