@@ -47,9 +47,12 @@ _EYES = [33, 133, 159, 145, 362, 263, 386, 374]
 _LIP_CORNERS = [61, 291]
 
 
-def load_portrait(path: str | Path) -> Portrait:
-    """Read a picture file and find the face in it; see :func:`load_image` and :func:`detect_portrait`."""
-    image, notes = _decode(Path(path))
+def load_portrait(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Portrait:
+    """Read a picture file and find the face in it; see :func:`load_image` and :func:`detect_portrait`.
+
+    Pictures of more than ``max_pixels`` are refused before they are decoded.
+    """
+    image, notes = _decode(Path(path), max_pixels)
     portrait = detect_portrait(image, source_name=Path(path).name)
     return replace(portrait, notes=notes + portrait.notes)
 
@@ -63,10 +66,10 @@ def load_image(path: str | Path) -> Frame:
         ImageError: no such file, not a picture, damaged, or more than 120 million pixels.
         OutOfMemoryError: no room for its pixels.
     """
-    return _decode(Path(path))[0]
+    return _decode(Path(path), MAX_PIXELS)[0]
 
 
-def _decode(path: Path) -> tuple[Frame, tuple[str, ...]]:
+def _decode(path: Path, max_pixels: int) -> tuple[Frame, tuple[str, ...]]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not os.path.isfile(path):
@@ -78,9 +81,9 @@ def _decode(path: Path) -> tuple[Frame, tuple[str, ...]]:
             warnings.simplefilter("ignore")
             with Image.open(path) as picture:
                 width, height = picture.size
-                if width * height > MAX_PIXELS:
+                if width * height > max_pixels:
                     raise ImageError(
-                        f"Portrait '{path}' is {width}x{height}; at most {MAX_PIXELS // 10**6} million "
+                        f"Portrait '{path}' is {width}x{height}; at most {max_pixels / 10**6:g} million "
                         "pixels are read. Give a smaller picture."
                     )
                 picture.draft("RGB", (MAX_SIDE_PX, MAX_SIDE_PX))
@@ -94,7 +97,13 @@ def _decode(path: Path) -> tuple[Frame, tuple[str, ...]]:
         raise OutOfMemoryError(
             f"Not enough memory to decode portrait '{path}'. Close other programs, or give a smaller picture."
         ) from exc
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
+    except Image.DecompressionBombError as exc:
+        # Pillow refuses before it tells the size
+        raise ImageError(
+            f"Portrait '{path}' has far too many pixels; at most {max_pixels / 10**6:g} million pixels are "
+            "read. Give a smaller picture."
+        ) from exc
+    except (OSError, ValueError, SyntaxError) as exc:
         raise ImageError(f"Portrait '{path}' cannot be decoded ({exc}). Give an undamaged picture.") from exc
     notes: tuple[str, ...] = ()
     if max(upright.size) > MAX_SIDE_PX:

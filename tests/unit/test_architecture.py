@@ -22,7 +22,8 @@ LAYERS = [
     {"pipeline", "check"},
     {"production"},
     {"batch"},
-    {"cli", "web", "__init__"},
+    {"web"},
+    {"cli", "__init__"},
     {"__main__"},
 ]
 ROOMS = {

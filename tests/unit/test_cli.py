@@ -24,7 +24,22 @@ def test_the_version_is_told() -> None:
     assert vortex("--version").stdout == f"vortex {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["animate", "demo", "check", "weights", "doctor", "bench", "batch"])
+COMMANDS = (
+    "animate",
+    "demo",
+    "speak",
+    "voices",
+    "generate",
+    "check",
+    "weights",
+    "doctor",
+    "bench",
+    "batch",
+    "serve",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str) -> None:
     assert f"usage: vortex {command}" in vortex(command, "--help").stdout
 

@@ -9,13 +9,13 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from vortex.cli import animate, batch, bench, check, doctor, generate, speak, weights
+from vortex.cli import animate, batch, bench, check, doctor, generate, serve, speak, weights
 from vortex.cli.console import Stop, leave, open_console
 from vortex.errors import InputError, VortexError
 from vortex.version import __version__
 
 EXIT_FAILURE, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
-SUBJECTS = (animate, speak, generate, check, weights, doctor, bench, batch)
+SUBJECTS = (animate, speak, generate, check, serve, weights, doctor, bench, batch)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,1 @@
+"""The server: videos and portraits over HTTP."""
