@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vortex.errors import VortexError
     from vortex.lipsync.recognize import audio_to_visemes
     from vortex.lipsync.visemes import phoneme_to_viseme, smooth_viseme_sequence
+    from vortex.live import LiveFace, LiveFrame, LiveTalk, open_live_face
     from vortex.pipeline import animate_file
     from vortex.types import Audio, MotionTrack, PhonemeSpan, Portrait, RenderReport, VisemeTrack
     from vortex.weights import fetch_weights
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 _HOME = {
     "Audio": "vortex.types",
     "Engine": "vortex.engines.base",
+    "LiveFace": "vortex.live",
+    "LiveFrame": "vortex.live",
     "LivePortraitModel": "vortex.engines.liveportrait",
+    "LiveTalk": "vortex.live",
     "MotionTrack": "vortex.types",
     "PhonemeSpan": "vortex.types",
     "Portrait": "vortex.types",
@@ -35,6 +39,7 @@ _HOME = {
     "fetch_weights": "vortex.weights",
     "load_engine": "vortex.engines.base",
     "load_liveportrait": "vortex.engines.liveportrait",
+    "open_live_face": "vortex.live",
     "phoneme_to_viseme": "vortex.lipsync.visemes",
     "smooth_viseme_sequence": "vortex.lipsync.visemes",
 }
@@ -42,7 +47,10 @@ _HOME = {
 __all__ = [
     "Audio",
     "Engine",
+    "LiveFace",
+    "LiveFrame",
     "LivePortraitModel",
+    "LiveTalk",
     "MotionTrack",
     "PhonemeSpan",
     "Portrait",
@@ -55,6 +63,7 @@ __all__ = [
     "fetch_weights",
     "load_engine",
     "load_liveportrait",
+    "open_live_face",
     "phoneme_to_viseme",
     "smooth_viseme_sequence",
 ]

@@ -130,6 +130,12 @@ def frame_spans(frames: int, fps: Fraction, sample_rate: int) -> npt.NDArray[np.
     return (edges + step.denominator // 2) // step.denominator
 
 
+def frame_edge(index: int, fps: Fraction, sample_rate: int) -> int:
+    """Return the first sample of frame ``index``, as :func:`frame_spans` has it."""
+    step = Fraction(sample_rate) / fps
+    return (index * step.numerator + step.denominator // 2) // step.denominator
+
+
 def loudness_db(samples: F32, spans: npt.NDArray[np.int64]) -> F32:
     """Return (T,) mean power of each span in dB below full scale, at least -100."""
     edges = np.minimum(spans, len(samples))

@@ -19,7 +19,7 @@ LAYERS = [
     {"lipsync"},
     {"motion"},
     {"engines", "encoder", "extras"},
-    {"pipeline", "check"},
+    {"pipeline", "check", "live"},
     {"production"},
     {"batch"},
     {"web"},

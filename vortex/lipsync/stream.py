@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vortex.audio import loudness_db
 from vortex.errors import AudioError, InputError
-from vortex.lipsync.acoustic import ACOUSTIC_HZ
+from vortex.lipsync.acoustic import ACOUSTIC_HZ, single_blas_thread
 from vortex.lipsync.recognize import (
     GATE_HZ,
     band_level,
@@ -117,7 +117,9 @@ class VisemeStream:
         # a sound can be shorter than its frames by half a frame
         if len(level):
             voiced, loud = speech_gate(level, before), murmur_gate(level, before)
-            spans = spans_of_spikes(class_emissions(window), voiced, loud)
+            with single_blas_thread():
+                emissions = class_emissions(window)
+            spans = spans_of_spikes(emissions, voiced, loud)
         visemes = coarticulate(spans, self._rows - first + rows, self.fps)[-rows:]
         loudness = self._frame_loudness(first, rows)
         self._rows += rows

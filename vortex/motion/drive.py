@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -18,6 +19,7 @@ MAX_POSE_DEG = np.array([6.0, 6.0, 4.0], np.float32)
 """Pitch, yaw and roll stay within this of the source; a picture turned further tears."""
 ACCENT_RISE_S = 0.16
 ACCENT_FALL_S = 0.5
+SILENT_SHARE = 0.6
 ASYMMETRY = 0.12
 """Share by which one side of a smile or a raised brow differs from the other; no face is symmetric."""
 
@@ -35,22 +37,54 @@ def drive(visemes: VisemeTrack, preset: PresetSequence = "neutral", seed: int = 
     frames, fps = len(visemes.weights), visemes.fps
     if frames == 0:
         return still(0, fps)
+    life_seed, accent_seed = np.random.SeedSequence(seed).spawn(2)
     style = blend_presets(parse_presets(preset), frames, fps)
-    seeds = np.random.SeedSequence(seed).spawn(6)
-    blink_rng, gaze_rng, sway_rng, breath_rng, accent_rng, side_rng = map(np.random.default_rng, seeds)
-    accents = _accents(visemes, accent_rng)
-    shapes = articulate(visemes, style["articulation"])
-    _hold_expression(shapes, style, visemes, side_rng)
-    brow = style["brow_up"] * 0.55 + style["brow_accent"] * accents
-    shapes += brow[:, None] * expand({"browInnerUp": 0.9, "browOuterUp": 0.6})
-    lids = idle.blink(style["blink_period_s"], _pauses_s(visemes), fps, blink_rng)
-    looking = idle.gaze(frames, fps, gaze_rng) * style["gaze"][:, None]
-    _look(shapes, looking, lids)
-    pose = idle.sway(frames, fps, sway_rng) * style["sway_deg"][:, None] * [0.55, 1.0, 0.5]
-    pose[:, 0] += style["nod_deg"] * accents + 0.18 * idle.breath(frames, fps, breath_rng)
-    return MotionTrack(
-        np.clip(shapes, 0, 1), (MAX_POSE_DEG * np.tanh(pose / MAX_POSE_DEG)).astype(np.float32), fps
-    )
+    return Life(fps, life_seed).move(visemes, style, _accents(visemes, np.random.default_rng(accent_seed)))
+
+
+class Life:
+    """One living face: composes speech, character and what it does unasked, and goes on where it stopped."""
+
+    def __init__(self, fps: Fraction, seed: np.random.SeedSequence) -> None:
+        rngs = map(np.random.default_rng, seed.spawn(5))
+        self._blinks, self._gaze = idle.Blinks(fps, next(rngs)), idle.Gaze(fps, next(rngs))
+        self._sway, self._breath = idle.Sway(fps, next(rngs)), idle.Breath(fps, next(rngs))
+        self._lean = float(next(rngs).uniform(-ASYMMETRY, ASYMMETRY))
+        self._speaking = False
+
+    def move(self, visemes: VisemeTrack, style: Mapping[str, F32], accents: F32) -> MotionTrack:
+        """Return the next frames.
+
+        ``style`` holds each number of :class:`vortex.motion.presets.Preset` as a curve (T,); ``accents`` (T,)
+        says how far a stressed syllable moves brows and head, in about [0, 1].
+        """
+        frames = len(visemes.weights)
+        shapes = articulate(visemes, style["articulation"])
+        self._hold_expression(shapes, style, visemes)
+        brow = style["brow_up"] * 0.55 + style["brow_accent"] * accents
+        shapes += brow[:, None] * expand({"browInnerUp": 0.9, "browOuterUp": 0.6})
+        lids = self._blinks.next(style["blink_period_s"], self._phrase_ends(visemes))
+        _look(shapes, self._gaze.next(frames) * style["gaze"][:, None], lids)
+        pose = self._sway.next(frames) * style["sway_deg"][:, None] * [0.55, 1.0, 0.5]
+        pose[:, 0] += style["nod_deg"] * accents + 0.18 * self._breath.next(frames)
+        bounded = MAX_POSE_DEG * np.tanh(pose / MAX_POSE_DEG)
+        return MotionTrack(np.clip(shapes, 0, 1), bounded.astype(np.float32), visemes.fps)
+
+    def _hold_expression(self, shapes: F32, style: Mapping[str, F32], visemes: VisemeTrack) -> None:
+        """Add the held expression in place; a smile gives way to rounded lips, which cannot smile."""
+        rounded = visemes.weights[:, [VISEMES.index(name) for name in ("oh", "ou", "CH")]].sum(axis=1)
+        smile = style["smile"] * (1 - 0.75 * rounded)
+        for side, factor in (("Left", 1 + self._lean), ("Right", 1 - self._lean)):
+            shapes[:, BLENDSHAPE_INDEX[f"mouthSmile{side}"]] += smile * factor
+            shapes[:, BLENDSHAPE_INDEX[f"mouthFrown{side}"]] += style["frown"]
+            shapes[:, BLENDSHAPE_INDEX[f"eyeSquint{side}"]] += style["squint"] + 0.35 * smile
+            shapes[:, BLENDSHAPE_INDEX[f"eyeWide{side}"]] += style["eye_wide"]
+
+    def _phrase_ends(self, visemes: VisemeTrack) -> npt.NDArray[np.bool_]:
+        """Return (T,): true in the first frame of each silence after speech."""
+        speaking = np.r_[self._speaking, visemes.weights[:, VISEMES.index("sil")] <= SILENT_SHARE]
+        self._speaking = bool(speaking[-1])
+        return np.asarray(speaking[:-1] & ~speaking[1:])
 
 
 def _accents(visemes: VisemeTrack, rng: np.random.Generator) -> F32:
@@ -78,20 +112,6 @@ def _smooth(values: F32, sigma: float) -> F32:
     return np.convolve(np.pad(values, reach, mode="edge"), kernel / kernel.sum(), "valid").astype(np.float32)
 
 
-def _hold_expression(
-    shapes: F32, style: dict[str, F32], visemes: VisemeTrack, rng: np.random.Generator
-) -> None:
-    """Add the held expression in place; a smile gives way to rounded lips, which cannot smile."""
-    lean = float(rng.uniform(-ASYMMETRY, ASYMMETRY))
-    rounded = visemes.weights[:, [VISEMES.index(name) for name in ("oh", "ou", "CH")]].sum(axis=1)
-    smile = style["smile"] * (1 - 0.75 * rounded)
-    for side, factor in (("Left", 1 + lean), ("Right", 1 - lean)):
-        shapes[:, BLENDSHAPE_INDEX[f"mouthSmile{side}"]] += smile * factor
-        shapes[:, BLENDSHAPE_INDEX[f"mouthFrown{side}"]] += style["frown"]
-        shapes[:, BLENDSHAPE_INDEX[f"eyeSquint{side}"]] += style["squint"] + 0.35 * smile
-        shapes[:, BLENDSHAPE_INDEX[f"eyeWide{side}"]] += style["eye_wide"]
-
-
 def _look(shapes: F32, looking: F32, lids: F32) -> None:
     """Write gaze and lids in place; the upper lid follows the eye down a little."""
     for name, amount in (
@@ -104,13 +124,6 @@ def _look(shapes: F32, looking: F32, lids: F32) -> None:
     closed = np.maximum(lids, 0.25 * np.maximum(looking[:, 1], 0))
     for side in ("Left", "Right"):
         shapes[:, BLENDSHAPE_INDEX[f"eyeBlink{side}"]] = closed
-
-
-def _pauses_s(visemes: VisemeTrack) -> npt.NDArray[np.float64]:
-    """Return the times at which speech stops."""
-    silent = visemes.weights[:, VISEMES.index("sil")] > 0.6
-    starts = np.flatnonzero(silent[1:] & ~silent[:-1]) + 1
-    return np.asarray(starts / float(visemes.fps) + 0.05)
 
 
 def still(frames: int, fps: Fraction) -> MotionTrack:

@@ -89,12 +89,13 @@ def _parse_one(part: str, index: int) -> tuple[str, float]:
     return match[1], float(match[2] or 0)
 
 
-def preset_weights(starts_s: Sequence[float], frames: int, fps: Fraction) -> F32:
+def preset_weights(starts_s: Sequence[float], frames: int, fps: Fraction, first: int = 0) -> F32:
     """Return (T, P) float32, rows sum to 1: how much of each preset of a sequence shows in each frame.
 
     Neighbours cross-fade by smoothstep, 3u² - 2u³, over TRANSITION_S, or the shorter of the two presets.
+    The rows are those of ``frames`` frames from frame ``first`` on.
     """
-    time_s = (np.arange(frames) + 0.5) / float(fps)
+    time_s = (np.arange(first, first + frames) + 0.5) / float(fps)
     edges = [*starts_s, np.inf]
     reached = np.ones((frames, len(starts_s) + 1))
     reached[:, -1] = 0
@@ -105,9 +106,11 @@ def preset_weights(starts_s: Sequence[float], frames: int, fps: Fraction) -> F32
     return (reached[:, :-1] - reached[:, 1:]).astype(np.float32)
 
 
-def blend_presets(sequence: Sequence[tuple[Preset, float]], frames: int, fps: Fraction) -> dict[str, F32]:
-    """Return each number of :class:`Preset` as a curve (T,) float32 over the frames."""
-    weights = preset_weights([start_s for _, start_s in sequence], frames, fps)
+def blend_presets(
+    sequence: Sequence[tuple[Preset, float]], frames: int, fps: Fraction, first: int = 0
+) -> dict[str, F32]:
+    """Return each number of :class:`Preset` as a curve (T,) float32 over the frames from ``first`` on."""
+    weights = preset_weights([start_s for _, start_s in sequence], frames, fps, first)
     names = [field.name for field in fields(Preset)]
     table = np.array([[getattr(preset, name) for name in names] for preset, _ in sequence], np.float32)
     return dict(zip(names, (weights @ table).T, strict=True))

@@ -1,0 +1,196 @@
+"""A live face: every frame has its sound, comes in time, follows the voice, and lives on in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from hashlib import sha256
+
+import numpy as np
+import pytest
+
+import vortex.lipsync.stream
+from vortex.audio import frame_spans, load_audio
+from vortex.check import MouthTrack, compare
+from vortex.demo import DEMO_SPEECH, demo_portrait
+from vortex.engines.base import load_engine
+from vortex.engines.mesh import MeshEngine
+from vortex.errors import AudioError, InputError, UnknownPresetError
+from vortex.lipsync.recognize import recognize_visemes
+from vortex.live import RESTART_S, LiveFace, LiveFrame, LiveTalk, open_live_face
+from vortex.portrait import iter_landmarks, load_portrait
+from vortex.types import Audio, Frame, MotionTrack
+
+RATE_HZ = 24_000
+
+
+@pytest.fixture(scope="module")
+def voice() -> np.ndarray:
+    return load_audio(DEMO_SPEECH, RATE_HZ).samples
+
+
+@pytest.fixture(scope="module")
+def engine() -> MeshEngine:
+    return load_engine("mesh")  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def prepared(engine: MeshEngine) -> object:
+    return engine.prepare(load_portrait(demo_portrait()), size_px=256)
+
+
+class Blank:
+    """An engine whose frames cost nothing."""
+
+    name = "mesh"
+    size_px = (2, 2)
+
+    def iter_frames(self, prepared: object, motion: MotionTrack) -> Iterator[Frame]:
+        return (np.zeros((2, 2, 3), np.uint8) for _ in range(len(motion)))
+
+
+def openings(frames: list[LiveFrame]) -> np.ndarray:
+    found = list(iter_landmarks(frame.image for frame in frames))
+    assert all(points is not None for points in found)
+    lips = [np.linalg.norm(np.subtract(*points[[13, 14], :2])) for points in found]
+    eyes = [np.linalg.norm(np.subtract(*points[[33, 263], :2])) for points in found]
+    return np.array(lips) / np.array(eyes)
+
+
+def cut(samples: np.ndarray, length: int) -> list[np.ndarray]:
+    return [samples[i : i + length] for i in range(0, len(samples), length)]
+
+
+@pytest.mark.parametrize(("fps", "rate_hz"), [("24", 24_000), ("30000/1001", 44_100), ("25", 8_000)])
+def test_the_frames_hold_the_whole_sound(fps: str, rate_hz: int) -> None:
+    samples = load_audio(DEMO_SPEECH, rate_hz).samples
+    face = LiveFace(Blank(), Blank(), fps=fps, seed=1, sample_rate_hz=rate_hz)
+    frames = list(face.stream(cut(samples, 1234)))
+    assert [frame.index for frame in frames] == list(range(round(len(samples) / rate_hz * Fraction(fps))))
+    edges = frame_spans(len(frames), Fraction(fps), rate_hz)
+    assert [len(frame.samples) for frame in frames] == np.diff(edges).tolist()
+    heard = np.concatenate([frame.samples for frame in frames])
+    both = min(len(heard), len(samples))
+    assert np.array_equal(heard[:both], samples[:both])
+    # frames are whole: at most half of one is missing or silent
+    assert abs(len(heard) - len(samples)) <= rate_hz / Fraction(fps) / 2 + 1
+
+
+def test_frames_do_not_depend_on_the_chunks(engine: MeshEngine, prepared: object, voice: np.ndarray) -> None:
+    def digests(length: int, seed: int) -> list[str]:
+        face = LiveFace(engine, prepared, preset="excited", seed=seed)
+        chunks = cut(voice[: RATE_HZ // 2 * 3], length)
+        return [sha256(frame.image.tobytes()).hexdigest() for frame in face.stream(chunks)]
+
+    whole = digests(10**6, 5)
+    assert digests(480, 5) == whole
+    assert digests(480, 6) != whole
+
+
+def test_frames_come_within_the_stated_delay(voice: np.ndarray) -> None:
+    face = LiveFace(Blank(), Blank(), seed=1)
+    assert face.delay_s < 0.3
+    out = 0
+    for index, chunk in enumerate(cut(voice, 240)):
+        out += len(list(face.push(chunk)))
+        # 10 ms chunks, and the delay line of the resampler
+        certain = (index * 240 / RATE_HZ - face.delay_s - 0.01) * 24
+        assert out >= int(certain)
+
+
+def test_the_lips_follow_the_voice(engine: MeshEngine, prepared: object, voice: np.ndarray) -> None:
+    frames = list(LiveFace(engine, prepared, seed=2).stream(cut(voice, 480)))
+    mouth = MouthTrack(openings(frames).astype(np.float32), 0.0, Fraction(24))
+    report = compare(mouth, recognize_visemes(Audio(voice), Fraction(24)))
+    assert abs(report.offset_frames) <= 2
+    assert report.correlation > 0.5
+    assert not report.closures_missed_s
+
+
+def test_it_lives_on_in_silence_with_its_mouth_shut(engine: MeshEngine, prepared: object) -> None:
+    talk = LiveTalk(LiveFace(engine, prepared, preset="neutral", seed=3))
+    frames = [frame for tick in range(1, 100) for frame in talk.advance(tick * 0.05)]
+    assert len(frames) == pytest.approx((99 * 0.05 - 0.25) * 24, abs=2)
+    assert openings(frames).max() < 0.03
+    moved = [np.abs(a.image.astype(int) - b.image).max() for a, b in zip(frames, frames[12:], strict=False)]
+    assert min(moved) > 3, "the face froze"
+
+
+def test_an_interruption_silences_the_face(engine: MeshEngine, prepared: object, voice: np.ndarray) -> None:
+    talk = LiveTalk(LiveFace(engine, prepared, seed=4))
+    # an agent sends ten seconds at once, and is cut off one second in
+    talk.say(np.tile(voice, 4))
+    spoken = [frame for tick in range(1, 21) for frame in talk.advance(tick * 0.05)]
+    assert talk.interrupt() == pytest.approx(4 * len(voice) / RATE_HZ - 1, abs=0.06)
+    after = [frame for tick in range(21, 41) for frame in talk.advance(tick * 0.05)]
+    assert openings(spoken).max() > 0.06
+    heard = np.concatenate([frame.samples for frame in after])
+    last = np.flatnonzero(heard)[-1] / RATE_HZ
+    assert last < 0.3
+    assert openings(after)[-14:].max() < 0.03
+
+
+def test_small_gaps_in_what_arrives_are_not_heard(voice: np.ndarray) -> None:
+    talk = LiveTalk(LiveFace(Blank(), Blank(), seed=1))
+    chunks, frames = iter(cut(voice, 480)), []
+    for tick in range(1, 120):
+        # twenty milliseconds arrive every twenty, give or take fifteen
+        now_s = tick * 0.02 + (0.015 if tick % 3 == 0 else 0.0)
+        talk.say(next(chunks))
+        frames += talk.advance(now_s)
+    heard = np.concatenate([frame.samples for frame in frames])
+    start = int(np.flatnonzero(heard)[0])
+    first = int(np.flatnonzero(voice)[0])
+    assert start - first <= (RESTART_S + 0.04) * RATE_HZ
+    assert np.array_equal(heard[start:], voice[first : first + len(heard) - start])
+
+
+def test_the_last_bit_is_said_once_it_is_known_to_be_the_last() -> None:
+    talk = LiveTalk(LiveFace(Blank(), Blank(), seed=1))
+    talk.say(np.full(600, 0.5))
+    assert not any(np.any(frame.samples) for frame in talk.advance(1.0))
+    assert talk.unspoken_s == 600 / RATE_HZ
+    talk.end_of_speech()
+    frames = [*talk.advance(2.0), *talk.advance(3.0)]
+    assert sum(int(np.count_nonzero(frame.samples)) for frame in frames) == 600
+
+
+def test_half_an_hour_does_not_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    # what is recognised has no say in when a frame is shown
+    silent = np.zeros((40, 5), np.float32)
+    monkeypatch.setattr(vortex.lipsync.stream, "class_emissions", lambda window: silent)
+    monkeypatch.setattr(vortex.lipsync.stream, "spans_of_spikes", lambda *_: [])
+    talk = LiveTalk(LiveFace(Blank(), Blank(), fps="2000/1001", seed=1))
+    rng = np.random.default_rng(1)
+    count, samples, now_s = 0, 0, 0.0
+    while now_s < 1800:
+        now_s += float(rng.uniform(0.0, 0.4))
+        for frame in talk.advance(now_s):
+            assert frame.index == count
+            count += 1
+            samples += len(frame.samples)
+    # the frame that ends with these samples, by the definition of the frame rate
+    assert samples == round(count * RATE_HZ * Fraction(1001, 2000))
+    # a step of two frames, and the look-ahead
+    assert now_s - samples / RATE_HZ < 0.2 + 2 * 1001 / 2000 + 0.4
+
+
+def test_bad_sound_and_options_are_refused(engine: MeshEngine, prepared: object) -> None:
+    face = LiveFace(engine, prepared)
+    for bad in ([[0.0, 0.0]], [np.nan], [np.inf]):
+        with pytest.raises(AudioError):
+            face.push(bad)
+        with pytest.raises(AudioError):
+            LiveTalk(face).say(bad)
+    for options in ({"fps": 0}, {"seed": -1}, {"sample_rate_hz": 1}):
+        with pytest.raises(InputError):
+            LiveFace(engine, prepared, **options)
+    with pytest.raises(UnknownPresetError):
+        LiveFace(engine, prepared, preset="happy")
+
+
+def test_opened_from_a_picture(voice: np.ndarray) -> None:
+    face = open_live_face(demo_portrait(), size_px=128, seed=1)
+    assert face.size_px == (128, 128)
+    frame = next(face.stream([voice]))
+    assert frame.image.shape == (128, 128, 3)
