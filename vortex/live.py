@@ -19,7 +19,7 @@ from vortex.lipsync.stream import LOOK_AHEAD_S, STEP_FRAMES, VisemeStream
 from vortex.motion.presets import PresetSequence
 from vortex.motion.stream import MotionStream
 from vortex.portrait import load_portrait
-from vortex.types import DRIVING_SAMPLE_RATE_HZ, Frame, MotionTrack, parse_fps
+from vortex.types import DRIVING_SAMPLE_RATE_HZ, Frame, VisemeTrack, parse_fps
 
 F32 = npt.NDArray[np.float32]
 
@@ -92,11 +92,11 @@ class LiveFace:
         chunk = np.asarray(samples, np.float32)
         visemes = self._visemes.push(chunk)
         self._waiting = np.concatenate([self._waiting, np.clip(chunk, -1, 1)])
-        return self._render(self._motion.push(visemes))
+        return self._follow(visemes)
 
     def finish(self) -> Iterator[LiveFrame]:
         """End the sound and return the frames that are left: together, as many as the sound has."""
-        return self._render(self._motion.push(self._visemes.finish()))
+        return self._follow(self._visemes.finish())
 
     def stream(self, chunks: Iterable[npt.ArrayLike]) -> Iterator[LiveFrame]:
         """Yield the frames of a voice that comes in chunks of any length, each as soon as it is certain."""
@@ -112,14 +112,17 @@ class LiveFace:
         """
         self._motion.change_preset(name)
 
-    def _render(self, motion: MotionTrack) -> Iterator[LiveFrame]:
-        first, self._frames = self._frames, self._frames + len(motion)
+    def _follow(self, visemes: VisemeTrack) -> Iterator[LiveFrame]:
+        first, self._frames = self._frames, self._frames + len(visemes.weights)
         edges = [frame_edge(row, self.fps, self.sample_rate_hz) for row in range(first, self._frames + 1)]
         # the last frame of a sound can reach half a frame beyond its end
         missing = max(edges[-1] - edges[0] - len(self._waiting), 0)
         sound = np.pad(self._waiting, (0, missing))
         self._waiting = sound[edges[-1] - edges[0] :]
-        images = self._engine.iter_frames(self._prepared, motion)
+        # products of matrices are rounded by their shape: in equal steps they do not depend on the chunks
+        steps = range(0, len(visemes.weights), STEP_FRAMES)
+        motions = [self._motion.push(_rows(visemes, at, at + STEP_FRAMES)) for at in steps]
+        images = (image for motion in motions for image in self._engine.iter_frames(self._prepared, motion))
         return (
             LiveFrame(first + row, image, sound[edges[row] - edges[0] : edges[row + 1] - edges[0]])
             for row, image in enumerate(images)
@@ -193,6 +196,11 @@ class LiveTalk:
         self._given_samples -= count - left
         self._restarting = left > 0
         return np.concatenate([*taken, np.zeros(left, np.float32)])
+
+
+def _rows(visemes: VisemeTrack, start: int, end: int) -> VisemeTrack:
+    """Return some rows of a track."""
+    return VisemeTrack(visemes.weights[start:end], visemes.loudness[start:end], visemes.fps)
 
 
 def open_live_face(

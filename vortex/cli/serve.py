@@ -20,6 +20,8 @@ _LIMITS = {
     "max_duration_s": (float, "seconds of speech or video"),
     "max_queued": (int, "jobs that wait"),
     "max_running": (int, "jobs that run at the same time"),
+    "max_live": (int, "live faces at the same time"),
+    "max_live_s": (float, "seconds for which a face may be live"),
     "max_portraits": (int, "portraits kept on disk"),
     "max_prepared": (int, "portraits kept in memory"),
     "max_connections": (int, "connections at the same time"),

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vortex.audio import loudness_db
+from vortex.blas import single_blas_thread
 from vortex.errors import AudioError, InputError
-from vortex.lipsync.acoustic import ACOUSTIC_HZ, single_blas_thread
+from vortex.lipsync.acoustic import ACOUSTIC_HZ
 from vortex.lipsync.recognize import (
     GATE_HZ,
     band_level,

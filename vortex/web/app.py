@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from vortex.engines.base import Engine, load_engine
 from vortex.version import __version__
-from vortex.web import portrait_routes, video_routes
+from vortex.web import live_routes, portrait_routes, video_routes
 from vortex.web.folders import DataFolder
 from vortex.web.guard import Guard, problem
 from vortex.web.metrics import CONTENT_TYPE, Metrics
@@ -42,6 +42,7 @@ class Server:
     shelf: PortraitShelf
     metrics: Metrics
     workers: Workers
+    live_seats: threading.BoundedSemaphore
     stopping: threading.Event = field(default_factory=threading.Event)
 
 
@@ -77,6 +78,7 @@ def open_server(settings: ServerSettings) -> Server:
         shelf,
         metrics,
         workers,
+        threading.BoundedSemaphore(settings.max_live),
     )
 
 
@@ -107,6 +109,7 @@ def create_app(server: Server) -> FastAPI:
     app.state.server = server
     app.include_router(video_routes.router)
     app.include_router(portrait_routes.router)
+    app.include_router(live_routes.router)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     _add_service_routes(app, server)

@@ -7,6 +7,7 @@ import hmac
 import time
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException
@@ -19,6 +20,8 @@ from vortex.web.metrics import Metrics
 from vortex.web.settings import LOOPBACK, ServerSettings
 
 OPEN_PATHS = ("/healthz", "/openapi.json")
+KEY_PROTOCOL = "key."
+"""A websocket may give its key as a protocol of this prefix, beside that of :mod:`vortex.web.live_routes`."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -54,7 +57,7 @@ class Guard:
 
     - A page of another site can make a browser call this server: requests under a foreign host name (DNS
       rebinding) and those that change something from a foreign origin are refused with 403.
-    - With API keys, everything but the description and ``/healthz`` needs one.
+    - With API keys, everything but the description, the page and ``/healthz`` needs one.
     - Bodies end at ``max_body_bytes`` (413), must not pause (408) and must be whole in time (408).
     """
 
@@ -65,6 +68,13 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or answer it here."""
+        if scope["type"] == "websocket":
+            if self._refusal(scope):
+                # before it is accepted, a websocket is closed with status 403
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await self._app(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -83,7 +93,8 @@ class Guard:
         if not self._any_host and host not in self._hosts:
             return 403, "This server does not answer to that host name. Allow it with --allow-host."
         origin = headers.get("origin")
-        unsafe = scope["method"] not in SAFE_METHODS
+        # a page may open websockets to any site: only those of its own are let through
+        unsafe = scope.get("method") not in SAFE_METHODS
         if origin is not None and unsafe and _host_of(origin) != host:
             return 403, "Pages of other sites may not use this server."
         return self._http_refusal(scope, headers)
@@ -122,7 +133,13 @@ class Guard:
 
 def _key_in(headers: Headers) -> str:
     scheme, _, key = headers.get("authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    if scheme.lower() == "bearer":
+        return key.strip()
+    # pages can set no header of a websocket but its protocols
+    for protocol in headers.get("sec-websocket-protocol", "").split(","):
+        if protocol.strip().startswith(KEY_PROTOCOL):
+            return protocol.strip()[len(KEY_PROTOCOL) :]
+    return headers.get("x-api-key", "")
 
 
 class _Body:
@@ -170,6 +187,11 @@ class PunctualProtocol(H11Protocol):
     def _late(self) -> None:
         if self.cycle is None and not self.transport.is_closing():
             self.transport.close()
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        """Stop the clock: the connection is another protocol's from now on."""
+        self._header_timer.cancel()
+        super().handle_websocket_upgrade(event)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""

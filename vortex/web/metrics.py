@@ -27,6 +27,8 @@ class Metrics:
         self.requests = Counter(
             "vortex_http_requests", "Answers by method and status", ["method", "status"], registry=registry
         )
+        self.live = Gauge("vortex_live", "Faces that are live now", registry=registry)
+        self.live_frames = Counter("vortex_live_frames", "Frames sent live", registry=registry)
         Gauge("vortex_portraits_ready", "Portraits held in memory", registry=registry).set_function(
             count_ready
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -16,21 +16,16 @@ ID = "6f0c1f6a2b8d4e9f00aa11bb"
 MAX_SEED = 2**31 - 1
 
 
-class VideoOptions(BaseModel):
-    """How a video is to look; the same options as those of ``vortex animate``."""
+class Look(BaseModel):
+    """How a face is to be shown."""
 
     model_config = ConfigDict(extra="forbid")
 
     preset: Annotated[str, Field(max_length=500, examples=["neutral", "neutral,excited@3.5"])] = "neutral"
     fps: Annotated[str, Field(max_length=20, examples=["24", "30000/1001"])] = "24"
     size_px: Annotated[int, Field(ge=128, le=2048, multiple_of=2)] = 512
-    duration_s: Annotated[float | None, Field(gt=0, description="default: that of the speech")] = None
     seed: Annotated[int | None, Field(ge=0, le=MAX_SEED, description="default: drawn by the server")] = None
-    transcript: Annotated[str | None, Field(max_length=100_000, description="the English words spoken")] = (
-        None
-    )
     paste_back: Annotated[bool, Field(description="animate the face inside the whole picture")] = False
-    check: Annotated[bool, Field(description="measure the lip-sync of the result too")] = False
 
     @field_validator("fps", mode="before")
     @classmethod
@@ -48,6 +43,28 @@ class VideoOptions(BaseModel):
     def _known_preset(cls, value: str) -> str:
         parse_presets(value)
         return value
+
+
+class VideoOptions(Look):
+    """How a video is to look; the same options as those of ``vortex animate``."""
+
+    duration_s: Annotated[float | None, Field(gt=0, description="default: that of the speech")] = None
+    transcript: Annotated[str | None, Field(max_length=100_000, description="the English words spoken")] = (
+        None
+    )
+    check: Annotated[bool, Field(description="measure the lip-sync of the result too")] = False
+
+
+class LiveOptions(Look):
+    """How a live face is to look, and what it hears.
+
+    ``pace`` "clock": the face lives on by the server's clock, and speech may come in bursts; "sound": frames
+    follow the sound, as that of a microphone, which never ends.
+    """
+
+    portrait_id: Annotated[str, Field(pattern="^[0-9a-f]{24}$")]
+    sample_rate_hz: Annotated[int, Field(ge=8_000, le=48_000)] = 24_000
+    pace: Literal["clock", "sound"] = "clock"
 
 
 class VideoRequest(VideoOptions):

@@ -26,7 +26,8 @@ class ServerSettings:
     pictures, ``max_duration_s`` speech and video. Finished jobs and unused portraits live for ``keep_s``.
     ``max_prepared`` portraits are held ready in memory, about 15 MB each. An upload has to be whole within
     ``upload_timeout_s`` and may not pause for longer than ``idle_timeout_s``. ``grace_s`` is how long running
-    jobs may go on after the signal to stop, before they return to the queue.
+    jobs may go on after the signal to stop, before they return to the queue. At most ``max_live`` faces are
+    live at the same time, each for ``max_live_s``.
     """
 
     data_dir: Path
@@ -41,6 +42,8 @@ class ServerSettings:
     max_duration_s: float = 300
     max_queued: int = 100
     max_running: int = max((os.cpu_count() or 2) // 2, 1)
+    max_live: int = os.cpu_count() or 2
+    max_live_s: float = 3600
     max_portraits: int = 200
     max_prepared: int = 16
     max_connections: int = 200
@@ -56,7 +59,7 @@ class ServerSettings:
             InputError: a limit that is not positive, a short key, or no key on a public address.
         """
         for name in ("max_upload_mb", "max_pixels", "max_duration_s", "max_queued", "max_running",
-                     "max_portraits", "max_prepared", "max_connections", "keep_s",
+                     "max_live", "max_live_s", "max_portraits", "max_prepared", "max_connections", "keep_s",
                      "upload_timeout_s", "idle_timeout_s", "grace_s"):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number above 0.")

@@ -78,7 +78,7 @@ async def read_request(request: Request, model: type[Model], folder: Path, max_b
     try:
         return model.model_validate(fields)
     except ValidationError as exc:
-        raise HTTPException(422, _summary(exc)) from exc
+        raise HTTPException(422, summary(exc)) from exc
 
 
 async def _read_form(request: Request, folder: Path, max_bytes: int) -> Mapping[str, Any]:
@@ -133,8 +133,8 @@ def _decode(text: str, path: Path, name: str, max_bytes: int) -> None:
     path.write_bytes(content)
 
 
-def _summary(error: ValidationError) -> str:
-    """Return the first complaints in one line."""
+def summary(error: ValidationError) -> str:
+    """Return the first complaints about a request in one line."""
     found = []
     for item in error.errors(include_url=False)[:3]:
         where = ".".join(str(part) for part in item["loc"])

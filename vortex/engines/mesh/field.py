@@ -23,8 +23,8 @@ class ThinPlate:
         # relative to their distance, nodes that nearly coincide would make the system singular
         self._kernel = _kernel(nodes, nodes) + 1e-6 * np.eye(len(nodes))
         self._affine = np.concatenate([np.ones((len(nodes), 1)), nodes], axis=1)
-        self._queries = _kernel(queries.astype(np.float32), nodes.astype(np.float32))
-        self._query_affine = np.concatenate([np.ones((len(queries), 1)), queries], axis=1).astype(np.float32)
+        self._queries = _kernel(queries.astype(np.float64), nodes.astype(np.float64))
+        self._query_affine = np.concatenate([np.ones((len(queries), 1)), queries], axis=1)
 
     def interpolate(
         self, values: npt.NDArray[np.floating], keep: npt.NDArray[np.bool_], at: npt.NDArray[np.bool_]
@@ -36,7 +36,8 @@ class ThinPlate:
         system[:n, n:] = self._affine[keep]
         system[n:, :n] = system[:n, n:].T
         right = np.concatenate([values[keep], np.zeros((3, values.shape[1]))])
-        coefficients = np.linalg.solve(system, right).astype(np.float32)
+        # large coefficients of neighbours cancel: single precision would leave noise
+        coefficients = np.linalg.solve(system, right)
         basis = self._queries[np.ix_(at, keep)]
         return np.asarray(basis @ coefficients[:n] + self._query_affine[at] @ coefficients[n:], np.float32)
 

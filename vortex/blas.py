@@ -1,0 +1,42 @@
+"""The threads of the library behind numpy's matrix products."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class _BlasThreads:
+    """Keep BLAS to one thread while anybody asks for it.
+
+    Its threads wait by spinning: beside threads of our own they cost several times what they save. The
+    setting is that of the whole process, so the last one out restores what the first one found.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._limits: Any = None
+
+    @contextmanager
+    def single(self) -> Iterator[None]:
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._limits = threadpool_limits(1, "blas")
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._limits.restore_original_limits()
+
+
+_blas = _BlasThreads()
+single_blas_thread = _blas.single
+"""``with single_blas_thread():`` keeps matrix products to one thread; safe from many threads at once."""
