@@ -370,7 +370,8 @@ def _work(task: _Task, folder: Path, engine: str, device: str | None) -> Outcome
 
 
 def _animate(job: Job, out: Path, seed: int, engine: str, device: str | None) -> int:
-    from vortex.pipeline import animate_prepared
+    from vortex.audio import load_audio
+    from vortex.pipeline import SOUND_HZ, Voiced, animate_prepared
 
     state = os.stat(job.portrait)
     prepared, notes = _prepared(
@@ -379,13 +380,12 @@ def _animate(job: Job, out: Path, seed: int, engine: str, device: str | None) ->
     return animate_prepared(
         _engine(engine, device),
         prepared,
-        job.speech,
+        lambda: Voiced(load_audio(job.speech, SOUND_HZ), job.transcript or None),
         out,
         preset=job.preset,
         fps=job.fps,
         duration_s=job.duration,
         seed=seed,
-        transcript=job.transcript or None,
         notes=notes,
     ).frames
 

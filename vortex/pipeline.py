@@ -164,28 +164,23 @@ def animate(
 def animate_prepared(
     renderer: Engine,
     prepared: Prepared,
-    speech: str | Path,
+    speech: Callable[[], Voiced],
     out: str | Path,
     *,
     preset: PresetSequence = "neutral",
     fps: float | str | Fraction = 24,
     duration_s: float | None = None,
     seed: int | None = None,
-    transcript: str | None = None,
     notes: tuple[str, ...] = (),
     mark: bool = True,
     hook: Hook | None = None,
 ) -> RenderReport:
-    """Make a talking video of a portrait that the engine has prepared before; see :func:`animate_file`.
+    """Make a talking video of a portrait that the engine has prepared before; see :func:`animate`.
 
     ``renderer`` stays open, and ``prepared`` serves any number of videos, also at the same time. ``notes``,
     such as those of the portrait, are passed on into the report. What ``hook`` raises ends the work.
     """
-
-    def heard() -> Voiced:
-        return Voiced(load_audio(speech, SOUND_HZ), transcript)
-
-    take = _checked_take(heard, out, preset, fps, duration_s, seed, mark)
+    take = _checked_take(speech, out, preset, fps, duration_s, seed, mark)
     return _film(renderer, lambda: (prepared, notes), take, StageClock(hook))
 
 

@@ -9,6 +9,7 @@ import platform
 from typing import Any, TextIO
 
 from vortex.engines.base import ENGINES, why_unavailable
+from vortex.extras.installed import EXTRAS, why_not_installed
 from vortex.version import __version__
 
 
@@ -21,10 +22,14 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _doctor(args: argparse.Namespace, console: TextIO) -> int:
     engines = {name: why_unavailable(name) for name in ENGINES}
+    extras = {name: why_not_installed(name) for name in EXTRAS}
     if args.json:
-        print(json.dumps({"vortex": __version__, "python": platform.python_version(), "engines": engines}))
+        versions = {"vortex": __version__, "python": platform.python_version()}
+        print(json.dumps({**versions, "engines": engines, "extras": extras}))
     else:
         print(f"vortex {__version__}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
         for name, reason in engines.items():
             print(f"  {name:<13} {'can run' if reason is None else 'cannot run: ' + reason}")
+        for name, reason in extras.items():
+            print(f"  {name:<13} {'installed' if reason is None else reason}")
     return 0 if engines["mesh"] is None else 1

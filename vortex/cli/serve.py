@@ -1,9 +1,11 @@
-"""``vortex serve``: videos over HTTP."""
+"""``vortex serve`` and ``vortex ui``: videos over HTTP, and the page that makes them."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import threading
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -39,7 +41,11 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         epilog="Every option may also come from the environment: --max-queued as VORTEX_MAX_QUEUED.",
     )  # fmt: skip
     _add_options(parser)
-    parser.set_defaults(run=_serve)
+    parser.set_defaults(run=_serve, open_page=False)
+    page = commands.add_parser("ui", parents=[common], help="open the page in the browser")
+    page.add_argument("--no-browser", dest="open_page", action="store_false", help="only print the address")
+    _add_options(page)
+    page.set_defaults(run=_serve)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +73,9 @@ def _serve(args: argparse.Namespace, console: TextIO) -> int:
 
     def ready(address: str) -> None:
         print(f"vortex: serving on {address}  (Ctrl-C stops)", file=console)
+        if args.open_page:
+            # a browser may stay in the foreground
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
     try:
         run_server(create_app(server), server, ready)

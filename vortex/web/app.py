@@ -15,14 +15,15 @@ from starlette.responses import JSONResponse, Response
 
 from vortex.engines.base import Engine, load_engine
 from vortex.version import __version__
-from vortex.web import live_routes, portrait_routes, video_routes
+from vortex.web import live_routes, page_routes, portrait_routes, video_routes
 from vortex.web.folders import DataFolder
 from vortex.web.guard import Guard, problem
 from vortex.web.metrics import CONTENT_TYPE, Metrics
 from vortex.web.portraits import PortraitShelf
-from vortex.web.schema import Health, Limits
+from vortex.web.schema import MAX_TEXT_LENGTH, Health, Limits, VoiceList, VoiceView
 from vortex.web.settings import ServerSettings
 from vortex.web.store import Store
+from vortex.web.voices import VoiceBox
 from vortex.web.workers import Workers
 
 DESCRIPTION = """A portrait and a voice go in, a lip-synced talking video comes out.
@@ -42,6 +43,7 @@ class Server:
     shelf: PortraitShelf
     metrics: Metrics
     workers: Workers
+    voices: VoiceBox
     live_seats: threading.BoundedSemaphore
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -67,8 +69,9 @@ def open_server(settings: ServerSettings) -> Server:
         max_prepared=settings.max_prepared,
     )
     metrics = Metrics(store.count_jobs, lambda: shelf.ready_count)
+    voices = VoiceBox(settings.max_duration_s)
     workers = Workers(
-        store, folder, shelf, engine, metrics, count=settings.max_running, keep_s=settings.keep_s
+        store, folder, shelf, engine, voices, metrics, count=settings.max_running, keep_s=settings.keep_s
     )
     return Server(
         settings,
@@ -78,6 +81,7 @@ def open_server(settings: ServerSettings) -> Server:
         shelf,
         metrics,
         workers,
+        voices,
         threading.BoundedSemaphore(settings.max_live),
     )
 
@@ -110,6 +114,8 @@ def create_app(server: Server) -> FastAPI:
     app.include_router(video_routes.router)
     app.include_router(portrait_routes.router)
     app.include_router(live_routes.router)
+    app.include_router(page_routes.router)
+    app.mount("/page", page_routes.page_files)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     _add_service_routes(app, server)
@@ -133,7 +139,14 @@ def _add_service_routes(app: FastAPI, server: Server) -> None:
             max_upload_bytes=settings.max_upload_bytes,
             max_pixels=settings.max_pixels,
             max_duration_s=settings.max_duration_s,
+            max_text_length=MAX_TEXT_LENGTH,
         )
+
+    @app.get("/v1/voices", tags=["service"])
+    def voices() -> VoiceList:
+        """Tell which voices can speak a text."""
+        known = [VoiceView(name=v.name, language=v.language, gender=v.gender) for v in server.voices.voices]
+        return VoiceList(voices=known, why_not=server.voices.why_not)
 
     @app.get("/metrics", tags=["service"], response_class=Response)
     def metrics() -> Response:

@@ -19,7 +19,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from vortex.web.metrics import Metrics
 from vortex.web.settings import LOOPBACK, ServerSettings
 
-OPEN_PATHS = ("/healthz", "/openapi.json")
+OPEN_PATHS = ("/", "/healthz", "/openapi.json")
+OPEN_FOLDER = "/page/"
 KEY_PROTOCOL = "key."
 """A websocket may give its key as a protocol of this prefix, beside that of :mod:`vortex.web.live_routes`."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -101,7 +102,7 @@ class Guard:
 
     def _http_refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         settings, path = self._settings, scope["path"]
-        is_open = path in OPEN_PATHS
+        is_open = path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
         if settings.api_keys and not is_open and not key_is_known(_key_in(headers), settings.api_keys):
             return 401, "An API key is needed. Send it as: Authorization: Bearer KEY"
         length = headers.get("content-length", "")

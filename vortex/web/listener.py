@@ -38,6 +38,8 @@ def run_server(app: FastAPI, server: Server, ready: Callable[[str], None]) -> No
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))
+        # from here on nobody is refused: who comes before all is ready waits
+        listening.listen(settings.max_connections)
     except OSError as exc:
         raise InputError(
             f"Cannot listen on {settings.host} port {settings.port} ({exc.strerror}). Give another --port."

@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vortex.engines.base import ENGINES
+from vortex.extras.speech import DEFAULT_VOICE, SPEED_RANGE
 from vortex.motion.presets import PRESETS, parse_presets
 from vortex.types import parse_fps
 from vortex.web.store import STATES, Job, PortraitRecord
 
 ID = "6f0c1f6a2b8d4e9f00aa11bb"
 MAX_SEED = 2**31 - 1
+MAX_TEXT_LENGTH = 5000
 
 
 class Look(BaseModel):
@@ -53,6 +55,11 @@ class VideoOptions(Look):
         None
     )
     check: Annotated[bool, Field(description="measure the lip-sync of the result too")] = False
+    text: Annotated[
+        str | None, Field(max_length=MAX_TEXT_LENGTH, description="English to be spoken, instead of speech")
+    ] = None
+    voice: Annotated[str, Field(max_length=50, description="one of /v1/voices, for a text")] = DEFAULT_VOICE
+    speed: Annotated[float, Field(ge=SPEED_RANGE[0], le=SPEED_RANGE[1], description="for a text")] = 1.0
 
 
 class LiveOptions(Look):
@@ -68,11 +75,11 @@ class LiveOptions(Look):
 
 
 class VideoRequest(VideoOptions):
-    """A video as JSON: a portrait by id or as base64, and speech as base64."""
+    """A video as JSON: a portrait by id or as base64, and a text, or speech as base64."""
 
     portrait_id: Annotated[str | None, Field(pattern="^[0-9a-f]{24}$", examples=[ID])] = None
     portrait_base64: Annotated[str | None, Field(json_schema_extra={"contentEncoding": "base64"})] = None
-    speech_base64: Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
+    speech_base64: Annotated[str | None, Field(json_schema_extra={"contentEncoding": "base64"})] = None
 
 
 class PortraitRequest(BaseModel):
@@ -182,6 +189,22 @@ class Limits(BaseModel):
     max_upload_bytes: int
     max_pixels: int
     max_duration_s: float
+    max_text_length: int
+
+
+class VoiceView(BaseModel):
+    """A voice that can speak a text."""
+
+    name: str
+    language: str
+    gender: str
+
+
+class VoiceList(BaseModel):
+    """All voices; if there is none, why."""
+
+    voices: list[VoiceView]
+    why_not: str | None
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
+from vortex.errors import InputError, MissingExtraError
 from vortex.web.folders import new_id
 from vortex.web.schema import ID, Problem, Video, VideoOptions, VideoPage, VideoRequest, view_video
 from vortex.web.store import STATES, Job
@@ -43,7 +44,7 @@ _BODY = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": ["speech"],
+                    "required": [],
                     "additionalProperties": False,
                     "properties": {
                         "portrait": _FILE,
@@ -68,7 +69,7 @@ def server_of(request: Request) -> Server:
 
 
 @router.post(
-    "", status_code=202, openapi_extra=_BODY, responses=problems(400, 404, 408, 413, 415, 422, 429, 503)
+    "", status_code=202, openapi_extra=_BODY, responses=problems(400, 404, 408, 413, 415, 422, 429, 501, 503)
 )
 async def make_video(request: Request, response: Response) -> Video:
     """Queue a video of a portrait, a file or the id of an earlier one, that speaks the sound.
@@ -95,13 +96,16 @@ def _queue(server: Server, wanted: VideoRequest, folder: Path) -> Job:
     settings, speech, picture = server.settings, folder / "speech", folder / "portrait"
     if picture.exists() == (wanted.portrait_id is not None):
         raise HTTPException(422, "Give either a portrait or a portrait_id.")
-    if not speech.exists():
-        raise HTTPException(422, "speech: Field required as a file.")
+    if speech.exists() == (wanted.text is not None):
+        raise HTTPException(422, "Give either speech, as a file, or a text.")
     if wanted.duration_s is not None and wanted.duration_s > settings.max_duration_s:
         raise HTTPException(
             422, f"duration_s is {wanted.duration_s:g}; at most {settings.max_duration_s:g} are allowed."
         )
-    check_sound(speech, settings.max_duration_s)
+    if wanted.text is None:
+        check_sound(speech, settings.max_duration_s)
+    else:
+        _check_text(server, wanted.text, wanted.voice)
     if wanted.portrait_id is None:
         check_picture(picture)
         with as_http_error(picture, "portrait"):
@@ -113,11 +117,23 @@ def _queue(server: Server, wanted: VideoRequest, folder: Path) -> Job:
     job_id = new_id()
     target = server.folder.speech(job_id)
     target.parent.mkdir()
-    os.replace(speech, target)
+    if wanted.text is None:
+        os.replace(speech, target)
     options = wanted.model_dump(include=set(VideoOptions.model_fields))
     job = server.store.add_job(job_id, options, portrait_id, owns_portrait=wanted.portrait_id is None)
     server.workers.wake()
     return job
+
+
+def _check_text(server: Server, text: str, voice: str) -> None:
+    try:
+        server.voices.check(voice)
+    except MissingExtraError as exc:
+        raise HTTPException(501, str(exc)) from exc
+    except InputError as exc:
+        raise HTTPException(422, str(exc)) from exc
+    if not text.strip():
+        raise HTTPException(422, "text: there is nothing to say.")
 
 
 @router.get("", responses=problems(422))

@@ -8,16 +8,18 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from vortex.audio import load_audio
 from vortex.check import check_video
 from vortex.engines.base import Engine
 from vortex.errors import InputError, VortexError
-from vortex.pipeline import animate_prepared
+from vortex.pipeline import SOUND_HZ, Voiced, animate_prepared
 from vortex.types import Hook, RenderReport
 from vortex.web.folders import DataFolder
 from vortex.web.metrics import Metrics
 from vortex.web.portraits import PortraitShelf
 from vortex.web.schema import VideoOptions
 from vortex.web.store import ACTIVE, Job, Store
+from vortex.web.voices import VoiceBox
 
 log = logging.getLogger("vortex.web")
 
@@ -41,13 +43,14 @@ class Workers:
         folder: DataFolder,
         shelf: PortraitShelf,
         engine: Engine,
+        voices: VoiceBox,
         metrics: Metrics,
         *,
         count: int,
         keep_s: float,
     ) -> None:
         self._store, self._folder, self._shelf, self._engine = store, folder, shelf, engine
-        self._metrics, self._keep_s = metrics, keep_s
+        self._voices, self._metrics, self._keep_s = voices, metrics, keep_s
         self._work = threading.Condition()
         self._no_more = False
         self._interrupt = threading.Event()
@@ -141,15 +144,21 @@ class Workers:
         return animate_prepared(
             self._engine,
             prepared,
-            self._folder.speech(job.id),
+            lambda: self._heard(job, options),
             self._folder.video(job.id),
             preset=options.preset,
             fps=options.fps,
             duration_s=options.duration_s,
             seed=options.seed,
-            transcript=options.transcript,
             notes=record.notes if record else (),
             hook=self._progress_hook(job),
+        )
+
+    def _heard(self, job: Job, options: VideoOptions) -> Voiced:
+        if options.text is None:
+            return Voiced(load_audio(self._folder.speech(job.id), SOUND_HZ), options.transcript)
+        return self._voices.speak(
+            options.text, voice=options.voice, speed=options.speed, preset=options.preset
         )
 
     def _progress_hook(self, job: Job) -> Hook:

@@ -1,0 +1,302 @@
+"""The page in a real browser, as a person uses it: from a picture and a voice to a playing video."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vortex.audio import load_audio
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+KEY = "a-key-of-more-than-sixteen-characters"
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+)  # fmt: skip
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (scripts/setup dev)")
+pytest.importorskip("playwright", reason="the extra 'dev' is not installed")
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def microphone(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the browser hears as its microphone, over and over."""
+    path = tmp_path_factory.mktemp("microphone") / "voice.wav"
+    samples = load_audio(speech, 48_000).samples
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 48_000, 0, "NONE", "not compressed"))
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(microphone: Path) -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        flags = [*FLAGS, f"--use-file-for-fake-audio-capture={microphone}"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Start ``vortex ui`` as a user does; return its address."""
+    servers = []
+
+    def start(**environment: str) -> str:
+        command = [sys.executable, "-m", "vortex", "ui", "--no-browser", "--port", "0"]
+        command += ["--data", str(tmp_path_factory.mktemp("server"))]
+        server = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+        )
+        servers.append(server)
+        assert server.stderr is not None
+        match = re.search(r"http://\S+", server.stderr.readline())
+        assert match
+        return match[0]
+
+    yield start
+    for server in servers:
+        server.terminate()
+        server.communicate(timeout=30)
+    assert [server.returncode for server in servers] == [0] * len(servers)
+
+
+@pytest.fixture(scope="module")
+def address(serve: Serve) -> str:
+    return serve()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A fresh tab with the page; it may not complain, and not ask anybody else for anything."""
+    context = browser.new_context(permissions=["microphone"], viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(90_000)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    page.on("request", lambda asked: None if is_own(asked.url) else complaints.append(asked.url))
+    page.goto(address)
+    yield page
+    context.close()
+    # an answer of 4xx is reported by the browser itself
+    assert [text for text in complaints if "status of 4" not in text] == []
+
+
+def is_own(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1:", "blob:http://127.0.0.1:", "data:"))
+
+
+def until(page: Page, expression: str) -> None:
+    """Wait until an expression is true; the page's own rules forbid what Playwright would do for that."""
+    deadline_s = time.monotonic() + 90
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline_s, expression
+        page.wait_for_timeout(50)
+
+
+def text_of(selector: str) -> str:
+    return f"document.querySelector('{selector}').textContent"
+
+
+def pixels_of(page: Page, selector: str) -> np.ndarray:
+    """Return what a canvas shows, (H, W, 3)."""
+    script = """selector => { const v = document.querySelector(selector);
+        const data = v.getContext('2d').getImageData(0, 0, v.width, v.height).data;
+        return [v.height, v.width, [...data]]; }"""
+    height, width, data = page.evaluate(script, selector)
+    return np.array(data).reshape(height, width, 4)[..., :3]
+
+
+def choose(page: Page, portrait: Path) -> None:
+    page.set_input_files("#portrait-file", portrait)
+    page.wait_for_selector("#portrait-status.good")
+
+
+def make_small(page: Page) -> None:
+    page.locator("summary").click()
+    page.select_option("#size", "256")
+
+
+def finished(page: Page) -> dict[str, Any]:
+    """Wait for the video to play; return what the player knows of it."""
+    page.wait_for_selector("#done", state="visible")
+    until(page, "document.querySelector('#player').currentTime > 0.3")
+    return page.evaluate(  # type: ignore[no-any-return]
+        """() => { const v = document.querySelector('#player');
+        return {width: v.videoWidth, duration: v.duration, error: v.error && v.error.message}; }"""
+    )
+
+
+def test_from_files_to_a_playing_video_with_its_sync(page: Page, portrait: Path, speech: Path) -> None:
+    assert page.is_disabled("#make")
+    choose(page, portrait)
+    # the box is drawn in its own colour round the face, which is in the upper half of the picture
+    drawn = np.abs(pixels_of(page, "#portrait-view") - [255, 184, 107]).max(axis=2) < 3
+    size = drawn.shape
+    rows, columns = np.nonzero(drawn)
+    assert 0.2 < rows.min() / size[0] < rows.max() / size[0] < 0.7
+    assert 0.2 < columns.min() / size[1] < columns.max() / size[1] < 0.8
+    page.set_input_files("#speech-file", speech)
+    make_small(page)
+    page.get_by_text("Excited").click()
+    page.fill("#seed", "7")
+    page.click("#make")
+    video = finished(page)
+    assert video == {"width": 256, "duration": pytest.approx(74 / 24, abs=0.05), "error": None}
+    assert "seed 7" in page.inner_text("#facts")
+    page.wait_for_selector("#sync td.good")
+    assert "in sync" in page.inner_text("#sync")
+    with page.expect_download() as download:
+        page.click("#download")
+    assert download.value.suggested_filename == "talking.mp4"
+    assert b"ftyp" in Path(download.value.path()).read_bytes()[:16]
+    page.click("#again")
+    page.wait_for_selector("#result", state="hidden")
+
+
+def test_with_the_keyboard_alone(page: Page, microphone: Path, tmp_path: Path) -> None:
+    def press_until(selector: str, key: str = "Tab") -> None:
+        for _ in range(40):
+            page.keyboard.press(key)
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                return
+        raise AssertionError(f"{selector} cannot be reached")
+
+    press_until("#portrait-example")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#portrait-status.good")
+    press_until("#speech-example")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#speech-player", state="visible")
+    # long enough to be cancelled
+    with wave.open(str(microphone)) as short, wave.open(str(tmp_path / "long.wav"), "wb") as long:
+        long.setparams(short.getparams())
+        long.writeframes(short.readframes(10**9) * 30)
+    page.set_input_files("#speech-file", tmp_path / "long.wav")
+    press_until("[name=preset]")
+    page.keyboard.press("ArrowRight")
+    assert page.is_checked("[value=excited]")
+    press_until("#make")
+    page.keyboard.press("Enter")
+    press_until("#cancel")
+    page.keyboard.press("Enter")
+    until(page, text_of("#failure") + ".startsWith('Cancelled')")
+
+
+def test_a_recording_and_a_live_face(page: Page, portrait: Path) -> None:
+    choose(page, portrait)
+    make_small(page)
+    page.check("[value=record]", force=True)
+    page.click("#record")
+    until(page, "document.querySelector('#record-level').value > 0.05")
+    page.wait_for_timeout(1500)
+    page.click("#record")
+    page.wait_for_selector("#speech-player", state="visible")
+    page.uncheck("#check")
+    page.click("#make")
+    assert finished(page)["duration"] > 1
+    page.click("#live")
+    until(page, "/Live: \\d{2,} frames/.test(" + text_of("#live-status") + ")")
+    first = pixels_of(page, "#live-view")
+    assert first.shape == (256, 256, 3)
+    page.wait_for_timeout(500)
+    assert np.abs(first - pixels_of(page, "#live-view")).max() > 10, "the face does not move"
+    page.click("#live-stop")
+    until(page, text_of("#live-status") + ".startsWith('Stopped')")
+
+
+def test_a_typed_text_is_spoken(page: Page, portrait: Path) -> None:
+    choose(page, portrait)
+    make_small(page)
+    page.check("[value=text]", force=True)
+    assert page.is_disabled("#make")
+    page.fill("#text", "Hello there.")
+    page.select_option("#voice", "am_michael")
+    page.click("#make")
+    assert 0.8 < finished(page)["duration"] < 3
+    page.wait_for_selector("#sync td.good")
+
+
+def test_what_cannot_be_used_is_told(page: Page, portrait: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 300), "teal").save(tmp_path / "teal.png")
+    page.set_input_files("#portrait-file", tmp_path / "teal.png")
+    page.wait_for_selector("#portrait-status.bad")
+    assert "No face" in page.inner_text("#portrait-status")
+    choose(page, portrait)
+    (tmp_path / "no.wav").write_bytes(b"no sound at all")
+    page.set_input_files("#speech-file", tmp_path / "no.wav")
+    page.click("#make")
+    until(page, text_of("#failure") + ".includes('not a WAV')")
+    assert page.is_enabled("#make")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_is_cut_off_and_all_can_be_read(
+    browser: Browser, address: str, scheme: Any, portrait: Path
+) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(address)
+    choose(page, portrait)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    # WCAG 2.2: text against its ground, at least 4.5 to 1
+    colours = page.evaluate(
+        """() => ['p', 'h2', '#make', '#portrait-status', 'summary', '.choices span'].map((s) => {
+        const e = document.querySelector(s); let g = e;
+        while (getComputedStyle(g).backgroundColor === 'rgba(0, 0, 0, 0)') g = g.parentElement;
+        return [getComputedStyle(e).color, getComputedStyle(g).backgroundColor]; })"""
+    )
+    for pair in colours:
+        light, dark = sorted(map(luminance, pair), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, pair
+    # fingers need 44 pixels
+    for button in page.query_selector_all("button:visible, .tabs label:visible"):
+        box = button.bounding_box()
+        assert box and box["height"] >= 32, button.inner_text()
+    context.close()
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of WCAG 2.2 of a colour such as rgb(1, 2, 3)."""
+    values = np.array([float(part) for part in re.findall(r"[\d.]+", colour)[:3]]) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_a_server_with_keys_asks_for_one(browser: Browser, serve: Serve) -> None:
+    page = browser.new_page()
+    page.goto(serve(VORTEX_API_KEY=KEY))
+    page.wait_for_selector("#key-form", state="visible")
+    assert page.is_hidden("#studio")
+    page.fill("#key", "wrong")
+    page.keyboard.press("Enter")
+    page.fill("#key", KEY)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#studio", state="visible")
+    page.click("#portrait-example")
+    page.wait_for_selector("#portrait-status.good")
+    assert json.loads(page.evaluate("JSON.stringify(sessionStorage)")) == {"vortex-key": KEY}
+    page.close()

@@ -1,0 +1,77 @@
+// Live: the microphone goes to the server as it is heard, and the face comes back frame by frame.
+
+import { liveSocket } from "./server.js";
+
+const RATE_HZ = 24000;
+const find = (selector) => document.querySelector(selector);
+const view = find("#live-view");
+
+let stop = () => {};
+
+export const stopLive = () => stop();
+
+export async function talkLive(query) {
+  stop();
+  say("Asking for the microphone …");
+  find("#live-card").hidden = false;
+  find("#live-card").scrollIntoView({ behavior: "smooth", block: "nearest" });
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: true } });
+  } catch (error) {
+    say(`No microphone: ${error.message}.`, "bad");
+    return;
+  }
+  const context = new AudioContext({ sampleRate: RATE_HZ });
+  await context.audioWorklet.addModule("/page/microphone.js");
+  const microphone = new AudioWorkletNode(context, "microphone");
+  const socket = liveSocket({ ...query, sample_rate_hz: RATE_HZ, pace: "sound" });
+  const tally = { ready: false, sent: 0, frames: 0, rate: 24 };
+  stop = () => {
+    for (const track of stream.getTracks()) track.stop();
+    context.close();
+    socket.close();
+    stop = () => {};
+    say(`Stopped after ${tally.frames} frames.`);
+  };
+  microphone.port.onmessage = ({ data }) => {
+    // what was said while the face was prepared would only make it late
+    if (!tally.ready || socket.readyState !== WebSocket.OPEN) return;
+    socket.send(data);
+    tally.sent += data.byteLength / 2;
+  };
+  socket.onmessage = ({ data }) => receive(data, tally);
+  socket.onclose = ({ reason }) => {
+    const unasked = stop;
+    unasked();
+    if (reason) say(reason, "bad");
+  };
+  context.createMediaStreamSource(stream).connect(microphone);
+}
+
+function receive(data, tally) {
+  if (typeof data === "string") {
+    const news = JSON.parse(data);
+    if (news.type === "ready") {
+      [view.width, view.height] = news.size_px;
+      tally.rate = Number(news.fps.split("/")[0]) / Number(news.fps.split("/")[1] ?? 1);
+      tally.ready = true;
+      say("Speak now.");
+    }
+    return;
+  }
+  const head = new DataView(data);
+  const picture = new Blob([new Uint8Array(data, 8 + head.getUint32(4, true))], { type: "image/jpeg" });
+  const index = head.getUint32(0, true);
+  createImageBitmap(picture).then((bitmap) => view.getContext("2d").drawImage(bitmap, 0, 0));
+  tally.frames = index + 1;
+  if (index % 12 === 0) {
+    const behind = tally.sent / RATE_HZ - index / tally.rate;
+    say(`Live: ${index} frames, ${Math.round(1000 * behind)} ms behind your voice.`);
+  }
+}
+
+function say(text, kind = "") {
+  find("#live-status").textContent = text;
+  find("#live-status").className = `status ${kind}`;
+}
