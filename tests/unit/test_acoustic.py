@@ -9,9 +9,10 @@ import pytest
 
 import vortex
 from vortex.audio import load_audio
+from vortex.blas import single_blas_thread
 from vortex.errors import EngineError
 from vortex.lipsync import acoustic
-from vortex.lipsync.acoustic import ACOUSTIC_HZ, AcousticModel, single_blas_thread
+from vortex.lipsync.acoustic import ACOUSTIC_HZ, AcousticModel
 
 SPEECH = Path(vortex.__file__).parent / "data" / "demo_speech.flac"
 

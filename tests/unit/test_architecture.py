@@ -15,7 +15,7 @@ PACKAGE = Path(vortex.__file__).parent
 LAYERS = [
     {"types", "errors", "version"},
     {"weights"},
-    {"audio", "portrait", "video", "demo", "timeline", "watchdog"},
+    {"audio", "blas", "portrait", "video", "demo", "timeline", "watchdog"},
     {"lipsync"},
     {"motion"},
     {"engines", "encoder", "extras"},

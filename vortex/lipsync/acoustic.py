@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import math
 import struct
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -91,39 +88,6 @@ class AcousticModel:
         mel = np.pad(mel.astype(np.float16).astype(np.float32), ((1, 1), (0, 0)))
         near = np.lib.stride_tricks.sliding_window_view(mel, 3, axis=0)[::2]
         return np.asarray(near.reshape(len(near), -1))
-
-
-class _BlasThreads:
-    """Keep BLAS to one thread while anybody asks for it.
-
-    Its threads wait by spinning: beside threads of our own they cost several times what they save. The
-    setting is that of the whole process, so the last one out restores what the first one found.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._limits: Any = None
-
-    @contextmanager
-    def single(self) -> Iterator[None]:
-        from threadpoolctl import threadpool_limits
-
-        with self._lock:
-            self._users += 1
-            if self._users == 1:
-                self._limits = threadpool_limits(1, "blas")
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    self._limits.restore_original_limits()
-
-
-_blas = _BlasThreads()
-single_blas_thread = _blas.single
 
 
 def _tensors(packed: bytes) -> Iterator[tuple[str, F32]]:

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vortex.audio import frame_spans, loudness_db, resample
+from vortex.blas import single_blas_thread
 from vortex.errors import AudioError, InputError
-from vortex.lipsync.acoustic import ACOUSTIC_HZ, HOP_S, AcousticModel, single_blas_thread
+from vortex.lipsync.acoustic import ACOUSTIC_HZ, HOP_S, AcousticModel
 from vortex.lipsync.phonemes import IPA_TO_ARPABET, SILENCE, check_spans
 from vortex.lipsync.visemes import coarticulate
 from vortex.types import Audio, PhonemeSpan, VisemeTrack, frame_count, parse_fps

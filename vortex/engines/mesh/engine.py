@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from vortex.blas import single_blas_thread
 from vortex.engines.mesh.basis import OUTER_EYE_CORNERS, STABLE, load_basis, similarity
 from vortex.engines.mesh.eyes import Eye, draw_eye, find_eye
 from vortex.engines.mesh.face import (
@@ -114,7 +115,8 @@ class MeshEngine:
         from vortex.portrait import crop_face, even_sides
 
         framed = even_sides(portrait) if paste_back else crop_face(portrait, size_px)
-        return _prepare(framed.image, framed.landmarks_px)
+        with single_blas_thread():
+            return _prepare(framed.image, framed.landmarks_px)
 
     def iter_frames(self, prepared: MeshPortrait, motion: MotionTrack) -> Iterator[Frame]:
         """Yield one frame for each row of ``motion``."""

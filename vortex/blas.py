@@ -1,0 +1,45 @@
+"""The threads of NumPy's linear algebra: only the caller's own, where speed or equal results need it.
+
+They wait by spinning: beside threads of our own they cost several times what they save. And sums that are
+shared out among them are rounded otherwise than those of one, so that a result would depend on the number of
+cores, and on what else the process does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class _BlasThreads:
+    """Keep BLAS to one thread while anybody asks for it.
+
+    The setting is that of the whole process, so the last one out restores what the first one found.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._limits: Any = None
+
+    @contextmanager
+    def single(self) -> Iterator[None]:
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._limits = threadpool_limits(1, "blas")
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._limits.restore_original_limits()
+
+
+_blas = _BlasThreads()
+single_blas_thread = _blas.single
