@@ -31,6 +31,7 @@ class _BlasThreads:
         with self._lock:
             self._users += 1
             if self._users == 1:
+                _take_control()
                 self._limits = threadpool_limits(1, "blas")
         try:
             yield
@@ -38,7 +39,18 @@ class _BlasThreads:
             with self._lock:
                 self._users -= 1
                 if self._users == 0:
+                    _take_control()
                     self._limits.restore_original_limits()
+
+
+def _take_control() -> None:
+    """Let this thread set limits: from version 3.8 on, threadpoolctl heeds only the first one that did."""
+    import threadpoolctl
+
+    openblas = getattr(threadpoolctl, "OpenBLASController", None)
+    clear = getattr(openblas, "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)
 
 
 _blas = _BlasThreads()
