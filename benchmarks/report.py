@@ -22,6 +22,7 @@ SCRIPTS = {
     "mesh_latency": "mesh_latency.py --output .tasks/baselines/mesh.json",
     "mesh_work": "mesh_work.py --output .tasks/baselines/mesh_work.json",
     "soak": "soak.py --output .tasks/baselines/soak.json",
+    "long_voice": "long_voice.py --output .tasks/baselines/long_voice.json",
     "import_time": "import_time.py --output .tasks/baselines/import_time.json",
     "liveportrait_latency": "liveportrait_latency.py --output .tasks/baselines/liveportrait.json",
     "liveportrait_reuse": "liveportrait_reuse.py --output .tasks/baselines/reuse.json",
@@ -33,6 +34,7 @@ TITLES = {
     "mesh_latency": "The whole command, mesh engine",
     "mesh_work": "Work of a mesh frame",
     "soak": "Memory over many runs, mesh engine",
+    "long_voice": "An hour of speech, mesh engine",
     "import_time": "Start of the command",
     "liveportrait_latency": "LivePortrait, tensors to tensors",
     "liveportrait_reuse": "LivePortrait, share of frames rendered in full with quality fast (estimate)",
@@ -92,11 +94,11 @@ def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
         if latency.get(name) is not None:
             rows.append((f"latency, {name}", f"{latency[name]:.3f} s"))
     rows += [(f"stage: {name}", f"{value:.3f} s") for name, value in entry.get("stage_s", {}).items()]
-    for group in ("work", "ratio", "resident_bytes", "vram_bytes", "figures", "plan"):
+    for group in ("work", "ratio", "resident_bytes", "vram_bytes", "figures", "plan", "end"):
         rows += _flat(entry.get(group) or {}, group.replace("_bytes", ""))
     for name in (
-        "encoding_alone_s", "render_ms_per_frame", "frames_per_s", "frames_per_product", "peak_memory_bytes",
-        "output_bytes", "growth", "videos_that_differ",
+        "frames", "wall_s", "encoding_alone_s", "render_ms_per_frame", "frames_per_s", "frames_per_product",
+        "peak_memory_bytes", "output_bytes", "growth", "growth_bytes_per_minute", "videos_that_differ",
     ):  # fmt: skip
         if entry.get(name) is not None:
             rows.append((name, _short(entry[name])))

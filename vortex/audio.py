@@ -45,10 +45,10 @@ def load_audio(
             f"Speech '{path}' lasts {len(samples) / rate:.3f} s; at least {MIN_DURATION_S} s are needed. "
             "Give a longer recording."
         )
-    peak = float(np.abs(samples).max())
+    peak = float(max(samples.max(), -samples.min()))
     if peak < 10 ** (SILENCE_DBFS / 20):
         raise AudioError(f"Speech '{path}' is silent. Give a recording with speech in it.")
-    return Audio(np.clip(resample(samples, rate, sample_rate), -1, 1), sample_rate)
+    return Audio(within_range(resample(samples, rate, sample_rate)), sample_rate)
 
 
 def _decode(path: Path, max_duration_s: float) -> tuple[F32, int]:
@@ -108,6 +108,12 @@ def resample(samples: F32, from_hz: int, to_hz: int) -> F32:
     return np.asarray(soxr.resample(samples, from_hz, to_hz), np.float32)
 
 
+def within_range(samples: F32) -> F32:
+    """Return (N,) float32 cut off at -1 and 1: the same array if nothing is beyond, as an hour is 700 MB."""
+    inside = samples.min(initial=0) >= -1 and samples.max(initial=0) <= 1
+    return samples if inside else np.clip(samples, -1, 1)
+
+
 def fit_duration(audio: Audio, frames: int, fps: Fraction) -> Audio:
     """Return the sound cut, with a warning, or padded with silence to the exact length of ``frames``."""
     wanted = round(Fraction(frames) / fps * audio.sample_rate)
@@ -120,6 +126,8 @@ def fit_duration(audio: Audio, frames: int, fps: Fraction) -> Audio:
                 stacklevel=2,
             )
         return Audio(audio.samples[:wanted], audio.sample_rate)
+    if have == wanted:
+        return audio
     return Audio(np.pad(audio.samples, (0, wanted - have)), audio.sample_rate)
 
 

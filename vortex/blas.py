@@ -1,4 +1,9 @@
-"""The threads of the library behind numpy's matrix products."""
+"""The threads of NumPy's linear algebra: only the caller's own, where speed or equal results need it.
+
+They wait by spinning: beside threads of our own they cost several times what they save. And sums that are
+shared out among them are rounded otherwise than those of one, so that a result would depend on the number of
+cores, and on what else the process does.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +16,7 @@ from typing import Any
 class _BlasThreads:
     """Keep BLAS to one thread while anybody asks for it.
 
-    Its threads wait by spinning: beside threads of our own they cost several times what they save. The
-    setting is that of the whole process, so the last one out restores what the first one found.
+    The setting is that of the whole process, so the last one out restores what the first one found.
     """
 
     def __init__(self) -> None:
@@ -27,6 +31,7 @@ class _BlasThreads:
         with self._lock:
             self._users += 1
             if self._users == 1:
+                _take_control()
                 self._limits = threadpool_limits(1, "blas")
         try:
             yield
@@ -34,9 +39,19 @@ class _BlasThreads:
             with self._lock:
                 self._users -= 1
                 if self._users == 0:
+                    _take_control()
                     self._limits.restore_original_limits()
+
+
+def _take_control() -> None:
+    """Let this thread set limits: from version 3.8 on, threadpoolctl heeds only the first one that did."""
+    import threadpoolctl
+
+    openblas = getattr(threadpoolctl, "OpenBLASController", None)
+    clear = getattr(openblas, "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)
 
 
 _blas = _BlasThreads()
 single_blas_thread = _blas.single
-"""``with single_blas_thread():`` keeps matrix products to one thread; safe from many threads at once."""

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from vortex.audio import fit_duration, load_audio, resample
+from vortex.audio import fit_duration, load_audio, resample, within_range
 from vortex.encoder import check_video_path, encode_video
 from vortex.engines.base import Engine, Prepared, load_engine
 from vortex.errors import InputError
@@ -244,6 +244,7 @@ def _film(
     listening = _in_background(lambda: _listen(take, clock))
     prepared, notes = prepare()
     audio, motion = listening.result()
+    _give_back_memory()
     notes += renderer.notes(prepared, motion)
     with clock.stage("render"):
         frames = renderer.iter_frames(prepared, motion)
@@ -291,7 +292,7 @@ def _listen(take: _Take, clock: StageClock) -> tuple[Audio, MotionTrack]:
     with clock.stage("speech"):
         voiced = take.speech()
         samples = resample(voiced.audio.samples, voiced.audio.sample_rate, SOUND_HZ)
-        whole = Audio(np.clip(samples, -1, 1), SOUND_HZ)
+        whole = Audio(within_range(samples), SOUND_HZ)
         length_s = whole.duration_s if take.duration_s is None else take.duration_s
         if not 0 < length_s <= MAX_DURATION_S:
             raise InputError(f"The duration is {float(length_s)} s; give more than 0 and at most four hours.")

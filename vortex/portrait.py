@@ -34,6 +34,8 @@ MIN_FACE_PX = 64
 MAX_YAW_DEG = 40.0
 MAX_ROLL_DEG = 60.0
 CROP_PX = 512
+LANDMARKERS_KEPT = 2
+"""Landmarkers that wait, 20 MB each, for the next picture; more are made while more threads look at once."""
 
 # MediaPipe indices of the outline that LivePortrait's crop rule measures: jaw, cheeks and brows, no forehead
 _CROP_OUTLINE = [
@@ -43,6 +45,8 @@ _CROP_OUTLINE = [
 _VISION = "mediapipe.tasks.python.vision"
 _MEDIAPIPE_MODULES: dict[str, ModuleType] = {}
 _MEDIAPIPE_LOCK = threading.Lock()
+_IDLE_LANDMARKERS: dict[int, list[Any]] = {}
+"""By process: a forked child has no threads of its parent, and would wait for them."""
 _EYES = [33, 133, 159, 145, 362, 263, 386, 374]
 _LIP_CORNERS = [61, 291]
 
@@ -147,7 +151,7 @@ def detect_portrait(image: Frame, *, source_name: str = "picture") -> Portrait:
     """
     height, width = image.shape[:2]
     where = f"'{source_name}' ({width}x{height})"
-    with _open_landmarker() as landmarker:
+    with _lent_landmarker() as landmarker:
         faces = sorted(_find_faces(landmarker, image), key=lambda face: -face.size_px)
         face = _refined(landmarker, image, faces[0]) if faces else None
     if face is None:
@@ -306,8 +310,31 @@ def _detect(landmarker: Any, image: Frame, origin: tuple[int, int]) -> list[_Fac
     return faces
 
 
-def _open_landmarker() -> Any:
-    """Return a landmarker to use in a ``with`` block: its own destructor runs too late at exit and raises."""
+@contextmanager
+def _lent_landmarker() -> Iterator[Any]:
+    """Lend a landmarker to one thread: one that waits, else a new one.
+
+    A new one for each picture would take 50 ms and leave memory behind, as each brings threads whose heaps
+    the system does not get back.
+    """
+    idle = _IDLE_LANDMARKERS.setdefault(os.getpid(), [])
+    try:
+        landmarker = idle.pop()
+    except IndexError:
+        landmarker = _new_landmarker()
+    try:
+        yield landmarker
+    except BaseException:
+        # whoever was interrupted may have left it in the middle of a picture
+        landmarker.close()
+        raise
+    if len(idle) < LANDMARKERS_KEPT:
+        idle.append(landmarker)
+    else:
+        landmarker.close()
+
+
+def _new_landmarker() -> Any:
     vision = _mediapipe("vision.face_landmarker")
     base = _mediapipe("core.base_options")
     options = vision.FaceLandmarkerOptions(
@@ -316,7 +343,24 @@ def _open_landmarker() -> Any:
         output_face_blendshapes=True,
         output_facial_transformation_matrixes=True,
     )
-    return vision.FaceLandmarker.create_from_options(options)
+    landmarker = vision.FaceLandmarker.create_from_options(options)
+    _close_idle_at_exit()
+    return landmarker
+
+
+@functools.cache
+def _close_idle_at_exit() -> None:
+    """Have waiting landmarkers closed when Python ends, while their threads still take work.
+
+    Their destructors run too late for it and raise, as would what ``atexit`` calls. Called when there is a
+    landmarker, as the last to be registered is the first to be called.
+    """
+
+    def close() -> None:
+        for landmarker in _IDLE_LANDMARKERS.pop(os.getpid(), []):
+            landmarker.close()
+
+    threading._register_atexit(close)  # type: ignore[attr-defined]
 
 
 @functools.cache
@@ -508,7 +552,7 @@ def _rescale(from_px: int, to_px: int) -> F64:
 
 def iter_landmarks(frames: Iterable[Frame]) -> Iterator[F32 | None]:
     """Yield the landmarks (478, 3) of the largest face of each frame, or None; one look each."""
-    with _open_landmarker() as landmarker:
+    with _lent_landmarker() as landmarker:
         for frame in frames:
             faces = _detect(landmarker, frame, (0, 0))
             yield max(faces, key=lambda face: face.size_px).landmarks_px if faces else None

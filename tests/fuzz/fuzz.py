@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import gc
 import json
 import random
 import resource
@@ -173,6 +174,8 @@ def _last(name: str) -> str:
 
 
 def _resident_bytes() -> int:
+    # tracebacks of refusals hold what the refused work held, until cycles are collected
+    gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 

@@ -14,7 +14,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import command_line
 import numpy as np
+import server_requests
 from PIL import Image
 
 from vortex.audio import load_audio
@@ -182,4 +184,6 @@ TARGETS: Mapping[str, Target] = {
     "rates": Target(_rate, lambda: [b"24 abc", b"30000/1001 ", b"29.97 x", b"1e999999999 "], text=True),
     "phonemes": Target(_from_file(read_phonemes, ".json"), lambda: [_PHONEMES.encode()], text=True),
     "speech": Target(_speech, _waves),
+    "cli": Target(command_line.run, command_line.seeds, text=True),
+    "server": Target(server_requests.run, server_requests.seeds),
 }

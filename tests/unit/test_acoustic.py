@@ -9,7 +9,6 @@ import pytest
 
 import vortex
 from vortex.audio import load_audio
-from vortex.blas import single_blas_thread
 from vortex.errors import EngineError
 from vortex.lipsync import acoustic
 from vortex.lipsync.acoustic import ACOUSTIC_HZ, AcousticModel
@@ -48,19 +47,3 @@ def test_another_network_is_refused_with_the_cure(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(acoustic, "_tensors", lambda packed: iter([("mel_fb", np.zeros(3))]))
     with pytest.raises(EngineError, match="Run: pip install"):
         AcousticModel()
-
-
-def test_the_last_user_restores_the_threads_of_blas() -> None:
-    from threadpoolctl import threadpool_info
-
-    def threads() -> list[int]:
-        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-
-    before = threads()
-    first, second = single_blas_thread(), single_blas_thread()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert set(threads()) == {1}
-    second.__exit__(None, None, None)
-    assert threads() == before

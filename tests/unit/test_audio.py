@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vortex.audio import fit_duration, frame_spans, load_audio, loudness_db
+from vortex.audio import fit_duration, frame_spans, load_audio, loudness_db, within_range
 from vortex.errors import AudioError
 from vortex.types import Audio
 
@@ -124,3 +124,15 @@ def test_a_tag_in_another_encoding_does_not_matter(tmp_path: Path) -> None:
     chunks += b"data" + len(tone).to_bytes(4, "little") + tone
     path.write_bytes(b"RIFF" + (4 + len(chunks)).to_bytes(4, "little") + b"WAVE" + chunks)
     assert len(load_audio(path, 16_000).samples) == 16_000
+
+
+def test_long_sound_is_not_held_twice() -> None:
+    """What lies within range, and has the right length, needs no second array."""
+    sound = Audio(np.linspace(-1, 1, 48_000, dtype=np.float32), 48_000)
+    assert within_range(sound.samples) is sound.samples
+    assert fit_duration(sound, 24, Fraction(24)) is sound
+
+
+def test_samples_beyond_full_scale_are_cut_off() -> None:
+    cut = within_range(np.array([-1.5, -1, 0.25, 1, 7], np.float32))
+    np.testing.assert_array_equal(cut, np.array([-1, -1, 0.25, 1, 1], np.float32))

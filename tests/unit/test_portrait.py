@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,8 @@ from PIL import Image, ImageCms, PngImagePlugin
 from vortex.demo import demo_portrait
 from vortex.errors import ImageError, InputError, NoFaceError
 from vortex.portrait import (
+    _IDLE_LANDMARKERS,
+    LANDMARKERS_KEPT,
     MAX_SIDE_PX,
     crop_face,
     crop_transform,
@@ -360,3 +363,22 @@ def test_an_extreme_side_view_is_refused() -> None:
     cameraman = Path(skimage.__file__).parent / "data" / "camera.png"
     with pytest.raises(NoFaceError, match=r"turned .* degrees to the side"):
         load_portrait(cameraman)
+
+
+def test_what_was_looked_at_before_changes_nothing(hopper: Portrait) -> None:
+    fresh = {"image": hopper.image, "mirrored": np.ascontiguousarray(hopper.image[:, ::-1])}
+    seen = {name: detect_portrait(image) for name, image in fresh.items()}
+    _IDLE_LANDMARKERS.clear()
+    for name in ("mirrored", "image"):
+        again = detect_portrait(fresh[name])
+        np.testing.assert_array_equal(again.landmarks_px, seen[name].landmarks_px)
+        np.testing.assert_array_equal(again.blendshapes, seen[name].blendshapes)
+
+
+def test_threads_that_look_at_once_share_no_landmarker(hopper: Portrait) -> None:
+    pictures = [np.ascontiguousarray(np.roll(hopper.image, 7 * index, axis=1)) for index in range(4)]
+    alone = [detect_portrait(picture).landmarks_px for picture in pictures]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda picture: detect_portrait(picture).landmarks_px, 4 * pictures))
+    np.testing.assert_array_equal(together, 4 * alone)
+    assert sum(map(len, _IDLE_LANDMARKERS.values())) == LANDMARKERS_KEPT

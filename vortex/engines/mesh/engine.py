@@ -115,7 +115,6 @@ class MeshEngine:
         from vortex.portrait import crop_face, even_sides
 
         framed = even_sides(portrait) if paste_back else crop_face(portrait, size_px)
-        # a third of the work on an idle machine, and far less on a busy one
         with single_blas_thread():
             return _prepare(framed.image, framed.landmarks_px)
 
