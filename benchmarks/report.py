@@ -95,8 +95,8 @@ def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     for group in ("work", "ratio", "resident_bytes", "vram_bytes", "figures", "plan"):
         rows += _flat(entry.get(group) or {}, group.replace("_bytes", ""))
     for name in (
-        "encoding_alone_s", "render_ms_per_frame", "frames_per_s", "frames_per_product", "peak_memory_bytes",
-        "output_bytes", "growth", "videos_that_differ",
+        "cpu_s", "encoding_alone_s", "render_ms_per_frame", "frames_per_s", "frames_per_product",
+        "peak_memory_bytes", "output_bytes", "growth", "videos_that_differ",
     ):  # fmt: skip
         if entry.get(name) is not None:
             rows.append((name, _short(entry[name])))
