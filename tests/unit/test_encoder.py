@@ -19,9 +19,18 @@ import pytest
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
+from vortex import encoder
 from vortex.audio import load_audio
 from vortex.demo import DEMO_SPEECH, demo_portrait
-from vortex.encoder import AHEAD_FRAMES, Colours, changed_box, check_video_path, encode_video
+from vortex.encoder import (
+    AHEAD_FRAMES,
+    Colours,
+    changed_box,
+    check_video_path,
+    choose_encoder,
+    encode_video,
+    nvenc_works,
+)
 from vortex.errors import InputError
 from vortex.types import Audio, Frame
 
@@ -173,6 +182,47 @@ def test_pictures_and_sound_keep_their_quality(tmp_path: Path) -> None:
 def decibels(expected: np.ndarray, got: np.ndarray, full: float) -> float:
     error = expected.astype(np.float64) - got
     return float(20 * np.log10(full / np.sqrt((error**2).mean())))
+
+
+# ---------------------------------------- NVENC
+
+
+@pytest.fixture
+def probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The encoders that were opened to see whether they work; none does."""
+    opened: list[str] = []
+
+    def refuse(name: str, mode: str) -> None:
+        opened.append(name)
+        raise av.error.PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(av.CodecContext, "create", refuse)
+    nvenc_works.cache_clear()
+    yield opened
+    nvenc_works.cache_clear()
+
+
+def test_a_cpu_is_not_asked_for_nvenc(probes: list[str]) -> None:
+    assert choose_encoder("cpu") == "libx264"
+    assert probes == []
+
+
+def test_where_nvenc_does_not_open_x264_encodes_and_it_is_tried_once(probes: list[str]) -> None:
+    assert [choose_encoder(device) for device in ("cuda", "cuda:1", "cpu")] == ["libx264"] * 3
+    assert probes == ["h264_nvenc"]
+
+
+def test_where_nvenc_opens_it_encodes_what_a_gpu_renders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "nvenc_works", lambda: True)
+    assert [choose_encoder(device) for device in ("cuda", "cuda:1", "cpu")] == [
+        "h264_nvenc", "h264_nvenc", "libx264"
+    ]  # fmt: skip
+
+
+def test_the_probe_asks_the_machine() -> None:
+    """There is a driver of NVIDIA, or NVENC cannot work."""
+    nvenc_works.cache_clear()
+    assert Path("/proc/driver/nvidia/version").exists() or not nvenc_works()
 
 
 def test_only_a_few_frames_wait_at_any_time(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ class MeshEngine:
     """Renders on the CPU, with nothing to download. Holds no state, so threads share it freely."""
 
     name = "mesh"
+    device = "cpu"
 
     def prepare(self, portrait: Portrait, *, size_px: int = 512, paste_back: bool = False) -> MeshPortrait:
         """Make the fields, mouth and eyes of one portrait; see :class:`vortex.engines.base.Engine`."""
