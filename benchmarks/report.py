@@ -97,8 +97,9 @@ def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     for group in ("work", "ratio", "resident_bytes", "vram_bytes", "figures", "plan", "end"):
         rows += _flat(entry.get(group) or {}, group.replace("_bytes", ""))
     for name in (
-        "frames", "wall_s", "encoding_alone_s", "render_ms_per_frame", "frames_per_s", "frames_per_product",
-        "peak_memory_bytes", "output_bytes", "growth", "growth_bytes_per_minute", "videos_that_differ",
+        "frames", "wall_s", "cpu_s", "encoding_alone_s", "render_ms_per_frame", "frames_per_s",
+        "frames_per_product", "peak_memory_bytes", "output_bytes", "growth", "growth_bytes_per_minute",
+        "videos_that_differ",
     ):  # fmt: skip
         if entry.get(name) is not None:
             rows.append((name, _short(entry[name])))

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vortex.audio import fit_duration, load_audio, resample, within_range
-from vortex.encoder import check_video_path, encode_video
+from vortex.encoder import check_video_path, choose_encoder, encode_video
 from vortex.engines.base import Engine, Prepared, load_engine
 from vortex.errors import InputError
 from vortex.lipsync.recognize import recognize_visemes
@@ -246,6 +246,9 @@ def _film(
     audio, motion = listening.result()
     _give_back_memory()
     notes += renderer.notes(prepared, motion)
+    encoder = choose_encoder(renderer.device)
+    if encoder != "libx264":
+        notes += (f"encoded on the GPU ({encoder})",)
     with clock.stage("render"):
         frames = renderer.iter_frames(prepared, motion)
         if watch:
@@ -257,6 +260,7 @@ def _film(
             take.fps,
             prepared.size_px,
             comment=_comment(renderer.name, take),
+            encoder=encoder,
             hook=clock.hook,
         )
     _give_back_memory()

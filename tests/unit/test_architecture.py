@@ -32,7 +32,7 @@ ROOMS = {
     "cv2": ("portrait.py", "engines"),
     "mediapipe": ("portrait.py",),
     "argparse": ("cli",),
-    "onnxruntime": ("extras",),
+    "onnxruntime": ("extras", "engines/liveportrait/export.py"),
     "misaki": ("extras",),
     "diffusers": ("extras",),
     "transformers": ("extras",),

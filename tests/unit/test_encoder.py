@@ -16,8 +16,21 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import ColorRange, Colorspace
+from PIL import Image
 
-from vortex.encoder import AHEAD_FRAMES, check_video_path, encode_video
+from vortex import encoder
+from vortex.audio import load_audio
+from vortex.demo import DEMO_SPEECH, demo_portrait
+from vortex.encoder import (
+    AHEAD_FRAMES,
+    Colours,
+    changed_box,
+    check_video_path,
+    choose_encoder,
+    encode_video,
+    nvenc_works,
+)
 from vortex.errors import InputError
 from vortex.types import Audio, Frame
 
@@ -114,6 +127,102 @@ def planes(frame: av.VideoFrame) -> list[np.ndarray]:
     flat = frame.to_ndarray(format="yuv420p").ravel()
     luma, quarter = width * height, width * height // 4
     return [flat[:luma], flat[luma : luma + quarter], flat[luma + quarter :]]
+
+
+def whole_planes(picture: Frame) -> np.ndarray:
+    """Return the planes of a picture that FFmpeg converts at once."""
+    colours = {"src_colorspace": Colorspace.ITU709, "dst_colorspace": Colorspace.ITU709}
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    return frame.reformat(format="yuv420p", dst_color_range=ColorRange.MPEG, **colours).to_ndarray()
+
+
+def test_converting_what_changed_gives_the_bytes_of_converting_all() -> None:
+    random = np.random.default_rng(3)
+    for _ in range(60):
+        width, height = (2 * int(half) for half in random.integers(9, 90, 2))
+        picture = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        colours = Colours((width, height))
+        for _ in range(4):
+            assert np.array_equal(colours.convert(picture).to_ndarray(), whole_planes(picture))
+            picture = picture.copy()
+            (x0, x1), (y0, y1) = (np.sort(random.integers(0, side, 2)) for side in (width, height))
+            part = picture[y0 : y1 + 1, x0 : x1 + 1]
+            part[:] = random.integers(0, 256, part.shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "box"),
+    [(0, 0, (0, 0, 2, 2)), (5, 3, (4, 2, 6, 4)), (8, 6, (8, 6, 10, 8)), (9, 7, (8, 6, 10, 8))],
+)
+@pytest.mark.parametrize("channel", range(3))
+def test_one_changed_pixel_is_found(x: int, y: int, box: tuple[int, ...], channel: int) -> None:
+    before = np.full((8, 10, 3), 9, np.uint8)
+    after = before.copy()
+    after[y, x, channel] += 1
+    assert changed_box(before, after) == box
+    assert changed_box(before, before.copy()) is None
+
+
+def test_pictures_and_sound_keep_their_quality(tmp_path: Path) -> None:
+    """Above 40 dB nobody tells a photo from its copy; speech hides noise 35 dB below it."""
+    photo = np.array(Image.open(demo_portrait()).convert("RGB"))[:480, :480]
+    frames = [np.roll(photo, shift, axis=1) for shift in range(24)]
+    speech = load_audio(DEMO_SPEECH, SAMPLE_RATE).samples[:SAMPLE_RATE]
+    path = tmp_path / "a.mp4"
+    encode_video(path, iter(frames), Audio(speech, SAMPLE_RATE), Fraction(24), (480, 480))
+    with av.open(str(path)) as container:
+        seen = [frame.to_ndarray()[:480] for frame in container.decode(video=0)]
+    for picture, luma in zip(frames, seen, strict=True):
+        assert decibels(whole_planes(picture)[:480], luma, 255.0) > 40
+    heard, _ = decoded_sound(path)
+    loudest = float(np.sqrt((speech**2).mean()))
+    assert decibels(speech, heard[: len(speech)], loudest) > 35
+
+
+def decibels(expected: np.ndarray, got: np.ndarray, full: float) -> float:
+    error = expected.astype(np.float64) - got
+    return float(20 * np.log10(full / np.sqrt((error**2).mean())))
+
+
+# ---------------------------------------- NVENC
+
+
+@pytest.fixture
+def probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The encoders that were opened to see whether they work; none does."""
+    opened: list[str] = []
+
+    def refuse(name: str, mode: str) -> None:
+        opened.append(name)
+        raise av.error.PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(av.CodecContext, "create", refuse)
+    nvenc_works.cache_clear()
+    yield opened
+    nvenc_works.cache_clear()
+
+
+def test_a_cpu_is_not_asked_for_nvenc(probes: list[str]) -> None:
+    assert choose_encoder("cpu") == "libx264"
+    assert probes == []
+
+
+def test_where_nvenc_does_not_open_x264_encodes_and_it_is_tried_once(probes: list[str]) -> None:
+    assert [choose_encoder(device) for device in ("cuda", "cuda:1", "cpu")] == ["libx264"] * 3
+    assert probes == ["h264_nvenc"]
+
+
+def test_where_nvenc_opens_it_encodes_what_a_gpu_renders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "nvenc_works", lambda: True)
+    assert [choose_encoder(device) for device in ("cuda", "cuda:1", "cpu")] == [
+        "h264_nvenc", "h264_nvenc", "libx264"
+    ]  # fmt: skip
+
+
+def test_the_probe_asks_the_machine() -> None:
+    """There is a driver of NVIDIA, or NVENC cannot work."""
+    nvenc_works.cache_clear()
+    assert Path("/proc/driver/nvidia/version").exists() or not nvenc_works()
 
 
 def test_only_a_few_frames_wait_at_any_time(tmp_path: Path) -> None:

@@ -28,6 +28,11 @@ class Engine(Protocol):
         """One of :data:`ENGINES`."""
         ...
 
+    @property
+    def device(self) -> str:
+        """Where frames are made: "cpu", or a GPU such as "cuda:0"."""
+        ...
+
     def prepare(self, portrait: Portrait, *, size_px: int = 512, paste_back: bool = False) -> Any:
         """Do all work that depends on the portrait only.
 

@@ -26,6 +26,11 @@ class LivePortraitEngine:
         """
         self.renderer, self.quality = renderer, check_quality(quality)
 
+    @property
+    def device(self) -> str:
+        """Where the networks are: "cpu", or a GPU such as "cuda:0"."""
+        return str(self.renderer.device)
+
     def prepare(self, portrait: Portrait, *, size_px: int = 512, paste_back: bool = False) -> PreparedFace:
         """Extract what the networks know about the face.
 

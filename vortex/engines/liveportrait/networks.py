@@ -246,8 +246,8 @@ class MotionExtractor(nn.Module):
         x = self.norm(x.mean(dim=(-2, -1)))  # (B, 768)
         angles = [angle_from_bins(head(x)) for head in (self.fc_pitch, self.fc_yaw, self.fc_roll)]
         return KeypointInfo(
-            canonical_kp=self.fc_kp(x).view(len(x), -1, 3),  # (B, 63) -> (B, 21, 3)
-            exp=self.fc_exp(x).view(len(x), -1, 3),
+            canonical_kp=self.fc_kp(x).view(x.shape[0], -1, 3),  # (B, 63) -> (B, 21, 3)
+            exp=self.fc_exp(x).view(x.shape[0], -1, 3),
             scale=self.fc_scale(x),
             translation=self.fc_t(x),
             angles_deg=torch.stack(angles, dim=1),
@@ -266,7 +266,9 @@ def angle_from_bins(logits: Tensor) -> Tensor:
 
 def coordinate_grid(depth: int, height: int, width: int, device: torch.device) -> Tensor:
     """Return (D, H, W, 3) float32: x, y, z of each cell; the outer cells sit at -1 and 1."""
-    z, y, x = (torch.linspace(-1.0, 1.0, n, device=device) for n in (depth, height, width))
+    z, y, x = (
+        torch.linspace(-1.0, 1.0, n, dtype=torch.float32, device=device) for n in (depth, height, width)
+    )
     zz, yy, xx = torch.meshgrid(z, y, x, indexing="ij")
     return torch.stack([xx, yy, zz], dim=-1)
 
@@ -355,7 +357,7 @@ class DenseMotion(nn.Module):
     def forward(self, source: WarpSource, x_d: Tensor) -> tuple[Tensor, Tensor]:
         """A source and x_d (B, 21, 3) -> deformation (B, 16, 64, 64, 3) float32 and occlusion
         (B, 1, 64, 64) in [0, 1]."""
-        feature, x_d = source.feature_3d.expand(len(x_d), -1, -1, -1, -1), x_d.float()
+        feature, x_d = source.feature_3d.expand(x_d.shape[0], -1, -1, -1, -1), x_d.float()
         feature = functional.relu(self.norm(self.compress(feature)))  # (B, 4, 16, 64, 64)
         b, c, d, h, w = feature.shape
         x_s = source.x_s.expand_as(x_d)
@@ -411,7 +413,7 @@ class WarpingNetwork(nn.Module):
     def forward(self, source: WarpSource, x_d: Tensor) -> Warped:
         """A source and x_d (B, 21, 3) -> Warped."""
         deformation, occlusion = self.dense_motion_network(source, x_d)
-        moved = sample_volume(source.feature_3d.expand(len(x_d), -1, -1, -1, -1), deformation)
+        moved = sample_volume(source.feature_3d.expand(x_d.shape[0], -1, -1, -1, -1), deformation)
         x = moved.flatten(1, 2)  # (B, 32, 16, 64, 64) -> (B, 512, 64, 64)
         x = self.fourth(self.third(x)) * occlusion
         return Warped(x, deformation, occlusion)

@@ -42,6 +42,8 @@ POSE_REACH = 0.2
 """How far the mouth may travel with the head, in outer-eye widths."""
 MIN_OPENING_PX = 0.6
 """Between lips closer than this nothing can be seen."""
+LOWER_REACH = 0.25
+"""How far from where it is seen the lower lip may come, in outer-eye widths; 0.14 is the most in speech."""
 COLUMNS = 9
 """Lip columns between the corners that are forced to the commanded gap."""
 UPPER_SHARE = 0.3
@@ -50,6 +52,10 @@ POUT_RINGS = (0.0, 0.012, 0.028, 0.04)
 """How far each ring of a lip moves outwards when lips are pushed forward, in outer-eye widths."""
 SHUT_JAW_APERTURE = 0.1
 """Lips may be this far apart, in outer-eye widths, over a jaw that is shut, as in a smile."""
+
+
+Bounds = tuple[int, int, int, int]
+"""First row, row after the last, first column, column after the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +83,11 @@ class Region:
 class MeshPortrait:
     """Everything the engine knows about one portrait. K coefficients: modes, lip columns, pout, head pose.
 
-    ``canvas`` (H, W, 3); ``fields`` (K, 2·rows·cols·2) float32 in cells, first the layer of the upper lip,
-    then that of the lower; ``cells`` (rows, cols, 2) is their grid and ``centres_px`` its place in the
-    picture, with one more cell all round; ``mouth_cells`` (row0, row1, col0, col1) is where the two may
-    differ; ``moves`` (K, 478, 2) the same motion at the landmarks in pixels.
+    ``canvas`` (H, W, 3); ``fields`` (K, N) float32 in cells, first the layer of the upper lip in the whole
+    region, then that of the lower lip in ``lower_cells`` (row0, row1, col0, col1), two numbers a cell;
+    ``cells`` (rows, cols, 2) is the region's grid and ``centres_px`` its place in the picture, with one more
+    cell all round; ``mouth_cells`` is where the two layers may differ, and ``lower_cells`` that and all that
+    may come there; ``moves`` (K, 478, 2) the same motion at the landmarks in pixels.
     """
 
     canvas: Frame
@@ -89,7 +96,8 @@ class MeshPortrait:
     cells: F32
     centres_px: F32
     fields: F32
-    mouth_cells: tuple[int, int, int, int]
+    mouth_cells: Bounds
+    lower_cells: Bounds
     moves: F32
     eye_width_px: float
     down: F32
@@ -109,6 +117,7 @@ class MeshEngine:
     """Renders on the CPU, with nothing to download. Holds no state, so threads share it freely."""
 
     name = "mesh"
+    device = "cpu"
 
     def prepare(self, portrait: Portrait, *, size_px: int = 512, paste_back: bool = False) -> MeshPortrait:
         """Make the fields, mouth and eyes of one portrait; see :class:`vortex.engines.base.Engine`."""
@@ -130,7 +139,6 @@ class MeshEngine:
             rows = slice(start, min(start + CHUNK, len(motion)))
             # not @: the threads of a BLAS spin for a while after each product, and take the encoder's core
             fields = np.einsum("tk,kc->tc", coefficients[rows], prepared.fields)
-            fields = fields.reshape(-1, 2, region.rows, region.cols, 2)
             points = prepared.landmarks_px[:, :2] + np.einsum(
                 "tk,kpc->tpc", coefficients[rows], prepared.moves
             )
@@ -171,7 +179,7 @@ def _prepare(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
     face_moves = np.concatenate([modes, lips, pout]).astype(np.float32)
     moves = np.concatenate([face_moves, _pose_moves(landmarks_px, eye_width_px)]).astype(np.float32)
     region = _find_region(points, canvas)
-    fields, mouth_cells = _dense_fields(points, moves, len(face_moves), region)
+    fields, mouth_cells, lower_cells = _dense_fields(points, moves, len(face_moves), region)
     gap = ((points[LOWER_INNER] - points[UPPER_INNER]) @ down)[1:-1]
     along = np.linspace(-1, 1, COLUMNS + 2)[1:-1]
     profile = (1 - np.abs(along) ** 2.2) ** 0.75
@@ -184,6 +192,7 @@ def _prepare(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
         centres_px=region.centres_px(rim=1),
         fields=fields,
         mouth_cells=mouth_cells,
+        lower_cells=lower_cells,
         moves=moves,
         eye_width_px=eye_width_px,
         down=down.astype(np.float32),
@@ -270,13 +279,8 @@ def _find_region(points: F32, canvas: Frame) -> Region:
     return Region(x0, y0, cell_px, (y1 - y0) // cell_px, (x1 - x0) // cell_px)
 
 
-def _dense_fields(
-    points: F32, moves: F32, face_modes: int, region: Region
-) -> tuple[F32, tuple[int, int, int, int]]:
-    """Return (K, 2·rows·cols·2) in cells: each motion as a field, for the upper-lip and the lower-lip layer.
-
-    Second: the cells (row0, row1, col0, col1) where the two layers differ.
-    """
+def _dense_fields(points: F32, moves: F32, face_modes: int, region: Region) -> tuple[F32, Bounds, Bounds]:
+    """Return fields, mouth_cells and lower_cells of :class:`MeshPortrait`."""
     origin, size = np.array([region.x0, region.y0], np.float64), np.array(region.size_px, np.float64)
     nodes, values = _nodes(points, moves, face_modes, region)
     queries_px = region.centres_px().reshape(-1, 2)
@@ -295,19 +299,21 @@ def _dense_fields(
         layers.append(layer.reshape(region.rows, region.cols, len(moves), 2).transpose(2, 0, 1, 3))
     edges = [smoothstep(_from_edge(count), 0.0, 0.14) for count in (region.rows, region.cols)]
     window = np.outer(*edges)[None, :, :, None]
-    stacked = np.stack([layer * window for layer in layers], axis=1) / region.cell_px
+    upper, lower = (layer * window / region.cell_px for layer in layers)
     rows, cols = np.nonzero(near.reshape(region.rows, region.cols))
+    eye_cells = np.linalg.norm(np.subtract(*points[list(OUTER_EYE_CORNERS)])) / region.cell_px
+    mouth = (int(rows.min()), int(rows.max()) + 1, int(cols.min()), int(cols.max()) + 1)
     # the head carries the mouth out of its place
-    reach = int(
-        np.ceil(POSE_REACH * np.linalg.norm(np.subtract(*points[list(OUTER_EYE_CORNERS)])) / region.cell_px)
-    )
-    cells = (
-        max(int(rows.min()) - reach, 0),
-        min(int(rows.max()) + 1 + reach, region.rows),
-        max(int(cols.min()) - reach, 0),
-        min(int(cols.max()) + 1 + reach, region.cols),
-    )
-    return np.ascontiguousarray(stacked.reshape(len(moves), -1), np.float32), cells
+    mouth = _widened(mouth, int(np.ceil(POSE_REACH * eye_cells)), region)
+    reach = _widened(mouth, int(np.ceil(LOWER_REACH * eye_cells)), region)
+    lower = lower[:, reach[0] : reach[1], reach[2] : reach[3]]
+    fields = np.concatenate([layer.reshape(len(moves), -1) for layer in (upper, lower)], axis=1)
+    return fields.astype(np.float32), mouth, reach
+
+
+def _widened(bounds: Bounds, by: int, region: Region) -> Bounds:
+    row0, row1, col0, col1 = bounds
+    return max(row0 - by, 0), min(row1 + by, region.rows), max(col0 - by, 0), min(col1 + by, region.cols)
 
 
 def _from_edge(count: int) -> npt.NDArray[np.float64]:
@@ -375,13 +381,18 @@ def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
 def _warp(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> F32:
     """Warp the region of ``frame`` in place, cut along the lips; return where each of its pixels comes from.
 
-    ``field`` (2, rows, cols, 2) in cells; ``points`` (478, 2) the moved landmarks. The result is (h, w, 2).
+    ``field`` (N,) in cells, a row like those of ``prepared.fields``; ``points`` (478, 2) the moved landmarks.
+    The result is (h, w, 2).
     """
-    region = prepared.region
+    region, mouth = prepared.region, prepared.mouth_cells
     width, height = region.size_px
-    where = _source_positions(field[0], prepared, (0, region.rows, 0, region.cols), iterations=3)
-    row0, _, col0, _ = prepared.mouth_cells
-    below = _source_positions(field[1], prepared, prepared.mouth_cells, iterations=6)
+    everywhere = (0, region.rows, 0, region.cols)
+    row0, row1, col0, col1 = prepared.lower_cells
+    upper = field[: prepared.cells.size].reshape(region.rows, region.cols, 2)
+    lower = field[prepared.cells.size :].reshape(row1 - row0, col1 - col0, 2)
+    where = _source_positions(upper, prepared, (0, 0), everywhere, iterations=3)
+    below = _source_positions(lower, prepared, (row0, col0), mouth, iterations=6)
+    row0, _, col0, _ = mouth
     corner = np.array([col0, row0]) * region.cell_px
     box_h, box_w = below.shape[:2]
     seam = (points[UPPER_INNER] + points[LOWER_INNER]) / 2 - [region.x0, region.y0] - corner
@@ -392,7 +403,8 @@ def _warp(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> F32:
     frame[region.y0 : region.y0 + height, region.x0 : region.x0 + width] = remap_fixed(prepared.canvas, where)
     x0, y0 = region.x0 + corner[0], region.y0 + corner[1]
     lower_face, box = remap_fixed(prepared.canvas, below), frame[y0 : y0 + box_h, x0 : x0 + box_w]
-    edge = (mask > 0) & (mask < 255)
+    # 0 wraps round to 255: neither 0 nor 255
+    edge = (mask - np.uint8(1) < 254).nonzero()
     share = mask[edge][:, None] / 255
     mixed = box[edge] + share * (lower_face[edge].astype(np.float64) - box[edge])
     cv2.copyTo(lower_face, mask, box)
@@ -401,16 +413,19 @@ def _warp(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> F32:
 
 
 def _source_positions(
-    field: F32, prepared: MeshPortrait, bounds: tuple[int, int, int, int], *, iterations: int
+    field: F32, prepared: MeshPortrait, first: tuple[int, int], bounds: Bounds, *, iterations: int
 ) -> F32:
-    """Return (h, w, 2): where in the picture the pixels of cells (row0, row1, col0, col1) come from."""
+    """Return (h, w, 2): where in the picture the pixels of some cells come from.
+
+    ``field`` (rows, cols, 2) begins with the cell ``first`` (row, column).
+    """
     row0, row1, col0, col1 = bounds
     cell_px = prepared.region.cell_px
-    backward = invert(field, prepared.cells, iterations)
+    backward = invert(field, prepared.cells[: field.shape[0], : field.shape[1]], iterations)
     # one more cell all round, so that enlarging does not flatten the rim
     padded = cv2.copyMakeBorder(backward, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-    part = np.s_[row0 : row1 + 2, col0 : col1 + 2]
-    sources = cell_px * padded[part] + prepared.centres_px[part]
+    padded = padded[row0 - first[0] : row1 - first[0] + 2, col0 - first[1] : col1 - first[1] + 2]
+    sources = cell_px * padded + prepared.centres_px[row0 : row1 + 2, col0 : col1 + 2]
     size = (sources.shape[1] * cell_px, sources.shape[0] * cell_px)
     enlarged = cv2.resize(sources, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(enlarged[cell_px:-cell_px, cell_px:-cell_px], np.float32)

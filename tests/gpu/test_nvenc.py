@@ -1,0 +1,30 @@
+"""What NVENC writes is the video that was given: frames, colours, times."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vortex.encoder import encode_video, nvenc_works
+from vortex.types import Audio
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not nvenc_works(), reason="needs a GPU with NVENC, and its driver"),
+]
+
+
+def test_frames_come_back_in_order_and_colour(tmp_path: Path) -> None:
+    path, colours = tmp_path / "a.mp4", [(20 + 4 * index, 120, 200 - 3 * index) for index in range(48)]
+    frames = (np.broadcast_to(np.array(colour, np.uint8), (256, 256, 3)).copy() for colour in colours)
+    sound = Audio(np.zeros(96_000, np.float32), 48_000)
+    assert encode_video(path, frames, sound, Fraction(24), (256, 256), encoder="h264_nvenc") == 48
+    with av.open(str(path)) as container:
+        seen = list(container.decode(video=0))
+    assert [frame.pts * frame.time_base for frame in seen] == [Fraction(index, 24) for index in range(48)]
+    for frame, colour in zip(seen, colours, strict=True):
+        assert frame.to_ndarray(format="rgb24").mean(axis=(0, 1)) == pytest.approx(colour, abs=4)
