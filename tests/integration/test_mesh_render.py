@@ -136,7 +136,8 @@ def test_the_iris_moves_with_the_gaze_and_the_lids_stay(smiling: MeshPortrait) -
         outline = smiling.landmarks_px[np.concatenate([upper, lower[::-1]]), :2]
         cv2.fillPoly(openings, [np.round(outline).astype(np.int32)], 255)
     outside = cv2.dilate(openings, np.ones((5, 5), np.uint8)) == 0
-    changed = np.any(frames[0] != frames[1], axis=2)
+    # one level of 255 is rounding at the rim
+    changed = np.any(np.abs(frames[0].astype(int) - frames[1]) > 1, axis=2)
     assert changed.any()
     assert not (changed & outside).any()
 
