@@ -13,7 +13,7 @@ from starlette.responses import Response
 from vortex.web.schema import PortraitList, PortraitRequest, PortraitView, view_portrait
 from vortex.web.store import PortraitRecord
 from vortex.web.uploads import as_http_error, check_picture, read_request
-from vortex.web.video_routes import problems, server_of
+from vortex.web.video_routes import links, problems, server_of
 
 if TYPE_CHECKING:
     from vortex.web.app import Server
@@ -41,7 +41,15 @@ _BODY: dict[str, Any] = {
 }
 
 
-@router.post("", status_code=201, openapi_extra=_BODY, responses=problems(400, 408, 413, 415, 422, 503))
+_LINKS = links({"show": "show_portrait", "delete": "delete_portrait"}, "portrait_id")
+
+
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=_BODY,
+    responses={201: {"links": _LINKS}, **problems(400, 408, 413, 415, 422, 503)},
+)
 async def add_portrait(request: Request, response: Response) -> PortraitView:
     """Find the face in a picture and keep it; videos can then name it by its id."""
     server = server_of(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -35,7 +35,25 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
-_OPTIONS = VideoOptions.model_json_schema()["properties"]
+
+def _form_fields() -> dict[str, Any]:
+    """Return the options as fields of a form, which are there or not, but never null."""
+    fields = VideoOptions.model_json_schema()["properties"]
+    for name, field in fields.items():
+        if "anyOf" in field:
+            kind = next(choice for choice in field.pop("anyOf") if choice["type"] != "null")
+            fields[name] = kind | {key: value for key, value in field.items() if key != "default"}
+    return dict(fields)
+
+
+def links(operations: Mapping[str, str], parameter: str) -> dict[str, Any]:
+    """Return OpenAPI links: what can be done with the id in an answer, by name and operation."""
+    return {
+        name: {"operationId": operation, "parameters": {parameter: "$response.body#/id"}}
+        for name, operation in operations.items()
+    }
+
+
 _FILE = {"type": "string", "format": "binary"}
 _BODY = {
     "requestBody": {
@@ -50,7 +68,7 @@ _BODY = {
                         "portrait": _FILE,
                         "portrait_id": {"type": "string", "pattern": "^[0-9a-f]{24}$"},
                         "speech": _FILE,
-                        **_OPTIONS,
+                        **_form_fields(),
                     },
                 },
             },
@@ -68,8 +86,23 @@ def server_of(request: Request) -> Server:
     return cast("Server", request.app.state.server)
 
 
+_LINKS = links(
+    {
+        "show": "show_video",
+        "fetch": "fetch_video",
+        "follow": "follow_video",
+        "cancel": "cancel_video",
+        "delete": "delete_video",
+    },
+    "video_id",
+)
+
+
 @router.post(
-    "", status_code=202, openapi_extra=_BODY, responses=problems(400, 404, 408, 413, 415, 422, 429, 501, 503)
+    "",
+    status_code=202,
+    openapi_extra=_BODY,
+    responses={202: {"links": _LINKS}, **problems(400, 404, 408, 413, 415, 422, 429, 501, 503)},
 )
 async def make_video(request: Request, response: Response) -> Video:
     """Queue a video of a portrait, a file or the id of an earlier one, that speaks the sound.
