@@ -17,6 +17,8 @@ BENCHMARKS = {
     "work": ("mesh_work.py", "mesh_work.json"),
     "lipsync": ("lipsync.py", "lipsync.json"),
     "soak": ("soak.py", "soak.json"),
+    "live": ("live_latency.py", "live.json"),
+    "server": ("server_load.py", "server_load.json"),
     "liveportrait": ("liveportrait_latency.py", "liveportrait.json"),
 }
 """Name: script in benchmarks/, file of records in .tasks/baselines/."""
