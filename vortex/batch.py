@@ -19,10 +19,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vortex.errors import InputError, VortexError
 from vortex.version import __version__
+
+if TYPE_CHECKING:
+    from vortex.cluster import Cluster
 
 JOURNAL = "jobs.done.jsonl"
 """Beside the videos: one line for each row that ended, appended as it ends."""
@@ -116,12 +119,14 @@ def run_batch(
     workers: int,
     engine: str = "mesh",
     device: str | None = None,
+    cluster: Cluster | None = None,
     listen: Listen | None = None,
 ) -> list[Outcome]:
     """Make the videos of all rows below ``folder`` and return how each row ended, in their order.
 
     What the journal in ``folder`` says is done, with the same content and options, and whose video is there,
-    is skipped. Rows run in ``workers`` processes; what goes wrong in one is told in its outcome alone.
+    is skipped. Rows run in ``workers`` processes, or on the actors of a ``cluster``; what goes wrong in one
+    is told in its outcome alone.
 
     Raises:
         InputError: the folder cannot be made or written.
@@ -152,7 +157,10 @@ def run_batch(
                 end(outcome)
             else:
                 waiting.append(outcome)
-        _run(waiting, folder, workers, engine, device, end)
+        if cluster:
+            _run_on(cluster, waiting, folder, end)
+        else:
+            _run(waiting, folder, workers, engine, device, end)
     outcomes = [ended[row.number] for row in rows]
     _write_report(folder, outcomes)
     return outcomes
@@ -334,6 +342,57 @@ def _run(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _run_on(cluster: Cluster, tasks: Sequence[_Task], folder: Path, end: Callable[[Outcome], None]) -> None:
+    """Run the tasks on a cluster; the videos come back as bytes, and appear here whole."""
+    started_s = {}
+
+    def submit(maker: Any, task: _Task) -> Any:
+        started_s[task.number] = time.perf_counter()
+        job = task.job
+        speech = Path(job.speech).read_bytes() if job.speech else b""
+        return maker.video.remote(Path(job.portrait).read_bytes(), speech, _options(job, _seed(task)))
+
+    for task, made in cluster.as_they_end(tasks, submit):
+        seconds = round(time.perf_counter() - started_s[task.number], 3)
+        problem = made.problem or _write(folder / task.job.output, made.content)
+        status = "failed" if problem else "done"
+        seed = _seed(task)
+        end(Outcome(task.number, task.job.output, status, problem, seconds, made.frames, seed, task.key))
+
+
+def _write(out: Path, content: bytes) -> str:
+    """Write a video that came as bytes; return what went wrong, or nothing."""
+    part = out.with_name(f".{out.name}.part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(out)
+    except OSError as exc:
+        part.unlink(missing_ok=True)
+        return f"it cannot be written ({exc.strerror})"
+    return ""
+
+
+def _seed(task: _Task) -> int:
+    return int(task.key[:8], 16) if task.job.seed is None else task.job.seed
+
+
+def _options(job: Job, seed: int) -> dict[str, Any]:
+    """Return the arguments of animate_file, or of speak_file if there is a text."""
+    from vortex.extras.speech import DEFAULT_VOICE
+
+    spoken = {"text": job.text, "voice": job.voice or DEFAULT_VOICE}
+    return {
+        "preset": job.preset,
+        "fps": job.fps,
+        "size_px": job.size,
+        "duration_s": job.duration,
+        "seed": seed,
+        "paste_back": job.paste_back,
+        **(spoken if job.text else {"transcript": job.transcript or None}),
+    }
+
+
 def _die_with_parent() -> None:
     """Have the kernel end this worker with the process that started it, even if that one is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
@@ -345,7 +404,7 @@ def _work(task: _Task, folder: Path, engine: str, device: str | None) -> Outcome
     """Make one video, in a worker; every failure becomes an outcome."""
     started_s = time.perf_counter()
     out = folder / task.job.output
-    seed = int(task.key[:8], 16) if task.job.seed is None else task.job.seed
+    seed = _seed(task)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
@@ -391,23 +450,10 @@ def _animate(job: Job, out: Path, seed: int, engine: str, device: str | None) ->
 
 
 def _speak(job: Job, out: Path, seed: int, engine: str, device: str | None) -> int:
-    from vortex.extras.speech import DEFAULT_VOICE
     from vortex.production import speak_file
 
-    report, _ = speak_file(
-        job.portrait,
-        job.text,
-        out,
-        engine=engine,
-        preset=job.preset,
-        fps=job.fps,
-        size_px=job.size,
-        duration_s=job.duration,
-        seed=seed,
-        paste_back=job.paste_back,
-        device=device,
-        voice=job.voice or DEFAULT_VOICE,
-    )
+    options = _options(job, seed)
+    report, _ = speak_file(job.portrait, options.pop("text"), out, engine=engine, device=device, **options)
     return report.frames
 
 

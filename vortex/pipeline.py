@@ -65,7 +65,7 @@ def animate_file(
     speech: str | Path,
     out: str | Path,
     *,
-    engine: str = "mesh",
+    engine: str | Engine = "mesh",
     preset: PresetSequence = "neutral",
     fps: float | str | Fraction = 24,
     size_px: int = 512,
@@ -84,7 +84,7 @@ def animate_file(
         portrait: picture with a face; see :func:`vortex.portrait.load_portrait`.
         speech: sound, or a video whose sound is taken; see :func:`vortex.audio.load_audio`.
         out: the .mp4 to write; it appears when it is whole, and nothing is left on failure.
-        engine: "mesh" or "liveportrait".
+        engine: "mesh" or "liveportrait"; or one that is open, such as that of a cluster, and stays so.
         preset: neutral, excited, manic or calm, or a timed sequence such as "neutral,excited@3.5".
         fps: frames per second, exact: 24, "30000/1001".
         size_px: side of the square frames; not used with ``paste_back``.
@@ -126,7 +126,7 @@ def animate(
     speech: Callable[[], Voiced],
     out: str | Path,
     *,
-    engine: str = "mesh",
+    engine: str | Engine = "mesh",
     preset: PresetSequence = "neutral",
     fps: float | str | Fraction = 24,
     size_px: int = 512,
@@ -148,7 +148,7 @@ def animate(
     take = _checked_take(speech, out, preset, fps, duration_s, seed, mark)
     clock = clock or StageClock()
     with clock.stage("engine"):
-        renderer = load_engine(engine, device=device, quality=quality)
+        renderer = load_engine(engine, device=device, quality=quality) if isinstance(engine, str) else engine
 
     def prepare() -> tuple[Prepared, tuple[str, ...]]:
         with clock.stage("portrait"):
@@ -157,7 +157,8 @@ def animate(
             return renderer.prepare(face, size_px=size_px, paste_back=paste_back), face.notes
 
     report = _film(renderer, prepare, take, clock, watch)
-    renderer.close()
+    if isinstance(engine, str):
+        renderer.close()
     return report
 
 

@@ -21,6 +21,7 @@ LAYERS = [
     {"engines", "encoder", "extras"},
     {"pipeline", "check", "live"},
     {"production"},
+    {"cluster"},
     {"batch"},
     {"web"},
     {"cli", "__init__"},
@@ -37,6 +38,7 @@ ROOMS = {
     "diffusers": ("extras",),
     "transformers": ("extras",),
     "fastapi": ("web",),
+    "ray": ("cluster.py",),
     "gradio": ("web",),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from typing import Any, TextIO
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, TextIO
 
 from vortex.cli.console import progress_line
 from vortex.demo import DEMO_SPEECH, demo_portrait
 from vortex.engines.base import ENGINES, why_unavailable
+from vortex.errors import InputError
 from vortex.types import Hook, RenderReport
+
+if TYPE_CHECKING:
+    from vortex.cluster import Cluster
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -20,6 +25,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     animate.add_argument("speech", metavar="SPEECH", help="sound file, or a video whose sound is used")
     animate.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
     _add_transcript(animate)
+    add_cluster_option(animate)
     add_render_options(animate)
     animate.set_defaults(run=_animate)
 
@@ -84,25 +90,50 @@ def _render(
     engine = chosen_engine(args, console)
     hook = progress_hook(args, console)
     started_s = time.perf_counter()
-    report = animate_file(
-        portrait,
-        speech,
-        args.output,
-        engine=engine,
-        preset=args.preset,
-        fps=args.fps,
-        size_px=args.size,
-        duration_s=args.duration,
-        seed=args.seed,
-        transcript=transcript,
-        paste_back=args.paste_back,
-        device=args.device,
-        quality=args.quality,
-        mark=not args.no_mark,
-        hook=hook,
-    )
+    with joined_cluster(args, engine) as cluster:
+        report = animate_file(
+            portrait,
+            speech,
+            args.output,
+            engine=cluster.engine() if cluster else engine,
+            preset=args.preset,
+            fps=args.fps,
+            size_px=args.size,
+            duration_s=args.duration,
+            seed=args.seed,
+            transcript=transcript,
+            paste_back=args.paste_back,
+            device=args.device,
+            quality=args.quality,
+            mark=not args.no_mark,
+            hook=hook,
+        )
     print_report(args, console, report, time.perf_counter() - started_s)
     return 0
+
+
+def add_cluster_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option of commands that can work on a cluster."""
+    parser.add_argument(
+        "--cluster", metavar="ADDRESS", help="on a Ray cluster: local, auto or ray://HOST:PORT"
+    )
+
+
+def joined_cluster(
+    args: argparse.Namespace, engine: str, actors: int | None = None
+) -> AbstractContextManager[Cluster | None]:
+    """Return the cluster that ``--cluster`` asks for, to be used with ``with``, or none.
+
+    Raises:
+        InputError: frames that depend on each other cannot be spread.
+    """
+    if getattr(args, "cluster", None) is None:
+        return nullcontext()
+    if getattr(args, "quality", "full") != "full":
+        raise InputError("--quality fast derives frames from each other. Leave --cluster or --quality out.")
+    from vortex.cluster import Cluster
+
+    return Cluster(args.cluster, engine=engine, device=args.device, actors=actors)
 
 
 def chosen_engine(args: argparse.Namespace, console: TextIO) -> str:

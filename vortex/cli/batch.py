@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, TextIO
 
-from vortex.cli.animate import chosen_engine
+from vortex.cli.animate import add_cluster_option, chosen_engine, joined_cluster
 from vortex.engines.base import ENGINES
 from vortex.errors import InputError
 
@@ -25,6 +25,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     batch.add_argument("--engine", default="mesh", choices=("auto", *ENGINES), help="default mesh")
     batch.add_argument("--device", help="for liveportrait: cuda or cpu")
+    add_cluster_option(batch)
     batch.add_argument("--json", action="store_true", help="print the report as JSON on standard output")
     batch.set_defaults(run=_batch)
 
@@ -44,14 +45,17 @@ def _batch(args: argparse.Namespace, console: TextIO) -> int:
             name = outcome.output or f"row {outcome.number}"
             print(f"[{ended}/{total}] {outcome.status:<8}{name}  {detail}", file=console)
 
-    outcomes = run_batch(
-        rows,
-        Path(args.out),
-        workers=workers,
-        engine=chosen_engine(args, console),
-        device=args.device,
-        listen=listen,
-    )
+    engine = chosen_engine(args, console)
+    with joined_cluster(args, engine, args.workers) as cluster:
+        outcomes = run_batch(
+            rows,
+            Path(args.out),
+            workers=workers,
+            engine=engine,
+            device=args.device,
+            cluster=cluster,
+            listen=listen,
+        )
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
     if args.json:
         print(json.dumps({**counts, "report": str(Path(args.out) / REPORT)}))

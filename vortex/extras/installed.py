@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib import metadata
 
-EXTRAS: tuple[str, ...] = ("neural", "speech", "image", "clip", "server")
+EXTRAS: tuple[str, ...] = ("neural", "speech", "image", "clip", "server", "cluster")
 
 
 def why_not_installed(extra: str) -> str | None:
