@@ -8,7 +8,7 @@ The voice is the demo clip, said again and again after pauses of 0.3 to 1.2 s dr
 is read four times a second. Growth is from the median of the second tenth of the rendering to that of the
 last. Then every packet of the finished video is counted and timed, and its last 30 s are cut out, each frame
 and sample at the time that the file gives it, and measured by ``vortex check``. Exit status 1 if memory grows
-by more than a megabyte for each minute rendered (the index of the file takes half of that), a frame is
+by more than a megabyte for each minute rendered (the index of the file takes a third of that), a frame is
 missing or out of time, sound and picture end apart by more than a frame, or the lips are more than one frame
 off at the end.
 """

@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
+import golden_frames
 import numpy as np
 import pytest
 from golden_frames import PORTRAITS, ROWS, SIZE_PX, psnr_db, read, render
@@ -154,7 +155,7 @@ def test_a_machine_of_2008_makes_the_golden_frames_too() -> None:
     assert min(float(value) for _, _, value, _ in rows) >= MIN_PSNR_DB
 
 
-def test_a_frame_late_or_a_lip_astray_is_seen_in_the_golden_frames() -> None:
-    spoken, posed = read("grace_hopper")
-    assert psnr_db(spoken[1:], spoken[:-1]) < MIN_PSNR_DB
-    assert psnr_db(posed[1:], posed[:-1]) < MIN_PSNR_DB
+def test_frames_one_too_late_are_not_golden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(golden_frames, "SPOKEN_FRAMES", [index - 1 for index in golden_frames.SPOKEN_FRAMES])
+    spoken, _ = render(PORTRAITS["grace_hopper"])
+    assert psnr_db(spoken, read("grace_hopper")[0]) < MIN_PSNR_DB
