@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from starlette.websockets import WebSocketDisconnect
 
-import vortex.web.live_routes
+import vortex.web.live_session
 from vortex.audio import frame_spans, load_audio
 from vortex.live import open_live_face
 from vortex.web.app import Server, create_app, open_server
@@ -130,7 +130,7 @@ def test_by_the_clock_it_lives_on_talks_and_can_be_interrupted(
     open_live: Open, voice: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a busy machine may fall behind
-    monkeypatch.setattr(vortex.web.live_routes, "MAX_LAG_S", 60)
+    monkeypatch.setattr(vortex.web.live_session, "MAX_LAG_S", 60)
     client, server, portrait_id = open_live()
     with client.websocket_connect(url(portrait_id)) as socket:
         socket.receive_json()

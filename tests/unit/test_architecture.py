@@ -29,7 +29,7 @@ LAYERS = [
 ]
 ROOMS = {
     "torch": ("engines/liveportrait", "extras", "lipsync"),
-    "av": ("audio.py", "encoder.py", "video.py"),
+    "av": ("audio.py", "encoder.py", "video.py", "web/webrtc.py"),
     "cv2": ("portrait.py", "engines"),
     "mediapipe": ("portrait.py",),
     "argparse": ("cli",),
@@ -39,6 +39,7 @@ ROOMS = {
     "transformers": ("extras",),
     "fastapi": ("web",),
     "ray": ("cluster.py",),
+    "aiortc": ("web/webrtc.py",),
     "gradio": ("web",),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

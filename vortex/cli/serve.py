@@ -57,6 +57,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add("--device", help="for liveportrait: cuda or cpu")
     add("--api-key-file", metavar="FILE", help="keys, one a line; or one key in VORTEX_API_KEY")
     add("--allow-host", action="append", metavar="NAME", help="name by which a proxy calls the server")
+    add("--ice-server", action="append", metavar="URL", help="STUN or TURN, for WebRTC: stun:HOST:PORT")
     for name, (kind, text) in _LIMITS.items():
         add("--" + name.replace("_", "-"), type=kind, metavar="N", help=text)
 
@@ -112,6 +113,8 @@ def read_settings(args: argparse.Namespace, environment: Any) -> ServerSettings:
     if environment.get("VORTEX_API_KEY"):
         values["api_keys"] += (environment["VORTEX_API_KEY"],)
     hosts = args.allow_host or environment.get("VORTEX_ALLOW_HOST", "").split(",")
+    ice = args.ice_server or environment.get("VORTEX_ICE_SERVER", "").split(",")
+    values["ice_servers"] = tuple(url.strip() for url in ice if url.strip())
     values["allowed_hosts"] = tuple(name.strip() for name in hosts if name.strip())
     return ServerSettings(**values)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib import metadata
 
-EXTRAS: tuple[str, ...] = ("neural", "speech", "image", "clip", "server", "cluster")
+EXTRAS: tuple[str, ...] = ("neural", "speech", "image", "clip", "server", "webrtc", "cluster")
 
 
 def why_not_installed(extra: str) -> str | None:

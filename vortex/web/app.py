@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,6 +47,7 @@ class Server:
     workers: Workers
     voices: VoiceBox
     live_seats: threading.BoundedSemaphore
+    live_tasks: set[asyncio.Task[None]] = field(default_factory=set)
     stopping: threading.Event = field(default_factory=threading.Event)
 
 
@@ -105,6 +107,8 @@ def create_app(server: Server) -> FastAPI:
         try:
             yield
         finally:
+            server.stopping.set()
+            await asyncio.gather(*server.live_tasks, return_exceptions=True)
             close_server(server)
 
     app = FastAPI(

@@ -16,6 +16,8 @@ from vortex.web.store import STATES, Job, PortraitRecord
 ID = "6f0c1f6a2b8d4e9f00aa11bb"
 MAX_SEED = 2**31 - 1
 MAX_TEXT_LENGTH = 5000
+RTC_HZ = 48_000
+"""Opus, the sound of WebRTC, knows no other rate."""
 
 
 class Look(BaseModel):
@@ -72,6 +74,21 @@ class LiveOptions(Look):
     portrait_id: Annotated[str, Field(pattern="^[0-9a-f]{24}$")]
     sample_rate_hz: Annotated[int, Field(ge=8_000, le=48_000)] = 24_000
     pace: Literal["clock", "sound"] = "clock"
+
+
+class LiveOffer(LiveOptions):
+    """What a client of WebRTC offers, and how the face is to look."""
+
+    sdp: Annotated[str, Field(min_length=1, max_length=100_000, description="RFC 8866, of createOffer()")]
+    type: Literal["offer"] = "offer"
+    sample_rate_hz: Annotated[int, Field(ge=RTC_HZ, le=RTC_HZ)] = RTC_HZ
+
+
+class LiveAnswer(BaseModel):
+    """What the server answers, for setRemoteDescription()."""
+
+    sdp: str
+    type: Literal["answer"]
 
 
 class VideoRequest(VideoOptions):

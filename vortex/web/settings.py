@@ -27,7 +27,8 @@ class ServerSettings:
     ``max_prepared`` portraits are held ready in memory, about 15 MB each. An upload has to be whole within
     ``upload_timeout_s`` and may not pause for longer than ``idle_timeout_s``. ``grace_s`` is how long running
     jobs may go on after the signal to stop, before they return to the queue. At most ``max_live`` faces are
-    live at the same time, each for ``max_live_s``.
+    live at the same time, each for ``max_live_s``. ``ice_servers`` are addresses of STUN and TURN, by which
+    WebRTC finds its way through routers.
     """
 
     data_dir: Path
@@ -44,6 +45,7 @@ class ServerSettings:
     max_running: int = max((os.cpu_count() or 2) // 2, 1)
     max_live: int = os.cpu_count() or 2
     max_live_s: float = 3600
+    ice_servers: tuple[str, ...] = ()
     max_portraits: int = 200
     max_prepared: int = 16
     max_connections: int = 200

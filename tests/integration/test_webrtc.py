@@ -1,0 +1,206 @@
+"""A live face over WebRTC, with a real peer on the other side."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vortex.audio import load_audio
+from vortex.portrait import iter_landmarks
+
+pytest.importorskip("aiortc", reason="the extra 'webrtc' is not installed")
+
+from aioice.ice import get_host_addresses
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from av import AudioFrame
+
+RATE_HZ = 48_000
+
+pytestmark = [
+    pytest.mark.skipif(
+        not get_host_addresses(True, True), reason="no network address but loopback, which ICE does not use"
+    ),
+    # aiortc leaves sockets to the garbage collector
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, portrait: Path) -> Iterator[tuple[str, str]]:
+    """Return the address of a server, and the id of a portrait that it knows."""
+    command = [sys.executable, "-m", "vortex", "serve", "--port", "0", "--max-live", "1"]
+    command += ["--data", str(tmp_path_factory.mktemp("server"))]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    match = re.search(r"http://\S+", process.stderr.readline())
+    assert match
+    from base64 import b64encode
+
+    picture = b64encode(portrait.read_bytes()).decode()
+    yield match[0], post(match[0] + "/v1/portraits", portrait_base64=picture)["id"]
+    process.terminate()
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in said
+
+
+@pytest.fixture(scope="module")
+def voice(speech: Path) -> np.ndarray:
+    return load_audio(speech, RATE_HZ).samples
+
+
+def post(address: str, **body: object) -> dict[str, Any]:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(address, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return dict(json.load(answer))
+
+
+class Microphone(MediaStreamTrack):
+    """A voice in real time, with silence behind it."""
+
+    kind = "audio"
+
+    def __init__(self, samples: np.ndarray) -> None:
+        super().__init__()
+        self._samples, self._at, self._start_s = np.pad(samples, (0, 60 * RATE_HZ)), 0, time.monotonic()
+
+    async def recv(self) -> AudioFrame:
+        step = RATE_HZ // 50
+        part = self._samples[self._at : self._at + step]
+        frame = AudioFrame.from_ndarray((part * 32767).astype(np.int16)[None], "s16", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, self._at, Fraction(1, RATE_HZ)
+        self._at += step
+        await asyncio.sleep(max(self._start_s + self._at / RATE_HZ - time.monotonic(), 0))
+        return frame
+
+
+class Viewer:
+    """The other side: keeps what it sees and hears."""
+
+    def __init__(self) -> None:
+        self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.channel = self.peer.createDataChannel("vortex")
+        self.news: list[dict[str, Any]] = []
+        self.pictures: list[np.ndarray] = []
+        self.sounds: list[np.ndarray] = []
+        self._watching: list[asyncio.Task[None]] = []
+        self.channel.on("message", lambda text: self.news.append(json.loads(text)))
+        self.peer.on("track", lambda track: self._watching.append(asyncio.create_task(self._watch(track))))
+
+    async def _watch(self, track: Any) -> None:
+        from aiortc.mediastreams import MediaStreamError
+
+        try:
+            while True:
+                frame = await track.recv()
+                if track.kind == "video":
+                    self.pictures.append(frame.to_ndarray(format="rgb24"))
+                else:
+                    self.sounds.append(frame.to_ndarray().reshape(-1, len(frame.layout.channels))[:, 0])
+        except MediaStreamError:
+            pass
+
+    async def call(self, address: str, **options: Any) -> None:
+        await self.peer.setLocalDescription(await self.peer.createOffer())
+        description = self.peer.localDescription
+        body = {"sdp": description.sdp, "type": description.type, "size_px": 128, "seed": 1, **options}
+        answer = await asyncio.to_thread(post, address + "/v1/live/offer", **body)
+        await self.peer.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
+
+    async def until(self, enough: Any) -> None:
+        deadline_s = time.monotonic() + 60
+        while not enough():
+            assert time.monotonic() < deadline_s, (self.news, len(self.pictures), len(self.sounds))
+            await asyncio.sleep(0.05)
+
+
+def likeness(heard: np.ndarray, voice: np.ndarray) -> float:
+    """Return the highest normalised cross-correlation of a sound with a voice in it."""
+    size = 1 << int(np.ceil(np.log2(len(heard) + len(voice))))
+    product = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(voice, size)), size)
+    return float(product.max() / np.linalg.norm(voice) / max(np.linalg.norm(heard), 1e-9))
+
+
+def test_speech_over_the_channel_comes_back_as_picture_and_sound(
+    server: tuple[str, str], voice: np.ndarray
+) -> None:
+    async def talk() -> Viewer:
+        viewer = Viewer()
+        for kind in ("video", "audio"):
+            viewer.peer.addTransceiver(kind, direction="recvonly")
+        await viewer.call(server[0], portrait_id=server[1], pace="clock", preset="excited")
+        await viewer.until(lambda: viewer.news)
+        pcm = (voice * 32767).astype("<i2")
+        for start in range(0, len(pcm), 4800):
+            viewer.channel.send(pcm[start : start + 4800].tobytes())
+        viewer.channel.send(json.dumps({"type": "end"}))
+        await viewer.until(lambda: viewer.news[-1]["type"] == "end")
+        await asyncio.sleep(0.3)
+        await viewer.peer.close()
+        return viewer
+
+    viewer = asyncio.run(talk())
+    assert viewer.news[0]["type"] == "ready"
+    assert viewer.news[0]["sample_rate_hz"] == RATE_HZ
+    # 3 s at 24 a second; the first ones may be lost while the lines are set up
+    assert len(viewer.pictures) > 48
+    assert viewer.pictures[-1].shape == (128, 128, 3)
+    heard = np.concatenate(viewer.sounds).astype(np.float64)
+    # Opus keeps the sound, not the samples
+    assert likeness(heard, voice.astype(np.float64)) > 0.6
+    found = [points for points in iter_landmarks(iter(viewer.pictures)) if points is not None]
+    openings = [np.linalg.norm(points[13, :2] - points[14, :2]) for points in found]
+    assert max(openings) > min(openings) + 1
+
+
+def test_the_face_follows_a_microphone_and_a_place_is_taken_once(
+    server: tuple[str, str], voice: np.ndarray
+) -> None:
+    async def talk() -> Viewer:
+        viewer = Viewer()
+        viewer.peer.addTrack(Microphone(voice))
+        viewer.peer.addTransceiver("video", direction="recvonly")
+        await viewer.call(server[0], portrait_id=server[1], pace="sound")
+        await viewer.until(lambda: len(viewer.pictures) > 40)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            await viewer_of(server)
+        assert refused.value.code == 503
+        refused.value.close()
+        await viewer.peer.close()
+        return viewer
+
+    viewer = asyncio.run(talk())
+    moved = np.abs(viewer.pictures[-1].astype(int) - viewer.pictures[10]).max()
+    assert moved > 20
+
+
+async def viewer_of(server: tuple[str, str], **options: Any) -> None:
+    viewer = Viewer()
+    viewer.peer.addTransceiver("video", direction="recvonly")
+    try:
+        await viewer.call(server[0], **{"portrait_id": server[1], **options})
+    finally:
+        await viewer.peer.close()
+
+
+@pytest.mark.parametrize("options", [{"portrait_id": "0" * 24}, {"preset": "happy"}, {"sdp": "nonsense"}])
+def test_offers_that_make_no_sense_are_refused(server: tuple[str, str], options: dict[str, Any]) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        asyncio.run(viewer_of(server, **options))
+    assert refused.value.code in (422, 503)
+    refused.value.close()
