@@ -76,7 +76,7 @@ def main() -> int:
     visemes = recognize_visemes(speech.audio, FPS, phonemes=speech.phonemes)
     shares = {preset: share(drive(visemes, preset, 1), args.distance) for preset in PRESETS}
     params = {
-        "duration_s": round(speech.audio.duration_s, 1),
+        "duration_s": round(float(speech.audio.duration_s), 1),
         "fps": str(FPS),
         "distance": args.distance,
         "estimate": True,
