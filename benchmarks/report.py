@@ -98,7 +98,10 @@ def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
         if latency.get(name) is not None:
             rows.append((f"latency, {name}", f"{latency[name]:.3f} s"))
     rows += [(f"stage: {name}", f"{value:.3f} s") for name, value in entry.get("stage_s", {}).items()]
-    for group in ("work", "ratio", "resident_bytes", "vram_bytes", "figures", "plan", "end"):
+    for group in (
+        "work", "ratio", "stage_ms_per_frame", "resident_bytes", "vram_bytes", "figures", "plan", "end",
+        "fast_against_full",
+    ):  # fmt: skip
         rows += _flat(entry.get(group) or {}, group.replace("_bytes", ""))
     for name in (
         "frames", "wall_s", "cpu_s", "encoding_alone_s", "render_ms_per_frame", "frames_per_s",

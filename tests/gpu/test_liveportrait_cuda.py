@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import liveportrait_release as release
@@ -14,10 +15,12 @@ from torch import Tensor
 import vortex
 from vortex.audio import load_audio
 from vortex.demo import demo_portrait
-from vortex.engines.liveportrait import load_liveportrait
+from vortex.engines.liveportrait import load_liveportrait, load_liveportrait_engine
 from vortex.engines.liveportrait.networks import load_networks
 from vortex.engines.liveportrait.rewrites import rewrite_networks
 from vortex.errors import OutOfMemoryError
+from vortex.lipsync.recognize import recognize_visemes
+from vortex.motion.drive import drive
 from vortex.portrait import crop_face, load_portrait
 
 pytestmark = [
@@ -111,6 +114,22 @@ def test_output_on_the_device_is_filled_in_place(
     assert filled.data_ptr() == video.data_ptr() and not video[12:].any()
     assert torch.equal(filled, expected.half())
     model.close()
+
+
+def test_frames_copied_beside_rendering_are_those_copied_at_rest(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VORTEX_CACHE", str(cache))
+    engine = load_liveportrait_engine(DEVICE)
+    prepared = engine.prepare(load_portrait(demo_portrait()))
+    heard = recognize_visemes(load_audio(SPEECH), Fraction(24))
+    motion = drive(heard, "excited", 1)
+    x0, y0, x1, y1 = prepared.box
+    boxes = engine.renderer.iter_boxes(prepared, motion)
+    expected = [box for batch in boxes for box in (batch * 255 + 0.5).byte().permute(0, 2, 3, 1).cpu()]
+    for frame, box in zip(engine.iter_frames(prepared, motion), expected, strict=True):
+        assert np.array_equal(frame[y0:y1, x0:x1], box.numpy())
+    engine.close()
 
 
 def test_too_little_memory_is_told_with_figures_and_survived(

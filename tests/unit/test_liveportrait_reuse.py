@@ -211,6 +211,22 @@ def test_fast_frames_look_like_full_ones(networks: Networks, portrait: Portrait)
     assert f"{len(plan.keys)} of 60 frames were rendered in full" in note
 
 
+@pytest.mark.usefixtures("painted")
+@pytest.mark.parametrize("quality", ["full", "fast"])
+def test_a_few_frames_are_those_of_the_whole_motion(
+    networks: Networks, portrait: Portrait, quality: str
+) -> None:
+    shared, motion = Renderer(networks, CPU, batch_frames=4), swing(30, cycles=2)
+    prepared = LivePortraitEngine(shared).prepare(portrait, size_px=128)
+    everything = torch.cat(list(shared.iter_boxes(prepared, motion, quality)))
+    some = list(shared.iter_boxes(prepared, motion, quality, range(9, 15)))
+    assert [len(boxes) for boxes in some] == [4, 2]
+    # but for the last digit, which depends on how many are rendered at once
+    assert (torch.cat(some) - everything[9:15]).abs().max() < 1 / 255
+    # one frame later they would be others
+    assert (everything[10:16] - everything[9:15]).abs().max() > 2 / 255
+
+
 def test_only_key_frames_are_decoded(
     networks: Networks, portrait: Portrait, monkeypatch: pytest.MonkeyPatch
 ) -> None:

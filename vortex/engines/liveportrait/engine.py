@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from torch import Tensor
+
 from vortex.engines.liveportrait.device import resolve_device
 from vortex.engines.liveportrait.renderer import PreparedFace, Renderer, check_quality, load_renderer
+from vortex.engines.liveportrait.transfer import iter_on_host
 from vortex.portrait import crop_face, even_sides
 from vortex.types import Frame, MotionTrack, Portrait
 
@@ -47,10 +50,9 @@ class LivePortraitEngine:
             OutOfMemoryError: the device's memory does not suffice.
         """
         x0, y0, x1, y1 = prepared.box
-        for boxes in self.renderer.iter_boxes(prepared, motion, self.quality):
-            # (B, 3, h, w) float -> (B, h, w, 3) uint8
-            pixels = (boxes * 255 + 0.5).byte().permute(0, 2, 3, 1).cpu().numpy()
-            for box in pixels:
+        batches = map(_pixels, self.renderer.iter_boxes(prepared, motion, self.quality))
+        for pixels in iter_on_host(batches, self.renderer.device):
+            for box in pixels.numpy():
                 frame = prepared.canvas.copy()
                 frame[y0:y1, x0:x1] = box
                 yield frame
@@ -68,6 +70,11 @@ class LivePortraitEngine:
     def close(self) -> None:
         """Give the memory of the device back; the engine cannot render afterwards."""
         self.renderer.close()
+
+
+def _pixels(boxes: Tensor) -> Tensor:
+    """(B, 3, h, w) float in [0, 1] -> (B, h, w, 3) uint8, a quarter of the bytes to copy."""
+    return (boxes * 255 + 0.5).byte().permute(0, 2, 3, 1).contiguous()
 
 
 def load_liveportrait_engine(device: str | None = None, quality: str = "full") -> LivePortraitEngine:

@@ -134,11 +134,12 @@ class Renderer:
         return torch.from_numpy(np.array(image)).to(self.device).permute(2, 0, 1)[None].float() / 255
 
     def iter_boxes(
-        self, prepared: PreparedFace, motion: MotionTrack, quality: str = "full"
+        self, prepared: PreparedFace, motion: MotionTrack, quality: str = "full", frames: range | None = None
     ) -> Iterator[Tensor]:
         """Yield (B, 3, h, w) float32 in [0, 1] on the device: the changing box of the next B frames.
 
-        ``quality``, one of :data:`QUALITIES`: "full" renders every frame, "fast" reuses frames; see
+        ``frames`` are those to render, a range of step 1; default, all of the motion. ``quality``, one of
+        :data:`QUALITIES`: "full" renders every frame, "fast" reuses frames; see
         :mod:`vortex.engines.liveportrait.reuse`.
         """
         track = self._guarded(lambda: drive_expression(motion, self.networks.sizes.keypoints, self.device))
@@ -146,8 +147,10 @@ class Renderer:
             render: Callable[[slice], Tensor] = partial(self._render, prepared, track)
         else:
             render = _Reuse(self, prepared, *self._keypoints(prepared, track)).render
-        for start in range(0, len(track), self.batch_frames):
-            yield self._guarded(partial(render, slice(start, start + self.batch_frames)))
+        frames = range(len(track)) if frames is None else frames
+        for start in frames[:: self.batch_frames]:
+            stop = min(start + self.batch_frames, frames.stop)
+            yield self._guarded(partial(render, slice(start, stop)))
 
     def plan(self, prepared: PreparedFace, motion: MotionTrack) -> ReusePlan:
         """Return which frames of a motion are rendered in full with the quality "fast"."""
