@@ -69,7 +69,7 @@ async def live(websocket: WebSocket) -> None:
         pass
 
 
-@router.post("/v1/live/offer", tags=["live"], responses=problems(422, 501, 503))
+@router.post("/v1/live/offer", tags=["live"], responses=problems(400, 408, 413, 422, 501, 503))
 async def offer_live(request: Request, offer: LiveOffer) -> LiveAnswer:
     """Answer an offer of WebRTC: the same over a data channel, a video and a sound track."""
     try:

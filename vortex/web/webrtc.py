@@ -51,6 +51,7 @@ class PeerLine:
         servers = [RTCIceServer(url) for url in ice_servers]
         self._peer = RTCPeerConnection(RTCConfiguration(iceServers=servers))
         self._channel: RTCDataChannel | None = None
+        self._early_news: list[dict[str, Any]] = []
         self._heard: asyncio.Queue[F32 | bytes | str | None] = asyncio.Queue()
         self._pictures, self._sound = _PictureTrack(), _SoundTrack()
         self._ears: set[asyncio.Task[None]] = set()
@@ -67,8 +68,11 @@ class PeerLine:
         """
         try:
             await self._peer.setRemoteDescription(RTCSessionDescription(offer.sdp, offer.type))
-            self._peer.addTrack(self._pictures)
-            self._peer.addTrack(self._sound)
+            # nothing can be answered that was not asked for
+            wanted = {transceiver.kind for transceiver in self._peer.getTransceivers()}
+            for track in (self._pictures, self._sound):
+                if track.kind in wanted:
+                    self._peer.addTrack(track)
             await self._peer.setLocalDescription(await self._peer.createAnswer())
         except Exception as exc:  # whatever its parsers raise
             raise ValueError(f"{type(exc).__name__}: {exc}") from exc
@@ -100,8 +104,10 @@ class PeerLine:
         return message
 
     async def tell(self, news: dict[str, Any]) -> None:
-        """Send news over the data channel, if there is one."""
-        if self._channel is not None and self._channel.readyState == "open":
+        """Send news over the data channel; if it is not open yet, as soon as it is."""
+        if self._channel is None:
+            self._early_news.append(news)
+        elif self._channel.readyState == "open":
             self._channel.send(json.dumps(news))
 
     async def show(self, frames: list[LiveFrame]) -> None:
@@ -121,6 +127,8 @@ class PeerLine:
     def _use_channel(self, channel: RTCDataChannel) -> None:
         self._channel = channel
         channel.on("message", self._heard.put_nowait)
+        for news in self._early_news:
+            channel.send(json.dumps(news))
 
     def _use_track(self, track: MediaStreamTrack) -> None:
         if track.kind == "audio":
