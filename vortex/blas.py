@@ -7,6 +7,7 @@ cores, and on what else the process does.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,16 +24,16 @@ class _BlasThreads:
         self._lock = threading.Lock()
         self._users = 0
         self._limits: Any = None
+        self._libraries: Any = None
+        self._modules = 0
 
     @contextmanager
     def single(self) -> Iterator[None]:
-        from threadpoolctl import threadpool_limits
-
         with self._lock:
             self._users += 1
             if self._users == 1:
                 _take_control()
-                self._limits = threadpool_limits(1, "blas")
+                self._limits = self._found().limit(limits=1, user_api="blas")
         try:
             yield
         finally:
@@ -41,6 +42,15 @@ class _BlasThreads:
                 if self._users == 0:
                     _take_control()
                     self._limits.restore_original_limits()
+
+    def _found(self) -> Any:
+        """Return the libraries of this process; the search takes as long as a small product."""
+        from threadpoolctl import ThreadpoolController
+
+        # a library comes with the module that needs it
+        if self._libraries is None or self._modules != len(sys.modules):
+            self._libraries, self._modules = ThreadpoolController(), len(sys.modules)
+        return self._libraries
 
 
 def _take_control() -> None:

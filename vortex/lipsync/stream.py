@@ -62,7 +62,8 @@ class VisemeStream:
         if not 4_000 <= sample_rate_hz <= 384_000:
             raise InputError(f"sample_rate_hz is {sample_rate_hz}; give 4000 to 384000.")
         self.fps, self.sample_rate_hz = parse_fps(fps), sample_rate_hz
-        self._resampler = soxr.ResampleStream(sample_rate_hz, ACOUSTIC_HZ, 1, dtype="float32")
+        # the better qualities keep up to 40 ms of the sound to themselves
+        self._resampler = soxr.ResampleStream(sample_rate_hz, ACOUSTIC_HZ, 1, dtype="float32", quality="LQ")
         self._heard = np.zeros(0, np.float32)  # at 16 kHz, the newest of it
         self._dropped = 0  # samples at 16 kHz that were before
         self._pushed = 0  # samples as given

@@ -109,6 +109,5 @@ class _WebSocketLine:
     async def tell(self, news: dict[str, Any]) -> None:
         await self._websocket.send_json(news)
 
-    async def show(self, frames: list[LiveFrame]) -> None:
-        for packed in await run_in_threadpool(lambda: [pack(frame) for frame in frames]):
-            await self._websocket.send_bytes(packed)
+    async def show(self, frame: LiveFrame) -> None:
+        await self._websocket.send_bytes(await run_in_threadpool(pack, frame))

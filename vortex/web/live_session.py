@@ -56,8 +56,8 @@ class Line(Protocol):
         """Send a piece of news."""
         ...
 
-    async def show(self, frames: list[LiveFrame]) -> None:
-        """Send some frames with their sound."""
+    async def show(self, frame: LiveFrame) -> None:
+        """Send a frame with its sound."""
         ...
 
 
@@ -219,18 +219,13 @@ class LiveSession:
 
     async def _show(self, frames: Iterator[LiveFrame]) -> None:
         """Render in a thread, and send; a client that takes nothing for long has gone."""
-        while some := await run_in_threadpool(_take, frames):
+        while (frame := await run_in_threadpool(next, frames, None)) is not None:
             try:
-                await asyncio.wait_for(self._line.show(some), SEND_TIMEOUT_S)
+                await asyncio.wait_for(self._line.show(frame), SEND_TIMEOUT_S)
             except asyncio.TimeoutError as exc:
                 raise HungUpError from exc
-            self._frames += len(some)
-            self._server.metrics.live_frames.inc(len(some))
-
-
-def _take(frames: Iterator[LiveFrame]) -> list[LiveFrame]:
-    """Render a few more frames."""
-    return [frame for _, frame in zip(range(STEP_FRAMES), frames, strict=False)]
+            self._frames += 1
+            self._server.metrics.live_frames.inc()
 
 
 def _as_samples(message: F32 | bytes) -> F32:

@@ -110,11 +110,10 @@ class PeerLine:
         elif self._channel.readyState == "open":
             self._channel.send(json.dumps(news))
 
-    async def show(self, frames: list[LiveFrame]) -> None:
-        """Hand frames and sound to the tracks; a client that takes none for long has gone."""
-        for frame in frames:
-            self._pictures.waiting.put_nowait(frame)
-            self._sound.waiting.put_nowait(frame.samples)
+    async def show(self, frame: LiveFrame) -> None:
+        """Hand a frame and its sound to the tracks; a client that takes none for long has gone."""
+        self._pictures.waiting.put_nowait(frame)
+        self._sound.waiting.put_nowait(frame.samples)
         if self._pictures.waiting.qsize() > MAX_LAG_S * self._pictures.fps:
             raise HungUpError
 
