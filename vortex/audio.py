@@ -99,6 +99,18 @@ def _mono(frame: object) -> F32:
     return np.asarray(samples.mean(axis=0), np.float32)
 
 
+def mono_chunk(samples: npt.ArrayLike) -> F32:
+    """Return a part of a sound that comes in parts, (N,) float32.
+
+    Raises:
+        AudioError: not (N,), or samples that are not finite.
+    """
+    chunk = np.asarray(samples, np.float32)
+    if chunk.ndim != 1 or not np.isfinite(chunk).all():
+        raise AudioError(f"A chunk of shape {chunk.shape} is no (N,) of finite samples; give mono sound.")
+    return chunk
+
+
 def resample(samples: F32, from_hz: int, to_hz: int) -> F32:
     """Return (N,) float32 at another rate."""
     import soxr

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vortex.audio import frame_edge
+from vortex.audio import frame_edge, mono_chunk
 from vortex.engines.base import Engine, Prepared, load_engine
-from vortex.errors import AudioError, InputError
+from vortex.errors import InputError
 from vortex.lipsync.stream import LOOK_AHEAD_S, STEP_FRAMES, VisemeStream
 from vortex.motion.presets import PresetSequence
 from vortex.motion.stream import MotionStream
@@ -89,7 +89,7 @@ class LiveFace:
         Raises:
             AudioError: not (N,), or samples that are not finite.
         """
-        chunk = np.asarray(samples, np.float32)
+        chunk = mono_chunk(samples)
         visemes = self._visemes.push(chunk)
         self._waiting = np.concatenate([self._waiting, np.clip(chunk, -1, 1)])
         return self._follow(visemes)
@@ -155,9 +155,7 @@ class LiveTalk:
         Raises:
             AudioError: not (N,), or samples that are not finite.
         """
-        chunk = np.array(samples, np.float32)
-        if chunk.ndim != 1 or not np.isfinite(chunk).all():
-            raise AudioError(f"A chunk of shape {chunk.shape} is no (N,) of finite samples; give mono sound.")
+        chunk = mono_chunk(samples).copy()
         self._given.append(chunk)
         self._given_samples += len(chunk)
         self._no_more = False

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from running_server import running_server
 
 from vortex.audio import load_audio
 
@@ -33,8 +31,6 @@ FLAGS = (
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (scripts/setup dev)")
 pytest.importorskip("playwright", reason="the extra 'dev' is not installed")
-
-Serve = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -60,32 +56,9 @@ def browser(microphone: Path) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """Start ``vortex ui`` as a user does; return its address."""
-    servers = []
-
-    def start(**environment: str) -> str:
-        command = [sys.executable, "-m", "vortex", "ui", "--no-browser", "--port", "0"]
-        command += ["--data", str(tmp_path_factory.mktemp("server"))]
-        server = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
-        )
-        servers.append(server)
-        assert server.stderr is not None
-        match = re.search(r"http://\S+", server.stderr.readline())
-        assert match
-        return match[0]
-
-    yield start
-    for server in servers:
-        server.terminate()
-        server.communicate(timeout=30)
-    assert [server.returncode for server in servers] == [0] * len(servers)
-
-
-@pytest.fixture(scope="module")
-def address(serve: Serve) -> str:
-    return serve()
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_server(tmp_path_factory.mktemp("server"), "ui", "--no-browser") as address:
+        yield address
 
 
 @pytest.fixture
@@ -286,17 +259,19 @@ def luminance(colour: str) -> float:
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
-def test_a_server_with_keys_asks_for_one(browser: Browser, serve: Serve) -> None:
+def test_a_server_with_keys_asks_for_one(browser: Browser, tmp_path: Path) -> None:
     page = browser.new_page()
-    page.goto(serve(VORTEX_API_KEY=KEY))
-    page.wait_for_selector("#key-form", state="visible")
-    assert page.is_hidden("#studio")
-    page.fill("#key", "wrong")
-    page.keyboard.press("Enter")
-    page.fill("#key", KEY)
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#studio", state="visible")
-    page.click("#portrait-example")
-    page.wait_for_selector("#portrait-status.good")
-    assert json.loads(page.evaluate("JSON.stringify(sessionStorage)")) == {"vortex-key": KEY}
-    page.close()
+    with running_server(tmp_path / "server", "ui", "--no-browser", VORTEX_API_KEY=KEY) as address:
+        page.goto(address)
+        page.wait_for_selector("#key-form", state="visible")
+        assert page.is_hidden("#studio")
+        page.fill("#key", "wrong")
+        page.keyboard.press("Enter")
+        page.fill("#key", KEY)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#studio", state="visible")
+        page.click("#portrait-example")
+        page.wait_for_selector("#portrait-status.good")
+        kept = json.loads(page.evaluate("JSON.stringify(sessionStorage)"))
+        page.close()
+    assert kept == {"vortex-key": KEY}

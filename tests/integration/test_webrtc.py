@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-import subprocess
-import sys
 import time
 import urllib.error
-import urllib.request
+from base64 import b64encode
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from running_server import post_json, running_server
 
 from vortex.audio import load_audio
 from vortex.portrait import iter_landmarks
@@ -42,32 +40,14 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, portrait: Path) -> Iterator[tuple[str, str]]:
     """Return the address of a server, and the id of a portrait that it knows."""
-    command = [sys.executable, "-m", "vortex", "serve", "--port", "0", "--max-live", "1"]
-    command += ["--data", str(tmp_path_factory.mktemp("server"))]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    match = re.search(r"http://\S+", process.stderr.readline())
-    assert match
-    from base64 import b64encode
-
     picture = b64encode(portrait.read_bytes()).decode()
-    yield match[0], post(match[0] + "/v1/portraits", portrait_base64=picture)["id"]
-    process.terminate()
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert "Traceback" not in said
+    with running_server(tmp_path_factory.mktemp("server"), "serve", "--max-live", "1") as address:
+        yield address, post_json(address + "/v1/portraits", portrait_base64=picture)["id"]
 
 
 @pytest.fixture(scope="module")
 def voice(speech: Path) -> np.ndarray:
     return load_audio(speech, RATE_HZ).samples
-
-
-def post(address: str, **body: object) -> dict[str, Any]:
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(address, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return dict(json.load(answer))
 
 
 class Microphone(MediaStreamTrack):
@@ -119,7 +99,7 @@ class Viewer:
         await self.peer.setLocalDescription(await self.peer.createOffer())
         description = self.peer.localDescription
         body = {"sdp": description.sdp, "type": description.type, "size_px": 128, "seed": 1, **options}
-        answer = await asyncio.to_thread(post, address + "/v1/live/offer", **body)
+        answer = await asyncio.to_thread(post_json, address + "/v1/live/offer", **body)
         await self.peer.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
 
     async def until(self, enough: Any) -> None:

@@ -11,9 +11,9 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from vortex.audio import loudness_db
+from vortex.audio import loudness_db, mono_chunk
 from vortex.blas import single_blas_thread
-from vortex.errors import AudioError, InputError
+from vortex.errors import InputError
 from vortex.lipsync.acoustic import ACOUSTIC_HZ
 from vortex.lipsync.recognize import (
     GATE_HZ,
@@ -78,9 +78,7 @@ class VisemeStream:
         Raises:
             AudioError: not (N,), or samples that are not finite.
         """
-        chunk = np.asarray(samples, np.float32)
-        if chunk.ndim != 1 or not np.isfinite(chunk).all():
-            raise AudioError(f"A chunk of shape {chunk.shape} is no (N,) of finite samples; give mono sound.")
+        chunk = mono_chunk(samples)
         self._pushed += len(chunk)
         self._take(self._resampler.resample_chunk(chunk))
         weights, loudness = [self._none.weights], [self._none.loudness]

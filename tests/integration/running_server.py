@@ -1,0 +1,38 @@
+"""A server as a process of its own, as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def running_server(folder: Path, command: str = "serve", *options: str, **environment: str) -> Iterator[str]:
+    """Give the address of ``vortex serve`` or ``vortex ui``; it has to end in order, and leave no upload."""
+    started = [sys.executable, "-m", "vortex", command, "--port", "0", "--data", str(folder), *options]
+    server = subprocess.Popen(started, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    assert server.stderr is not None
+    match = re.search(r"http://\S+", server.stderr.readline())
+    assert match
+    yield match[0]
+    server.terminate()
+    _, said = server.communicate(timeout=30)
+    assert server.returncode == 0
+    assert "Traceback" not in said
+    assert list((folder / "incoming").iterdir()) == []
+
+
+def post_json(address: str, **body: object) -> dict[str, Any]:
+    """Send JSON and return the answer."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(address, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return dict(json.load(answer))
