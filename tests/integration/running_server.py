@@ -26,7 +26,7 @@ def running_server(folder: Path, command: str = "serve", *options: str, **enviro
     server.terminate()
     _, said = server.communicate(timeout=30)
     assert server.returncode == 0
-    assert "Traceback" not in said
+    assert "Traceback" not in said, said
     assert list((folder / "incoming").iterdir()) == []
 
 
@@ -35,4 +35,10 @@ def post_json(address: str, **body: object) -> dict[str, Any]:
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(address, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=60) as answer:
+        return dict(json.load(answer))
+
+
+def get_json(address: str) -> dict[str, Any]:
+    """Return what lies at an address."""
+    with urllib.request.urlopen(address, timeout=60) as answer:
         return dict(json.load(answer))

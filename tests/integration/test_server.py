@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 import struct
 import time
 import wave
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from running_server import get_json, running_server
 
 import vortex
 from vortex.web.app import Server, create_app, open_server
@@ -428,3 +430,15 @@ def test_two_servers_never_share_a_folder(open_client: Open, tmp_path: Path) -> 
     open_client()
     with pytest.raises(vortex.VortexError, match="Another server"):
         open_server(ServerSettings(tmp_path / "data"))
+
+
+def test_an_upload_that_is_cut_off_is_no_error_of_the_server(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as address:
+        host, port = address.removeprefix("http://").split(":")
+        for kind in ("multipart/form-data; boundary=x", "application/json"):
+            with socket.create_connection((host, int(port))) as line:
+                head = f"POST /v1/videos HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\n"
+                line.sendall(f"{head}Content-Length: 100000\r\n\r\n--x\r\n".encode())
+                time.sleep(0.3)
+        assert get_json(address + "/healthz")["status"] == "ok"
+    # running_server looks for what was left, and for complaints

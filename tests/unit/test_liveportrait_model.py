@@ -103,7 +103,7 @@ def test_animate_gives_frames_in_range(
     assert float(frames.min()) >= 0 and float(frames.max()) <= 1
     # the first and last columns lie beyond the crop: they are the picture itself
     assert (frames[..., :16] - source[..., :16]).abs().max() < 1 / 255
-    assert (frames[3] - frames[9]).abs().max() > 0.01
+    assert (frames - frames[:1]).abs().max() > 0.01
     # once for the portrait, then batches of 5, 5 and 2
     assert count_calls == {"extract_appearance": 1, "extract_motion": 1, "decode": 3}
 

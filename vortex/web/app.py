@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
@@ -123,6 +123,7 @@ def create_app(server: Server) -> FastAPI:
     app.mount("/page", page_routes.page_files)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(ClientDisconnect, _cut_off)
     _add_service_routes(app, server)
     app.add_middleware(Guard, settings=server.settings, metrics=server.metrics)
     return app
@@ -171,6 +172,11 @@ def _allowed_methods(request: Request) -> set[str]:
     """Return all methods of an address; the router itself names those of one of its routes."""
     matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
     return {method for route in matching for method in getattr(route, "methods", None) or ()}
+
+
+async def _cut_off(_: Request, error: Exception) -> JSONResponse:
+    # nobody reads this; without it, the log would tell of an error in the server
+    return problem(400, "The upload was cut off.")
 
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,9 @@ async def live(websocket: WebSocket) -> None:
             options = _read_options(websocket)
             session = await open_session(server, _WebSocketLine(websocket), options)
             await session.run()
-        await websocket.close(NORMAL)
+        await _close(websocket, NORMAL, "")
     except RefusedError as exc:
-        # a reason has room for 123 bytes
-        await websocket.close(exc.code, str(exc).encode()[:123].decode(errors="ignore"))
+        await _close(websocket, exc.code, str(exc))
     except (HungUpError, WebSocketDisconnect):
         pass
 
@@ -91,6 +91,13 @@ def _read_options(websocket: WebSocket) -> LiveOptions:
         return LiveOptions.model_validate(dict(websocket.query_params))
     except ValidationError as exc:
         raise RefusedError(POLICY_VIOLATION, summary(exc)) from exc
+
+
+async def _close(websocket: WebSocket, code: int, reason: str) -> None:
+    """Say goodbye, to a client that may have gone a moment ago."""
+    with suppress(RuntimeError, WebSocketDisconnect):
+        # a reason has room for 123 bytes
+        await websocket.close(code, reason.encode()[:123].decode(errors="ignore"))
 
 
 class _WebSocketLine:
