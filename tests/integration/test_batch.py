@@ -101,7 +101,8 @@ def test_a_killed_batch_goes_on_where_it_was(files: Path) -> None:
     with subprocess.Popen(
         [*VORTEX, str(jobs), "--out", str(out), "--workers", "1"], stderr=subprocess.DEVNULL
     ) as first:
-        wait_for(lambda: (out / "1.mp4").exists())
+        # a video is there a moment before the journal tells of it
+        wait_for(lambda: (out / JOURNAL).exists() and (out / JOURNAL).read_text().count("\n") >= 2)
         first.kill()
     wait_for(lambda: not workers_of(out))
     whole = {path.name for path in out.glob("*.mp4")}
