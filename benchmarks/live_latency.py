@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from harness import append, record, rounded, summary
 from served import serve
+from soak import tenths
 from websockets.sync.client import ClientConnection, connect
 
 from vortex.audio import load_audio
@@ -56,7 +57,7 @@ def main() -> int:
         grown = server.resident_bytes() - before
         interrupted_s = interrupt(address, pcm)
     behind = [np.array([at_s - (index + 0.5) / FPS for index, at_s in enumerate(face)]) for face in arrivals]
-    tenths = [[float(np.median(part)) for part in np.array_split(face, 10)] for face in behind]
+    medians = [tenths(face.tolist()) for face in behind]
     every = np.concatenate(behind)
     entry = rounded(
         record(
@@ -66,7 +67,7 @@ def main() -> int:
             latency_s={name: value for name, value in summary(every.tolist()).items() if name != "samples"},
             figures={
                 "first_frame_s": max(float(face[0]) for face in behind),
-                "drift_s": max(face[-1] - face[1] for face in tenths),
+                "drift_s": max(face[-1] - face[1] for face in medians),
                 "interrupted_s": interrupted_s,
                 "cpu_share": cpu_s / (args.seconds * args.faces),
                 "share_within_0.3_s": float((every <= MAX_BEHIND_S).mean()),

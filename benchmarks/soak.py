@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def resident_bytes() -> int:
     return pages * 4096
 
 
-def tenths(values: list[int]) -> list[float]:
+def tenths(values: Sequence[float]) -> list[float]:
     """Return the median of each tenth of the runs."""
     return [float(np.median(part)) for part in np.array_split(values, 10)]
 

@@ -143,17 +143,14 @@ def fit_duration(audio: Audio, frames: int, fps: Fraction) -> Audio:
     return Audio(np.pad(audio.samples, (0, wanted - have)), audio.sample_rate)
 
 
-def frame_spans(frames: int, fps: Fraction, sample_rate: int) -> npt.NDArray[np.int64]:
-    """Return (T + 1,) sample indices: frame i has samples [spans[i], spans[i + 1]); exact at any rate."""
+def frame_spans(frames: int, fps: Fraction, sample_rate: int, first: int = 0) -> npt.NDArray[np.int64]:
+    """Return (T + 1,) sample indices: frame ``first`` + i has samples [spans[i], spans[i + 1]).
+
+    They are exact at any rate.
+    """
     step = Fraction(sample_rate) / fps
-    edges = np.arange(frames + 1, dtype=np.int64) * step.numerator
+    edges = np.arange(first, first + frames + 1, dtype=np.int64) * step.numerator
     return (edges + step.denominator // 2) // step.denominator
-
-
-def frame_edge(index: int, fps: Fraction, sample_rate: int) -> int:
-    """Return the first sample of frame ``index``, as :func:`frame_spans` has it."""
-    step = Fraction(sample_rate) / fps
-    return (index * step.numerator + step.denominator // 2) // step.denominator
 
 
 def loudness_db(samples: F32, spans: npt.NDArray[np.int64]) -> F32:

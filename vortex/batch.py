@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from vortex.errors import InputError, VortexError
+from vortex.errors import InputError, VortexError, in_one_line
 from vortex.version import __version__
 
 if TYPE_CHECKING:
@@ -362,13 +362,13 @@ def _run_on(cluster: Cluster, tasks: Sequence[_Task], folder: Path, end: Callabl
 
 def _write(out: Path, content: bytes) -> str:
     """Write a video that came as bytes; return what went wrong, or nothing."""
-    part = out.with_name(f".{out.name}.part")
+    from vortex.encoder import unnamed_file
+
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(out)
+        with unnamed_file(out) as part:
+            part.write_bytes(content)
     except OSError as exc:
-        part.unlink(missing_ok=True)
         return f"it cannot be written ({exc.strerror})"
     return ""
 
@@ -415,7 +415,7 @@ def _work(task: _Task, folder: Path, engine: str, device: str | None) -> Outcome
                 else _animate(task.job, out, seed, engine, device)
             )
     except (VortexError, OSError, MemoryError) as exc:
-        reason = " ".join((str(exc) or type(exc).__name__).split())
+        reason = in_one_line(exc)
         return Outcome(task.number, task.job.output, "failed", reason, time.perf_counter() - started_s)
     return Outcome(
         task.number,

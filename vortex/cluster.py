@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from vortex.engines.base import load_engine
-from vortex.errors import EngineError, InputError, MissingExtraError, VortexError
+from vortex.errors import EngineError, InputError, MissingExtraError, VortexError, in_one_line
 from vortex.types import Frame, MotionTrack, Portrait
 from vortex.version import __version__
 
@@ -88,7 +88,7 @@ class Cluster:
             _knock(address)
             self._ray.init(address, log_to_driver=False, logging_level="error", **quiet)
         except (ConnectionError, ValueError, RuntimeError, OSError) as exc:
-            reason = " ".join(str(exc).split())[:200]
+            reason = in_one_line(exc)[:200]
             raise InputError(
                 f"No Ray cluster at {address!r} ({reason}). Start one (ray start --head), or give 'local'."
             ) from exc
@@ -288,7 +288,7 @@ class _Maker:
                 else:
                     report = animate_file(portrait, sound, out, **chosen)
             except (VortexError, OSError, MemoryError) as exc:
-                problem = " ".join((str(exc) or type(exc).__name__).split())
+                problem = in_one_line(exc)
                 return Made(b"", 0, problem.replace(str(portrait), "portrait").replace(str(sound), "speech"))
             return Made(out.read_bytes(), report.frames)
 
@@ -323,5 +323,5 @@ def _as_ours(error: Exception) -> VortexError:
     cause = getattr(error, "cause", None)
     if isinstance(cause, VortexError):
         return cause
-    said = " ".join(str(cause or error).split())
+    said = in_one_line(cause or error)
     return EngineError(f"An actor of the cluster failed ({said[-300:]}). Look at the logs of Ray.")

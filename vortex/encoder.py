@@ -116,7 +116,7 @@ def encode_video(
     total = round(audio.duration_s * fps)
     ahead = _Ahead(frames)
     try:
-        with _unnamed_file(path) as part:
+        with unnamed_file(path) as part:
             return _write(
                 part,
                 ahead,
@@ -134,7 +134,7 @@ def encode_video(
 
 
 @contextmanager
-def _unnamed_file(path: Path) -> Iterator[Path]:
+def unnamed_file(path: Path) -> Iterator[Path]:
     """Give the path of a file to fill, which gets the name ``path`` when the block ends well.
 
     Until then it has no name (Linux, O_TMPFILE), so that nothing is left even of a process that is killed.

@@ -88,3 +88,8 @@ class StageTimeoutError(VortexError):
 
 class MissingExtraError(VortexError, ImportError):
     """An optional package that is not installed."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return what an error says, in one line; its name if it says nothing."""
+    return " ".join((str(error) or type(error).__name__).split())

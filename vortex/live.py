@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,14 +11,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vortex.audio import frame_edge, mono_chunk
+from vortex.audio import frame_spans, mono_chunk
 from vortex.engines.base import Engine, Prepared, load_engine
-from vortex.errors import InputError
 from vortex.lipsync.stream import LOOK_AHEAD_S, STEP_FRAMES, VisemeStream
 from vortex.motion.presets import PresetSequence
 from vortex.motion.stream import MotionStream
 from vortex.portrait import load_portrait
-from vortex.types import DRIVING_SAMPLE_RATE_HZ, Frame, VisemeTrack, parse_fps
+from vortex.types import DRIVING_SAMPLE_RATE_HZ, Frame, VisemeTrack, parse_fps, parse_seed
 
 F32 = npt.NDArray[np.float32]
 
@@ -61,10 +59,7 @@ class LiveFace:
         Raises:
             InputError: an impossible frame rate, sample rate, seed or preset.
         """
-        self.seed = secrets.randbelow(2**31) if seed is None else seed
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}; give a whole number from 0 on.")
-        self.fps, self.sample_rate_hz = parse_fps(fps), sample_rate_hz
+        self.seed, self.fps, self.sample_rate_hz = parse_seed(seed), parse_fps(fps), sample_rate_hz
         self._engine, self._prepared = engine, prepared
         self._visemes = VisemeStream(self.fps, sample_rate_hz)
         self._motion = MotionStream(self.fps, preset, self.seed)
@@ -114,17 +109,17 @@ class LiveFace:
 
     def _follow(self, visemes: VisemeTrack) -> Iterator[LiveFrame]:
         first, self._frames = self._frames, self._frames + len(visemes.weights)
-        edges = [frame_edge(row, self.fps, self.sample_rate_hz) for row in range(first, self._frames + 1)]
+        spans = frame_spans(len(visemes.weights), self.fps, self.sample_rate_hz, first)
+        spans -= spans[0]
         # the last frame of a sound can reach half a frame beyond its end
-        missing = max(edges[-1] - edges[0] - len(self._waiting), 0)
-        sound = np.pad(self._waiting, (0, missing))
-        self._waiting = sound[edges[-1] - edges[0] :]
+        sound = np.pad(self._waiting, (0, max(int(spans[-1]) - len(self._waiting), 0)))
+        self._waiting = sound[spans[-1] :]
         # products of matrices are rounded by their shape: in equal steps they do not depend on the chunks
         steps = range(0, len(visemes.weights), STEP_FRAMES)
         motions = [self._motion.push(_rows(visemes, at, at + STEP_FRAMES)) for at in steps]
         images = (image for motion in motions for image in self._engine.iter_frames(self._prepared, motion))
         return (
-            LiveFrame(first + row, image, sound[edges[row] - edges[0] : edges[row + 1] - edges[0]])
+            LiveFrame(first + row, image, sound[spans[row] : spans[row + 1]])
             for row, image in enumerate(images)
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +35,7 @@ from vortex.types import (
     VisemeTrack,
     frame_count,
     parse_fps,
+    parse_seed,
 )
 from vortex.version import __version__
 
@@ -228,10 +228,7 @@ def _checked_take(
     exact_fps = parse_fps(fps)
     check_video_path(Path(out))
     parse_presets(preset)
-    seed = secrets.randbelow(2**31) if seed is None else seed
-    if seed < 0:
-        raise InputError(f"seed is {seed}; give a whole number from 0 on.")
-    return _Take(speech, Path(out), preset, exact_fps, duration_s, seed, mark)
+    return _Take(speech, Path(out), preset, exact_fps, duration_s, parse_seed(seed), mark)
 
 
 def _film(

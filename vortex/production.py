@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,7 +34,7 @@ from vortex.extras.text import split_sentences
 from vortex.motion.presets import PresetSequence
 from vortex.pipeline import StageClock, Voiced, animate, report_as_json
 from vortex.portrait import load_portrait
-from vortex.types import Frame, Hook, Portrait, RenderReport
+from vortex.types import Frame, Hook, Portrait, RenderReport, parse_seed
 from vortex.watchdog import Check, StoppedError, Watchdog
 
 MAX_OFFSET_FRAMES = 1.0
@@ -227,7 +226,7 @@ def _checked(order: Order, out: Path) -> Order:
         check_prompt(order.prompt)
     if order.image is not None and not order.image.is_file():
         raise InputError(f"Picture '{order.image}' does not exist. Give a picture file with a face.")
-    return replace(order, seed=secrets.randbelow(2**31) if order.seed is None else order.seed)
+    return replace(order, seed=parse_seed(order.seed))
 
 
 class _Stages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -78,6 +79,19 @@ def parse_fps(value: int | float | str | Fraction) -> Fraction:
     if not 1 <= fps <= 120:
         raise InputError(f"fps is {value!r}; vortex renders 1 to 120 frames per second.")
     return fps
+
+
+def parse_seed(seed: int | None) -> int:
+    """Return the seed that was given, or a new one, below 2**31.
+
+    Raises:
+        InputError: it is negative.
+    """
+    if seed is None:
+        return secrets.randbelow(2**31)
+    if seed < 0:
+        raise InputError(f"seed is {seed}; give a whole number from 0 on.")
+    return seed
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,7 +17,6 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 # an actor that dies half-way, as its machine might
 DYING = """
-import os, signal, threading, time
 from vortex.cluster import Cluster
 
 with Cluster("local", actors=1) as cluster:

@@ -112,11 +112,15 @@ def read_settings(args: argparse.Namespace, environment: Any) -> ServerSettings:
     values["api_keys"] = _read_keys(args.api_key_file or environment.get("VORTEX_API_KEY_FILE"))
     if environment.get("VORTEX_API_KEY"):
         values["api_keys"] += (environment["VORTEX_API_KEY"],)
-    hosts = args.allow_host or environment.get("VORTEX_ALLOW_HOST", "").split(",")
-    ice = args.ice_server or environment.get("VORTEX_ICE_SERVER", "").split(",")
-    values["ice_servers"] = tuple(url.strip() for url in ice if url.strip())
-    values["allowed_hosts"] = tuple(name.strip() for name in hosts if name.strip())
+    values["ice_servers"] = _listed(args.ice_server, environment.get("VORTEX_ICE_SERVER"))
+    values["allowed_hosts"] = _listed(args.allow_host, environment.get("VORTEX_ALLOW_HOST"))
     return ServerSettings(**values)
+
+
+def _listed(given: list[str] | None, variable: str | None) -> tuple[str, ...]:
+    """Return what an option gives that may stand several times, else what a variable lists with commas."""
+    values = given or (variable or "").split(",")
+    return tuple(value.strip() for value in values if value.strip())
 
 
 def _read_keys(path: str | None) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
 // Puts the parts of the page together.
 
+import { find } from "./dom.js";
 import { call, getJson, key } from "./server.js";
 import { portrait, say as sayOfPortrait, usePicture } from "./portrait.js";
 import * as voice from "./voice.js";
 import * as video from "./video.js";
 import { stopLive, talkLive } from "./live.js";
 
-const find = (selector) => document.querySelector(selector);
 const chosen = (name) => find(`[name=${name}]:checked`).value;
 
 let limits = { max_upload_bytes: Infinity };

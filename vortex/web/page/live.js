@@ -1,10 +1,11 @@
 // Live: the microphone goes to the server as it is heard, and the face comes back frame by frame.
 
+import { find, reveal, teller } from "./dom.js";
 import { liveSocket } from "./server.js";
 
 const RATE_HZ = 24000;
-const find = (selector) => document.querySelector(selector);
 const view = find("#live-view");
+const say = teller("#live-status");
 
 let stop = () => {};
 
@@ -13,8 +14,7 @@ export const stopLive = () => stop();
 export async function talkLive(query) {
   stop();
   say("Asking for the microphone …");
-  find("#live-card").hidden = false;
-  find("#live-card").scrollIntoView({ behavior: "smooth", block: "nearest" });
+  reveal("#live-card");
   let stream;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: true } });
@@ -69,9 +69,4 @@ function receive(data, tally) {
     const behind = tally.sent / RATE_HZ - index / tally.rate;
     say(`Live: ${index} frames, ${Math.round(1000 * behind)} ms behind your voice.`);
   }
-}
-
-function say(text, kind = "") {
-  find("#live-status").textContent = text;
-  find("#live-status").className = `status ${kind}`;
 }

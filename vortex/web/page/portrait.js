@@ -1,10 +1,12 @@
 // The picture: chosen, dropped or the example; the server finds the face, and the page shows where.
 
+import { find, teller } from "./dom.js";
 import { call } from "./server.js";
 
-const view = document.querySelector("#portrait-view");
-const status = document.querySelector("#portrait-status");
-const hint = document.querySelector("#portrait-drop .hint");
+const view = find("#portrait-view");
+const hint = find("#portrait-drop .hint");
+
+export const say = teller("#portrait-status");
 
 export let portrait = null;
 
@@ -24,11 +26,6 @@ export async function usePicture(blob, changed) {
     say(error.message, "bad");
   }
   changed();
-}
-
-export function say(text, kind = "") {
-  status.textContent = text;
-  status.className = `status ${kind}`;
 }
 
 async function draw(blob, found) {

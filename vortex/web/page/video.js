@@ -1,8 +1,8 @@
 // The video: queued, followed, cancelled, played, and its report.
 
+import { find, reveal } from "./dom.js";
 import { call, follow, getJson } from "./server.js";
 
-const find = (selector) => document.querySelector(selector);
 const STAGES = {
   speech: "Reading the voice", recognize: "Listening to the speech", render: "Rendering", engine: "Starting",
 };
@@ -13,28 +13,21 @@ let current = null;
 let sending = new AbortController();
 let address = null;
 
-export async function make(form) {
+export const make = (form) => show(async () => {
+  const { signal } = sending;
+  return (await call("/v1/videos", { method: "POST", body: form, signal })).json();
+});
+
+export const open = (video) => show(async () => video);
+
+async function show(getVideo) {
   reset();
-  find("#result").hidden = false;
-  find("#result").scrollIntoView({ behavior: "smooth", block: "nearest" });
+  reveal("#result");
   try {
-    const { signal } = sending;
-    current = await (await call("/v1/videos", { method: "POST", body: form, signal })).json();
+    current = await getVideo();
     await watch(current);
   } catch (error) {
     fail(error.name === "AbortError" ? CANCELLED : error.message);
-  }
-}
-
-export async function open(video) {
-  reset();
-  find("#result").hidden = false;
-  find("#result").scrollIntoView({ behavior: "smooth", block: "nearest" });
-  try {
-    current = video;
-    await watch(video);
-  } catch (error) {
-    fail(error.message);
   }
 }
 

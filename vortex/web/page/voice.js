@@ -1,10 +1,9 @@
 // The voice: a file, a recording, or a text that the server speaks.
 
+import { find, teller } from "./dom.js";
 import { call, getJson } from "./server.js";
 
-const find = (selector) => document.querySelector(selector);
 const player = find("#speech-player");
-const status = find("#speech-status");
 const recordButton = find("#record");
 const level = find("#record-level");
 
@@ -37,10 +36,7 @@ export function useSound(blob, kind, changed) {
   changed();
 }
 
-export function say(text, kind = "") {
-  status.textContent = text;
-  status.className = `status ${kind}`;
-}
+export const say = teller("#speech-status");
 
 export function show() {
   for (const part of document.querySelectorAll("[data-source]")) part.hidden = part.dataset.source !== source();
