@@ -33,8 +33,16 @@ ENCODERS = {"libx264": X264_OPTIONS, "h264_nvenc": NVENC_OPTIONS}
 AAC_BITS_PER_S = 128_000
 AAC_OPTIONS = {"aac_coder": "fast"}
 """FFmpeg's slower search is no better at this rate: noise 26 to 42 dB below speech, with this 42 to 46."""
-REACH_PX = 8
-"""How far a pixel may be from a colour that it takes part in: Cb and Cr are averages over neighbours."""
+LUMA_WEIGHTS = np.array([0.2126, 0.7152, 0.0722])
+"""Shares of red, green and blue in BT.709's luma (ITU-R BT.709-6, item 3.2)."""
+YCBCR_FROM_RGB = np.array(
+    [
+        [*(219 / 255 * LUMA_WEIGHTS), 16],
+        [*(224 / 255 / 1.8556 * ([0, 0, 1] - LUMA_WEIGHTS)), 128],
+        [*(224 / 255 / 1.5748 * ([1, 0, 0] - LUMA_WEIGHTS)), 128],
+    ]
+)
+"""Y, Cb, Cr of 8 bits, limited range, from R, G, B and 1 (ITU-R BT.709-6, items 3.2, 3.3 and 3.4)."""
 Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels."""
 AHEAD_FRAMES = 12
@@ -204,19 +212,15 @@ def _write(
 
 
 class Colours:
-    """Turns RGB pictures into BT.709 frames, and converts again only what ever changes, to the same bytes."""
+    """Turns RGB pictures into BT.709 frames, and converts again only what changes from one to the next."""
 
     def __init__(self, size_px: tuple[int, int]) -> None:
-        from av.video.reformatter import VideoReformatter
-
         width, height = size_px
         # planes of Y, Cb, Cr, one after the other as FFmpeg packs them
         self._packed = np.empty((height * 3 // 2, width), np.uint8)
-        luma, chroma = self._packed[:height], self._packed[height:].reshape(2, height // 2, width // 2)
-        self._planes = ((luma, 1), (chroma[0], 2), (chroma[1], 2))
+        self._luma = self._packed[:height]
+        self._chroma = self._packed[height:].reshape(2, height // 2, width // 2)
         self._before: Frame | None = None
-        self._box: Box | None = None
-        self._reformatter = VideoReformatter()
 
     def convert(self, picture: Frame) -> Any:
         """Return a yuv420p frame of a picture (H, W, 3)."""
@@ -224,34 +228,23 @@ class Colours:
 
         picture = np.ascontiguousarray(picture)
         height, width = picture.shape[:2]
-        if self._before is None:
-            self._update(picture, (0, 0, width, height))
-        elif changed := changed_box(self._before, picture):
-            # it only grows: FFmpeg prepares anew for every other size
-            self._box = _around(changed, self._box or changed)
-            self._update(picture, _widened(self._box, REACH_PX, width, height))
+        box = (0, 0, width, height) if self._before is None else changed_box(self._before, picture)
+        if box is not None:
+            self._update(picture, box)
         self._before = picture
+        # a copy: the encoder keeps frames. Without one, PyAV takes only heights that 4 divides
         return av.VideoFrame.from_ndarray(self._packed, format="yuv420p")
 
     def _update(self, picture: Frame, box: Box) -> None:
-        """Convert a box of even corners, with so much round it that its edge comes out as from the whole."""
-        import av
-        from av.video.reformatter import ColorRange, Colorspace
+        """Convert a box of even corners. Cb and Cr are averages over 2x2 pixels."""
+        import cv2
 
         x0, y0, x1, y1 = box
-        left, top, right, bottom = _widened(box, REACH_PX, picture.shape[1], picture.shape[0])
-        part = picture[top:bottom, left:right]
-        frame = self._reformatter.reformat(
-            av.VideoFrame.from_numpy_buffer(part, format="rgb24"),
-            format="yuv420p",
-            src_colorspace=Colorspace.ITU709,
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-        )
-        for (plane, step), source in zip(self._planes, frame.planes, strict=True):
-            rows = np.frombuffer(memoryview(source), np.uint8).reshape(-1, source.line_size)
-            inner = np.s_[(y0 - top) // step : (y1 - top) // step, (x0 - left) // step : (x1 - left) // step]
-            plane[y0 // step : y1 // step, x0 // step : x1 // step] = rows[inner]
+        inside = cv2.transform(picture[y0:y1, x0:x1], YCBCR_FROM_RGB)
+        half = cv2.resize(inside, ((x1 - x0) // 2, (y1 - y0) // 2), interpolation=cv2.INTER_AREA)
+        self._luma[y0:y1, x0:x1] = cv2.extractChannel(inside, 0)
+        for plane, channel in zip(self._chroma, (1, 2), strict=True):
+            plane[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2] = cv2.extractChannel(half, channel)
 
 
 def changed_box(before: Frame, picture: Frame) -> Box | None:
@@ -268,16 +261,6 @@ def changed_box(before: Frame, picture: Frame) -> Box | None:
     return int(columns[0]) // 3 * 2, y0, int(columns[-1]) // 3 * 2 + 2, y1
 
 
-def _around(one: Box, other: Box) -> Box:
-    """Return the smallest box that holds both."""
-    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
-
-
-def _widened(box: Box, by_px: int, width: int, height: int) -> Box:
-    x0, y0, x1, y1 = box
-    return max(x0 - by_px, 0), max(y0 - by_px, 0), min(x1 + by_px, width), min(y1 + by_px, height)
-
-
 def _add_video(container: Any, encoder: str, fps: Fraction, size_px: tuple[int, int]) -> Any:
     from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
@@ -286,6 +269,8 @@ def _add_video(container: Any, encoder: str, fps: Fraction, size_px: tuple[int, 
     stream.pix_fmt = "yuv420p"
     stream.time_base = 1 / fps
     context = stream.codec_context
+    # PyAV's own choice cuts each frame into a slice for every core, and so makes another file on every machine
+    context.thread_type = "FRAME"
     context.time_base = 1 / fps
     context.color_range = ColorRange.MPEG
     context.colorspace = Colorspace.ITU709

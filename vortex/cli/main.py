@@ -20,6 +20,8 @@ SUBJECTS = (animate, speak, generate, check, serve, weights, doctor, bench, batc
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; a command that fails ends the process itself."""
+    # videos are made by threads side by side: threads of OpenCV within each step would wait for one another
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
     args = build_parser().parse_args(argv)
     console = open_console(args.debug)
     args.stop = stop = Stop()

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 F32 = npt.NDArray[np.float32]
+BLOCK = 64
+"""Rows of a kernel made at once."""
 _Pixels = TypeVar("_Pixels", bound=npt.NDArray[Any])
 
 
@@ -42,9 +44,15 @@ class ThinPlate:
         return np.asarray(basis @ coefficients[:n] + self._query_affine[at] @ coefficients[n:], np.float32)
 
 
-def _kernel(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    squared = (a[:, None, 0] - b[None, :, 0]) ** 2 + (a[:, None, 1] - b[None, :, 1]) ** 2
-    return np.asarray(0.5 * squared * np.log(np.maximum(squared, 1e-12)))
+def _kernel(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return (A, B): the thin-plate kernel between points (A, 2) and (B, 2)."""
+    result = np.empty((len(a), len(b)))
+    # block by block: what lies between would be some times the result, and all its memory new to the process
+    for first in range(0, len(a), BLOCK):
+        rows = a[first : first + BLOCK, None]
+        squared = (rows[..., 0] - b[:, 0]) ** 2 + (rows[..., 1] - b[:, 1]) ** 2
+        result[first : first + BLOCK] = 0.5 * squared * np.log(np.maximum(squared, 1e-12))
+    return result
 
 
 def grid(rows: int, cols: int) -> F32:
