@@ -6,8 +6,8 @@ Usage: python benchmarks/mesh_latency.py [--duration-s 45] [--iterations 5] [--w
 The speech is the demo clip, repeated to the duration; the portrait is the demo portrait. Prints the
 distribution, the CPU time and the stages, which overlap: speech is heard while the portrait is prepared. Then
 the same frames, held in memory, are encoded with the same sound, three times: what the whole command takes in
-units of that, and what rendering and encoding together take. That unit shrinks as the encoder gets faster; one
-that does not is the time FFmpeg takes for these frames with its own settings (x264 "medium"), also given.
+units of that, and what rendering and encoding together take. That unit shrinks as the encoder gets faster;
+one that does not is the time FFmpeg takes for these frames with its own settings (x264 "medium"), also given.
 ``--output`` appends a record.
 """
 

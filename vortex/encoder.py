@@ -269,7 +269,7 @@ def _add_video(container: Any, encoder: str, fps: Fraction, size_px: tuple[int, 
     stream.pix_fmt = "yuv420p"
     stream.time_base = 1 / fps
     context = stream.codec_context
-    # PyAV's own choice cuts each frame into a slice for every core, and so makes another file on every machine
+    # PyAV's own choice cuts each frame into a slice for every core: another file on every machine
     context.thread_type = "FRAME"
     context.time_base = 1 / fps
     context.color_range = ColorRange.MPEG

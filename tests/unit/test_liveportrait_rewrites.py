@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from vortex.engines.liveportrait.modulation import normalise
 from vortex.engines.liveportrait.networks import Networks, load_networks
-from vortex.engines.liveportrait.rewrites import DoublingConv, FourierConv, normalise, rewrite_networks
+from vortex.engines.liveportrait.rewrites import DoublingConv, FourierConv, rewrite_networks
 
 GFLOP = 1e9
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ from torch.nn import functional
 from vortex.engines.liveportrait.device import resolve_device, resolve_dtype
 from vortex.engines.liveportrait.keypoints import eye_ratios, lip_ratio
 from vortex.engines.liveportrait.memory import DEFAULT_BUDGET_BYTES, fit_frames, networks_bytes
+from vortex.engines.liveportrait.modulation import Standardise, TorchStandard
 from vortex.engines.liveportrait.networks import Networks, WarpSource, load_networks
 from vortex.engines.liveportrait.retarget import (
     DrivenTrack,
@@ -27,8 +30,8 @@ from vortex.engines.liveportrait.retarget import (
     measure_source,
 )
 from vortex.engines.liveportrait.reuse import REUSE_DISTANCE, ReusePlan, displacement, plan_reuse
-from vortex.engines.liveportrait.rewrites import rewrite_networks
-from vortex.errors import InputError, OutOfMemoryError
+from vortex.engines.liveportrait.rewrites import modulate_by, rewrite_networks
+from vortex.errors import InputError, OutOfMemoryError, in_one_line
 from vortex.portrait import CROP_PX, PasteBack, prepare_paste_back
 from vortex.types import Frame, MotionTrack, Portrait
 from vortex.weights import weights_dir
@@ -39,6 +42,8 @@ Result = TypeVar("Result")
 KEPT_SQUARES = 256
 """Key frames kept on the device for reuse, 0.75 MiB each."""
 QUALITIES = ("full", "fast")
+MOST_STEPS_OFF = 16.0
+"""Of the number type, that kernels may differ from torch's operations; two roundings make one or two."""
 USUAL_EYE_RATIO = 0.35
 """Assumed for a picture in which no face could be measured."""
 
@@ -289,7 +294,28 @@ def load_renderer(
     if memory_budget_bytes is not None:
         held, width = networks_bytes(networks), dtype.itemsize
         batch_frames = fit_frames(memory_budget_bytes, held, width, batch_frames, cuda=cuda)
+    modulate_by(networks, _fastest_standard(where, dtype))
     return Renderer(networks, where, batch_frames or 1)
+
+
+def _fastest_standard(device: torch.device, dtype: torch.dtype) -> Standardise:
+    """Return what modulates fastest on ``device``: our kernels, where they can run and prove to be right."""
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return TorchStandard
+    from vortex.engines.liveportrait.kernels import FusedStandard, disagreement
+
+    try:
+        steps = disagreement(device, dtype)
+        failure = "" if steps < MOST_STEPS_OFF else f"off by {steps:.0f} steps of {dtype}"
+    except Exception as exc:  # a compiler and a driver are at work here
+        failure = in_one_line(exc)
+    if not failure:
+        return FusedStandard
+    warnings.warn(
+        f"Fused kernels were left out, which costs speed only ({failure}). Update torch, and the driver.",
+        stacklevel=2,
+    )
+    return TorchStandard
 
 
 def _sampling_grid(paste: PasteBack, size_px: int) -> Tensor:

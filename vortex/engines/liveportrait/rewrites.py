@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vortex.engines.liveportrait.modulation import SLOPE, Standardise, TorchStandard
 from vortex.engines.liveportrait.networks import (
     ConvNorm,
     DenseMotion,
@@ -54,7 +55,6 @@ PHASES: tuple[tuple[int, Taps], ...] = (
     (2, ((0,), (1,), (2,))),  # b c a, the a of the next pixel
 )
 """For each pixel of four: padding of the row a b c a b c ..., read with stride 3, and what its taps sum."""
-INSTANCE_NORM_EPS = 1e-5
 
 
 def rewrite_networks(networks: Networks) -> Networks:
@@ -74,6 +74,13 @@ def rewrite_networks(networks: Networks) -> Networks:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
     return networks
+
+
+def modulate_by(networks: Networks, standardise: Standardise) -> None:
+    """Let a rewritten generator compute its modulations by ``standardise``."""
+    for block in networks.generator.modules():
+        if isinstance(block, ModulatedBlock):
+            block.standardise = standardise
 
 
 def _fold(block: nn.Module) -> None:
@@ -302,16 +309,6 @@ def _split_still(conv: nn.Conv3d, skip: int, compressed: int) -> tuple[nn.Conv3d
 # ---------------------------------------- G
 
 
-def normalise(x: Tensor) -> Tensor:
-    """Instance norm of (B, c, H, W): mean 0 and variance 1 of each channel, measured in float32; dtype kept.
-
-    Repeating pixels changes neither, so that a picture may be normalised before it is enlarged.
-    """
-    variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
-    scale = torch.rsqrt(variance + INSTANCE_NORM_EPS)
-    return torch.addcmul(-mean * scale, x, scale).to(x.dtype)
-
-
 def _spade_weights(spade: Spade, shortcut: nn.Conv2d | None = None) -> tuple[Tensor, Tensor]:
     """Return weight and bias of scale and shift in one convolution; the scale has its 1 in the bias.
 
@@ -346,7 +343,13 @@ class ScaleShift(nn.Conv2d):
         return both[:, : self.channels], both[:, self.channels :]
 
 
-class MiddleBlock(nn.Module):
+class ModulatedBlock(nn.Module):
+    """A SPADE block; ``standardise`` decides what its modulations are computed by."""
+
+    standardise: Standardise = TorchStandard
+
+
+class MiddleBlock(ModulatedBlock):
     """A SPADE block that keeps its width and size."""
 
     def __init__(self, block: SpadeBlock) -> None:
@@ -356,10 +359,8 @@ class MiddleBlock(nn.Module):
 
     def forward(self, x: Tensor, hidden_0: Tensor, hidden_1: Tensor) -> Tensor:
         """x (B, c, H, W) and hidden maps (B, 128, H, W) -> (B, c, H, W)."""
-        scale, shift = self.norm_0(hidden_0)
-        y = self.conv_0(_activate(torch.addcmul(shift, normalise(x), scale)))
-        scale, shift = self.norm_1(hidden_1)
-        return x + cast(Tensor, self.conv_1(_activate(torch.addcmul(shift, normalise(y), scale))))
+        y = self.conv_0(self.standardise(x).modulated(*self.norm_0(hidden_0)))
+        return x + cast(Tensor, self.conv_1(self.standardise(y).modulated(*self.norm_1(hidden_1))))
 
 
 class DoublingHidden(nn.ConvTranspose2d):
@@ -377,7 +378,7 @@ class DoublingHidden(nn.ConvTranspose2d):
         return functional.relu_(super().forward(features))
 
 
-class DoublingBlock(nn.Module):
+class DoublingBlock(ModulatedBlock):
     """A SPADE block whose input and features are doubled first, which is never done."""
 
     def __init__(self, block: SpadeBlock) -> None:
@@ -390,18 +391,11 @@ class DoublingBlock(nn.Module):
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
         """x (B, c, H, W) and features (B, 256, H, W) -> (B, c', 2H, 2W)."""
-        b, c, h, w = x.shape
-        small = normalise(x)[:, :, :, None, :, None]
-        scale, shift = (
-            part.unflatten(3, (w, 2)).unflatten(2, (h, 2)) for part in self.norm_0(self.hidden[0](features))
-        )
-        y = torch.addcmul(shift, small, scale).reshape(b, c, 2 * h, 2 * w)
-        y = normalise(self.conv_0(_activate(y)))
-        scale, shift = self.norm_1(self.hidden[1](features))
-        y = self.conv_1(_activate(torch.addcmul(shift, y, scale)))
+        small = self.standardise(x)
+        y = self.conv_0(small.modulated(*self.norm_0(self.hidden[0](features)), repeat=2))
+        y = self.conv_1(self.standardise(y).modulated(*self.norm_1(self.hidden[1](features))))
         scale, shift = self.norm_s(self.hidden[2](features))
-        scale = scale.reshape(b, c, h, 2, w, 2)
-        return cast(Tensor, y.add_(shift).add_(self.conv_s((small * scale).reshape(b, c, 2 * h, 2 * w))))
+        return cast(Tensor, y.add_(shift).add_(self.conv_s(small.scaled(scale, repeat=2))))
 
 
 class PhaseScaleShift(nn.Module):
@@ -437,7 +431,7 @@ class PhaseScaleShift(nn.Module):
             yield *divmod(index, 4), both[:, : self.channels], both[:, self.channels :]
 
 
-class QuadruplingBlock(nn.Module):
+class QuadruplingBlock(ModulatedBlock):
     """A SPADE block whose features are a fourfold repetition, and its input a double one."""
 
     def __init__(self, block: SpadeBlock) -> None:
@@ -449,25 +443,21 @@ class QuadruplingBlock(nn.Module):
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
         """x (B, c, 2H, 2W) and features (B, 256, H, W) -> (B, c', 4H, 4W)."""
         b, c, h, w = x.shape
-        small = normalise(x)
+        small = self.standardise(x)
         y = torch.empty(
             (b, c, 2 * h, 2 * w), dtype=x.dtype, device=x.device, memory_format=torch.channels_last
         )
         for row, column, scale, shift in self.norm_0(features):
-            part = small[:, :, row // 2 :: 2, column // 2 :: 2]
-            y[:, :, row::4, column::4] = torch.addcmul(shift, part, scale)
-        y = normalise(self.conv_0(_activate(y)))
+            small.phase(row // 2, column // 2, 2).modulated(scale, shift, out=y[:, :, row::4, column::4])
+        y = self.conv_0(y)
+        large, y = self.standardise(y), torch.empty_like(y)
         for row, column, scale, shift in self.norm_1(features):
-            y[:, :, row::4, column::4].mul_(scale).add_(shift)
-        y = self.conv_1(_activate(y))
+            large.phase(row, column, 4).modulated(scale, shift, out=y[:, :, row::4, column::4])
+        y = self.conv_1(y)
         for row, column, scale, shift in self.norm_s(features):
-            part = small[:, :, row // 2 :: 2, column // 2 :: 2]
-            y[:, :, row::4, column::4] += self.conv_s(part * scale).add_(shift)
+            part = small.phase(row // 2, column // 2, 2).scaled(scale)
+            y[:, :, row::4, column::4] += self.conv_s(part).add_(shift)
         return cast(Tensor, y)
-
-
-def _activate(x: Tensor) -> Tensor:
-    return functional.leaky_relu_(x, 0.2)
 
 
 class RewrittenGenerator(nn.Module):
@@ -494,4 +484,6 @@ class RewrittenGenerator(nn.Module):
         for index, block in enumerate(self.middle):
             x = block(x, *hidden[2 * index : 2 * index + 2])
         x = self.up_1(self.up_0(x, features), features)  # -> (B, 256, 128, 128) -> (B, 64, 256, 256)
-        return torch.sigmoid(self.conv_img(_activate(x)))  # (B, 12, 256, 256) -> (B, 3, 512, 512)
+        return torch.sigmoid(
+            self.conv_img(functional.leaky_relu_(x, SLOPE))
+        )  # (B, 12, 256, 256) -> (B, 3, 512, 512)
