@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = 1
-PACKAGES = ("numpy", "opencv-contrib-python", "mediapipe", "av", "hama", "soxr", "torch")
+PACKAGES = ("numpy", "opencv-contrib-python", "mediapipe", "av", "hama", "soxr", "torch", "triton")
 FEWEST_FOR_P99 = 100
 """With fewer samples, the 99th percentile would be the maximum under another name."""
 

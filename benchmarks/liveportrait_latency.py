@@ -2,12 +2,14 @@
 
 Usage: python benchmarks/liveportrait_latency.py [--device cuda] [--precision fp16] [--duration-s 45]
            [--iterations 50] [--warmup 3] [--batch-frames N] [--quality full|fast] [--reference] [--seeded]
-           [--profile-vram] [--output .tasks/baselines/liveportrait.json]
+           [--take] [--profile-vram] [--output .tasks/baselines/liveportrait.json]
 
-The device is synchronised round each run. ``--reference`` also times W and G as published, without our
-rewrites, at the usual settings (one frame at a time, same precision), and prints the ratio. The weights are
-those of ``vortex weights fetch liveportrait``, verified first; or, with ``--seeded``, random numbers in
-the same files, which take as long and show no face. The record says which. ``--output`` appends it.
+With ``--take`` portrait and motion come from a file, made before, and only what the device does is timed:
+from the picture to the frames in the caller's memory. Nothing that sees or hears need be installed. The
+device is synchronised round each run. ``--reference`` also times W and G as published, without our rewrites,
+at the usual settings (one frame at a time, same precision), and prints the ratio. The weights are those of
+``vortex weights fetch liveportrait``, verified first; or, with ``--seeded``, random numbers in the same
+files, which take as long and show no face. The record says which. ``--output`` appends it.
 """
 
 from __future__ import annotations
@@ -16,24 +18,22 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from harness import append, measure, record, rounded, summary
+from take import read_take
 from weights import provide_weights
 
-import vortex
-from vortex.audio import load_audio
-from vortex.demo import demo_portrait
 from vortex.engines.liveportrait import LivePortraitModel, load_liveportrait
 from vortex.engines.liveportrait.networks import load_networks
 from vortex.engines.liveportrait.renderer import Renderer
-from vortex.portrait import crop_face, load_portrait
+from vortex.types import MotionTrack
 from vortex.weights import weights_dir
-
-SPEECH = Path(vortex.__file__).parent / "data" / "demo_speech.flac"
 
 
 def main() -> int:
@@ -50,17 +50,14 @@ def main() -> int:
 def _measure(args: argparse.Namespace, weights: str) -> dict[str, Any]:
     model = load_liveportrait(args.device, args.precision, batch_frames=args.batch_frames)
     after_load = _memory(model) if args.profile_vram else None
-    clip = load_audio(SPEECH).samples
-    speech = torch.from_numpy(np.resize(clip, round(args.duration_s * 24_000)))
-    image = crop_face(load_portrait(demo_portrait()), 512).image
-    source = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     frames = round(args.duration_s * args.fps)
     video = torch.empty((frames, 3, 512, 512), dtype=torch.uint8)
+    source, work = _of_take(model, video, args) if args.take else _of_voice(model, video, args)
 
     def once() -> float:
         start_s = time.perf_counter()
-        model.animate(source, speech, fps=args.fps, seed=args.seed, output=video, quality=args.quality)
-        _synchronize(model.renderer.device)
+        work()
+        synchronize(model.renderer.device)
         return time.perf_counter() - start_s
 
     samples_s = measure(once, iterations=args.iterations, warmup=args.warmup)
@@ -70,7 +67,7 @@ def _measure(args: argparse.Namespace, weights: str) -> dict[str, Any]:
     return record(
         "liveportrait_latency",
         engine=model.name,
-        gpu=_gpu(model),
+        gpu=gpu_of(model.renderer.device),
         params={name: value for name, value in vars(args).items() if name not in ("output", "seeded")}
         | {"weights": weights, "frames": frames, "batch_frames": model.renderer.batch_frames},
         latency_s=summary(samples_s),
@@ -79,6 +76,37 @@ def _measure(args: argparse.Namespace, weights: str) -> dict[str, Any]:
         ratio=_against_reference(model.renderer, source, stages) if args.reference else None,
         vram_bytes={"after_load": after_load, "peak": _memory(model)} if args.profile_vram else None,
     )
+
+
+def _of_voice(
+    model: LivePortraitModel, video: torch.Tensor, args: argparse.Namespace
+) -> tuple[torch.Tensor, Callable[[], Any]]:
+    """Return the source picture, and the whole job: a picture and a voice to frames."""
+    from vortex.audio import load_audio
+    from vortex.demo import DEMO_SPEECH, demo_portrait
+    from vortex.portrait import crop_face, load_portrait
+
+    clip = load_audio(DEMO_SPEECH).samples
+    speech = torch.from_numpy(np.resize(clip, round(args.duration_s * 24_000)))
+    image = crop_face(load_portrait(demo_portrait()), 512).image
+    source = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    options = {"fps": args.fps, "seed": args.seed, "output": video, "quality": args.quality}
+    return source, partial(model.animate, source, speech, **options)
+
+
+def _of_take(
+    model: LivePortraitModel, video: torch.Tensor, args: argparse.Namespace
+) -> tuple[torch.Tensor, Callable[[], Any]]:
+    """Return the source picture, and the job without eyes and ears: a portrait and a motion to frames."""
+    portrait, motion = read_take()
+    short = MotionTrack(motion.blendshapes[: len(video)], motion.head_pose_deg[: len(video)], motion.fps)
+    if len(short) < len(video):
+        raise SystemExit(f"liveportrait_latency: the take has {len(motion)} frames, not {len(video)}")
+
+    def work() -> None:
+        model.fill(video, model.renderer.prepare(portrait), short, args.quality)
+
+    return torch.from_numpy(np.array(portrait.image)).permute(2, 0, 1).float() / 255, work
 
 
 def _arguments() -> argparse.Namespace:
@@ -94,6 +122,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quality", default="full", choices=("full", "fast"))
     parser.add_argument("--reference", action="store_true", help="time the networks as published, too")
     parser.add_argument("--seeded", action="store_true", help="seeded random weights")
+    parser.add_argument("--take", action="store_true", help="time the device alone")
     parser.add_argument("--profile-vram", action="store_true")
     parser.add_argument("--output", type=Path, help="file of records to append to")
     return parser.parse_args()
@@ -112,11 +141,11 @@ def _stages(renderer: Renderer, source: torch.Tensor, repeats: int = 5) -> dict[
         ("warp", lambda: networks.warp(prepared.warp, x_d)),
         ("decode", lambda: networks.decode(features)),
     ):
-        _synchronize(renderer.device)
+        synchronize(renderer.device)
         start_s = time.perf_counter()
         for _ in range(repeats):
             work()
-        _synchronize(renderer.device)
+        synchronize(renderer.device)
         stage_ms[name] = (time.perf_counter() - start_s) * 1000 / (repeats * batch)
     return stage_ms
 
@@ -132,7 +161,8 @@ def _against_reference(
     }
 
 
-def _synchronize(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that was asked of it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -150,8 +180,8 @@ def _memory(model: LivePortraitModel) -> dict[str, int] | None:
     }
 
 
-def _gpu(model: LivePortraitModel) -> dict[str, Any] | None:
-    device = model.renderer.device
+def gpu_of(device: torch.device) -> dict[str, Any] | None:
+    """Return what a record says of a GPU, None on a CPU."""
     if device.type != "cuda":
         return None
     return {"name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}

@@ -20,7 +20,6 @@ import argparse
 import json
 import statistics
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from harness import append, record, rounded
+from take import FPS, TEXT
 from weights import provide_weights
 
 from vortex.demo import demo_portrait
@@ -44,18 +44,6 @@ from vortex.motion.presets import PRESETS
 from vortex.portrait import crop_face, detect_portrait, load_portrait
 from vortex.types import MotionTrack
 
-FPS = Fraction(24)
-TEXT = (
-    "Every morning the harbour master walks along the pier before the ferries wake. He counts the "
-    "buoys, greets the gulls by names he made up, and writes the height of the tide on a slate that "
-    "nobody else reads. Last winter a storm took half the roof of the old boathouse. People said it "
-    "should be pulled down, but he found copper nails, borrowed a ladder, and mended it plank by plank "
-    "while his coffee went cold. Now children keep their kites there, and a violin teacher gives "
-    "lessons on Thursdays because the wood sounds so warm. When visitors ask why he bothers, he shrugs "
-    "and points at the water. Somebody has to be here, he says, when the fog lifts. Otherwise, how "
-    "would it know which way to go? Then he laughs, pulls his cap over his ears, and asks them to help "
-    "him carry the paint."
-)
 SCALE = 1.4
 FACE_RADIUS = 0.25
 LIDS = (11, 13, 15, 16)

@@ -1,8 +1,9 @@
-"""GPU tests share the seeded release of the unit tests."""
+"""GPU tests share the seeded release of the unit tests, and the portrait and motion of the benchmarks."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "unit"), str(ROOT / "benchmarks")]

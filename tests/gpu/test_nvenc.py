@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -14,11 +14,16 @@ from vortex.types import Audio
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not nvenc_works(), reason="needs a GPU with NVENC, and its driver"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("av") is None or not nvenc_works(),
+        reason="needs PyAV, and a GPU with NVENC and its driver",
+    ),
 ]
 
 
 def test_frames_come_back_in_order_and_colour(tmp_path: Path) -> None:
+    import av
+
     path, colours = tmp_path / "a.mp4", [(20 + 4 * index, 120, 200 - 3 * index) for index in range(48)]
     frames = (np.broadcast_to(np.array(colour, np.uint8), (256, 256, 3)).copy() for colour in colours)
     sound = Audio(np.zeros(96_000, np.float32), 48_000)

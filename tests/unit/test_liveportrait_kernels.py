@@ -45,8 +45,11 @@ def distance(got: Tensor, exact: Tensor) -> float:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("repeat", [1, 2])
-@pytest.mark.parametrize("shape", [(2, 70, 9, 13), (3, 8, 1, 40), (1, 130, 8, 24)])
+@pytest.mark.parametrize(
+    ("shape", "repeat"),
+    # the last is so large that a program takes two steps, and some find nothing in the second
+    [((2, 70, 9, 13), 1), ((2, 70, 5, 7), 2), ((3, 8, 1, 40), 1), ((1, 130, 4, 12), 2), ((1, 3, 33, 67), 1)],
+)
 def test_modulation_is_that_of_float64(shape: tuple[int, ...], repeat: int, dtype: torch.dtype) -> None:
     b, c, h, w = shape
     x = picture(1, *shape, dtype=dtype)
@@ -117,7 +120,7 @@ floats = dict.fromkeys(("means", "squares", "counts", "gains", "offsets"), "*fp3
 types = dict.fromkeys(("x", "scale", "shift", "out"), "*fp16") | floats | {"eps": "fp32", "slope": "fp32"}
 blocks = {"CHANNELS": kernels.BLOCK_CHANNELS, "PIXELS": kernels.BLOCK_PIXELS}
 constants = {
-    "measure_kernel": blocks,
+    "measure_kernel": blocks | {"STEPS": 2},
     "merge_kernel": {"CHANNELS": kernels.BLOCK_CHANNELS, "SPLITS": kernels.MOST_SPLITS},
     "modulate_kernel": blocks | {"SHIFTS": True, "REPEAT": 1},
 }

@@ -93,7 +93,7 @@ def test_a_budget_that_is_too_small_is_refused_with_figures_and_what_helps() -> 
     with pytest.raises(OutOfMemoryError, match=r"budget is 1\.00 GB.*1 frame at once.*precision='fp16'"):
         fit_frames(GB, GB, 4, None, cuda=True)
     with pytest.raises(
-        OutOfMemoryError, match=r"needs about 8\.\d\d GB to render 16 frames.*lower batch_frames"
+        OutOfMemoryError, match=r"needs about 7\.\d\d GB to render 16 frames.*lower batch_frames"
     ):
         fit_frames(4 * GB, GB, 2, 16, cuda=True)
 

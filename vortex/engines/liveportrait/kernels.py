@@ -27,9 +27,8 @@ WARPS = 8
 
 @triton.jit  # type: ignore[untyped-decorator]
 def measure_kernel(  # type: ignore[no-untyped-def]
-    x, means, squares, counts, pixels, width, channels, split_pixels,
-    x_image, x_row, x_pixel,
-    PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
+    x, means, squares, counts, pixels, width, channels, x_image, x_row, x_pixel,
+    STEPS: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Mean and sum of squared deviations of some rows of pixels, channel by channel.
 
@@ -39,18 +38,19 @@ def measure_kernel(  # type: ignore[no-untyped-def]
     channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
     inside = channel < channels
     base = x + image.to(tl.int64) * x_image + channel[None, :]
-    first = split * split_pixels
-    last = tl.minimum(first + split_pixels, pixels)
+    first = split * STEPS * PIXELS
     count = 0.0
     mean = tl.zeros([CHANNELS], tl.float32)
     square = tl.zeros([CHANNELS], tl.float32)
-    for start in range(first, last, PIXELS):
+    for step in range(STEPS):
+        start = first + step * PIXELS
         pixel = start + tl.arange(0, PIXELS)
-        taken = (pixel < last)[:, None] & inside[None, :]
+        taken = (pixel < pixels)[:, None] & inside[None, :]
         offset = (pixel // width) * x_row + (pixel % width) * x_pixel
         values = tl.load(base + offset[:, None], mask=taken, other=0.0).to(tl.float32)
-        more = tl.minimum(last - start, PIXELS).to(tl.float32)
-        more_mean = tl.sum(values, axis=0) / more
+        # the last steps of the last program may find nothing
+        more = tl.maximum(tl.minimum(pixels - start, PIXELS), 0).to(tl.float32)
+        more_mean = tl.sum(values, axis=0) / tl.maximum(more, 1.0)
         off = tl.where(taken, values - more_mean[None, :], 0.0)
         apart = more_mean - mean
         total = count + more
@@ -174,14 +174,14 @@ def measure(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return gain and offset (B, c) float32 that standardise x (B, c, H, W), channels last."""
     images, channels, rows, columns = x.shape
     pixels = rows * columns
-    split_pixels = max(triton.cdiv(pixels, MOST_SPLITS), BLOCK_PIXELS)
-    splits = triton.cdiv(pixels, split_pixels)
+    steps = triton.cdiv(pixels, MOST_SPLITS * BLOCK_PIXELS)
+    splits = triton.cdiv(pixels, steps * BLOCK_PIXELS)
     means, squares = x.new_empty((2, images, splits, channels), dtype=torch.float32)
     counts = x.new_empty((images, splits), dtype=torch.float32)
     groups = triton.cdiv(channels, BLOCK_CHANNELS)
     measure_kernel[images, splits, groups](
-        x, means, squares, counts, pixels, columns, channels, split_pixels, *_steps(x),
-        PIXELS=BLOCK_PIXELS, CHANNELS=BLOCK_CHANNELS, num_warps=WARPS,
+        x, means, squares, counts, pixels, columns, channels, *_steps(x),
+        STEPS=steps, PIXELS=BLOCK_PIXELS, CHANNELS=BLOCK_CHANNELS, num_warps=WARPS,
     )  # fmt: skip
     gains, offsets = x.new_empty((2, images, channels), dtype=torch.float32)
     merge_kernel[images, groups](

@@ -80,7 +80,7 @@ class LivePortraitModel:
         if output is None:
             output = torch.empty((frames, *SOURCE_SHAPE), device=self.renderer.device)
         filled = output[:frames]
-        self._fill(filled, prepared, motion, quality)
+        self.fill(filled, prepared, motion, quality)
         return filled
 
     def iter_frames(
@@ -115,8 +115,16 @@ class LivePortraitModel:
             )
             return self.renderer.prepare_crop(source)
 
-    def _fill(self, filled: Tensor, prepared: PreparedFace, motion: MotionTrack, quality: str) -> None:
-        """Write every frame into ``filled`` (T, 3, 512, 512)."""
+    def fill(
+        self, filled: Tensor, prepared: PreparedFace, motion: MotionTrack, quality: str = "full"
+    ) -> None:
+        """Write every frame of a motion into ``filled`` (T, 3, H, W), floating in [0, 1] or uint8.
+
+        ``prepared`` comes from ``renderer.prepare``; :meth:`animate` does both.
+
+        Raises:
+            OutOfMemoryError: the device's memory does not suffice.
+        """
         scale, shift = (255.0, 0.5) if filled.dtype == torch.uint8 else (1.0, 0.0)
         canvas = torch.from_numpy(prepared.canvas.copy()).permute(2, 0, 1)
         canvas = (canvas if filled.dtype == torch.uint8 else canvas.float() / 255).to(filled)

@@ -157,10 +157,12 @@ class FourierConv(nn.Module):
         rows, columns = -(-h // tile_px), -(-w // tile_px)
         before = margin // 2
         after = [before + n * tile_px - size for n, size in ((columns, w), (rows, h))]
-        padded = functional.pad(x.float(), (before, after[0], before, after[1]))
+        padded = functional.pad(x, (before, after[0], before, after[1]))
         # (B, c, D, rows, columns, fft, fft)
         tiles = padded.unfold(3, fft_px, tile_px).unfold(4, fft_px, tile_px)
-        bins = torch.fft.rfft2(tiles).permute(5, 6, 0, 3, 4, 2, 1)  # (fft, fft/2+1, B, rows, columns, D, c)
+        bins = torch.fft.rfft2(tiles.float()).permute(
+            5, 6, 0, 3, 4, 2, 1
+        )  # (fft, fft/2+1, B, rows, columns, D, c)
         product = torch.bmm(bins.reshape(len(self.spectrum), -1, c), self.spectrum)
         product = product.view(len(self.spectrum), -1, d, self.taps, self.channels_out)
         total = _sum_along_depth(product)  # (F, B rows columns, D, c')
@@ -261,8 +263,9 @@ class RewrittenDenseMotion(nn.Module):
         places = (grid + shift[:, :, None, None, None]).view(b, k * d, h, w, 3)
         moved = sample_volume(source.compressed.expand(b, -1, -1, -1, -1), places)  # (B, 4, 21 x 16, 64, 64)
         heat = gaussian(grid, x_d.float()) - source.heat  # (B, 21, 16, 64, 64)
-        stacked = torch.cat([heat, moved.view(b, -1, d, h, w)], dim=1)  # (B, 105, 16, 64, 64)
-        prediction = self._hourglass(stacked.to(source.first.dtype), source)  # (B, 142, 16, 64, 64)
+        parts = (heat, moved.view(b, -1, d, h, w))
+        stacked = torch.cat([part.to(source.first.dtype) for part in parts], dim=1)  # (B, 105, 16, 64, 64)
+        prediction = self._hourglass(stacked, source)  # (B, 142, 16, 64, 64)
         mask = functional.softmax(self.mask(prediction), dim=1)  # (B, 22, 16, 64, 64)
         # masks sum to one, so that the grid itself is common to all motions
         deformation = grid + torch.einsum("bkdhw,bkx->bdhwx", mask[:, 1:], shift)
