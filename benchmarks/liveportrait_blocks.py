@@ -1,7 +1,7 @@
 """Time the parts of W and G in each exact form that there is, side by side on one device, at the real sizes.
 
-Usage: python benchmarks/liveportrait_blocks.py [--device cuda] [--precision fp16] [--batch-frames 4]
-           [--repeats 10] [--output .tasks/baselines/liveportrait_blocks.json]
+Usage: python benchmarks/liveportrait_blocks.py [--device cuda] [--precision fp16] [--batch-frames 8]
+           [--repeats 10] [--search] [--output .tasks/baselines/liveportrait_blocks.json]
 
 Which form is fastest depends on the device: less arithmetic is more memory traffic here, and odd convolutions
 run at a smaller share of the peak there. Weights and inputs are seeded random numbers, which take as long as
@@ -35,6 +35,7 @@ from vortex.engines.liveportrait.rewrites import (
     FourierConv,
     ModulatedBlock,
     RewrittenGenerator,
+    SliceConv,
     rewrite_networks,
 )
 
@@ -43,47 +44,19 @@ Part = tuple[str, tuple[Tensor, ...], dict[str, Form]]
 """Name, float32 inputs, and form -> what computes it; the first form is the published one."""
 
 
-class SliceConv(nn.Module):
-    """A convolution of 7x7x7 taps as one of 7x7 on every slice, for all taps along the depth at once.
-
-    As much arithmetic as the published one, in the form that tensor cores are fed best.
-    """
-
-    def __init__(self, conv: nn.Conv3d) -> None:
-        super().__init__()
-        out, inside, self.taps, *size = conv.weight.shape
-        # (7 c', c, 7, 7)
-        weight = conv.weight.transpose(1, 2).transpose(0, 1).reshape(self.taps * out, inside, *size)
-        weight = weight.contiguous(memory_format=torch.channels_last)
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = conv.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, c, D, H, W) -> (B, c', D, H, W)."""
-        b, c, d, h, w = x.shape
-        slices = x.transpose(1, 2).reshape(b * d, c, h, w).contiguous(memory_format=torch.channels_last)
-        parts = functional.conv2d(slices, self.weight, padding=self.taps // 2)
-        parts = parts.view(b, d, self.taps, -1, h, w)
-        total = parts[:, :, self.taps // 2].float()
-        for tap in range(self.taps):
-            offset = tap - self.taps // 2
-            low, high = max(0, -offset), min(d, d - offset)
-            if offset:
-                total[:, low:high] += parts[:, low + offset : high + offset, tap]
-        return total.transpose(1, 2) + cast(Tensor, self.bias).float().view(-1, 1, 1, 1)
-
-
 def main() -> int:
     """Time all parts, print, and keep a record if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--precision", default="fp16")
-    parser.add_argument("--batch-frames", type=int, default=4)
+    parser.add_argument("--batch-frames", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--search", action="store_true", help="let cuDNN try its algorithms for each shape")
     parser.add_argument("--output", type=Path, help="file of records to append to")
     args = parser.parse_args()
     device = resolve_device(args.device)
     dtype = resolve_dtype(args.precision, device)
+    torch.backends.cudnn.benchmark = args.search
     figures: dict[str, dict[str, float]] = {}
     errors: dict[str, dict[str, float]] = {}
     for name, inputs, forms in parts(device, args.batch_frames):
@@ -131,7 +104,7 @@ def parts(device: torch.device, batch: int) -> Iterator[Part]:
         {
             "published": _copy(dense.mask),
             "fourier": FourierConv(dense.mask, 64),
-            "slices": SliceConv(_copy(dense.mask)),
+            "slices": SliceConv(dense.mask),
             "published channels last": _channels_last_3d(dense.mask),
         },
     )

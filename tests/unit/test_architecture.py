@@ -30,7 +30,7 @@ LAYERS = [
 ROOMS = {
     "torch": ("engines/liveportrait", "extras", "lipsync"),
     "av": ("audio.py", "encoder.py", "video.py", "web/webrtc.py"),
-    "cv2": ("portrait.py", "engines"),
+    "cv2": ("portrait.py", "encoder.py", "engines"),
     "mediapipe": ("portrait.py",),
     "argparse": ("cli",),
     "onnxruntime": ("extras", "engines/liveportrait/export.py"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import log2, prod
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vortex.engines.liveportrait.modulation import normalise
 from vortex.engines.liveportrait.networks import Networks, load_networks
-from vortex.engines.liveportrait.rewrites import DoublingConv, FourierConv, rewrite_networks
+from vortex.engines.liveportrait.rewrites import DoublingConv, FourierConv, SliceConv, rewrite_networks
 
 GFLOP = 1e9
 
@@ -39,9 +40,9 @@ def published(folder: Path) -> Networks:
     return load_networks(folder, release.TOY)
 
 
-@pytest.fixture(scope="module")
-def rewritten(folder: Path) -> Networks:
-    return rewrite_networks(load_networks(folder, release.TOY))
+@pytest.fixture(scope="module", params=[False, True], ids=["fourier", "tensor cores"])
+def rewritten(folder: Path, request: pytest.FixtureRequest) -> Networks:
+    return rewrite_networks(load_networks(folder, release.TOY), tensor_cores=request.param)
 
 
 def distance(got: Tensor, expected: Tensor) -> float:
@@ -81,10 +82,15 @@ def test_doubling_then_convolving_on_the_small_volume() -> None:
 
 
 @pytest.mark.parametrize(("height", "width", "depth"), [(8, 8, 2), (9, 13, 5), (16, 16, 16), (5, 3, 1)])
-def test_fourier_convolution_up_to_every_border(height: int, width: int, depth: int) -> None:
+@pytest.mark.parametrize(
+    "kind", [lambda conv: FourierConv(conv, size_px=8), SliceConv], ids=["fourier", "slices"]
+)
+def test_the_large_convolution_up_to_every_border(
+    kind: Callable[[nn.Conv3d], nn.Module], height: int, width: int, depth: int
+) -> None:
     conv = nn.Conv3d(3, 4, 7, padding=3).requires_grad_(False)
     x = torch.randn(2, 3, depth, height, width, generator=seeded(6))
-    got = FourierConv(conv, size_px=8)(x)
+    got = kind(conv)(x)
     assert got.shape == (2, 4, depth, height, width)
     assert torch.allclose(got, conv(x), atol=1e-5)
 
@@ -106,7 +112,7 @@ def test_half_types_are_measured_in_float32() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_of_rewritten_networks(folder: Path, rewritten: Networks, dtype: torch.dtype) -> None:
-    half = rewrite_networks(load_networks(folder, release.TOY)).set_precision(dtype)
+    half = rewrite_networks(load_networks(folder, release.TOY), tensor_cores=True).set_precision(dtype)
     assert half.dtype == dtype
     feature = rewritten.extract_appearance(torch.rand(1, 3, 32, 32, generator=seeded(9)))
     x_s = torch.rand(1, 21, 3, generator=seeded(10)) - 0.5
@@ -153,7 +159,11 @@ def count(work: Callable[[], Any]) -> float:
 def costs() -> dict[str, float]:
     """Floating-point operations of a frame at the real size, counted on tensors without data."""
     result = {}
-    for name, change in (("published", lambda networks: networks), ("rewritten", rewrite_networks)):
+    for name, change in (
+        ("published", lambda networks: networks),
+        ("rewritten", rewrite_networks),
+        ("tensor cores", partial(rewrite_networks, tensor_cores=True)),
+    ):
         with torch.device("meta"):
             networks = change(Networks())
             feature, x = torch.empty(1, 32, 16, 64, 64), torch.empty(1, 21, 3)
@@ -174,3 +184,4 @@ def test_the_rewritten_networks_cost_less_than_promised(costs: dict[str, float])
     assert costs["rewritten W"] < 176 * GFLOP
     # the mask's convolution, 140 GFLOP when done directly, now costs the rest
     assert costs["rewritten W"] + costs["rewritten G"] < 0.88e12
+    assert costs["tensor cores W"] + costs["tensor cores G"] < 1.01e12

@@ -19,6 +19,7 @@ BENCHMARKS = {
     "soak": ("soak.py", "soak.json"),
     "live": ("live_latency.py", "live.json"),
     "server": ("server_load.py", "server_load.json"),
+    "networks": ("liveportrait_work.py", "liveportrait_work.json"),
     "liveportrait": ("liveportrait_latency.py", "liveportrait.json"),
 }
 """Name: script in benchmarks/, file of records in .tasks/baselines/."""

@@ -156,7 +156,7 @@ def load_liveportrait(
         device: "cuda", "cuda:1" or "cpu"; None means "cuda". A CPU, which needs seconds for each frame, is
             never taken unasked.
         precision: "fp16", "bf16" or "fp32"; a CPU has "fp32" only.
-        batch_frames: frames rendered at once; default, what fits into the budget, at most 4; 1 on a CPU.
+        batch_frames: frames rendered at once; default, what fits into the budget, at most 8; 1 on a CPU.
         memory_budget_bytes: what weights and frames may take of the device; default 4 GB on CUDA, no limit on
             a CPU.
 

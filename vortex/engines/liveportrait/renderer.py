@@ -288,7 +288,8 @@ def load_renderer(
     where = resolve_device(device)
     cuda = where.type == "cuda"
     dtype = resolve_dtype(precision, where)
-    networks = rewrite_networks(load_networks(weights_dir("liveportrait"))).set_precision(dtype)
+    published = load_networks(weights_dir("liveportrait"))
+    networks = rewrite_networks(published, tensor_cores=dtype != torch.float32).set_precision(dtype)
     if memory_budget_bytes is None and cuda:
         memory_budget_bytes = DEFAULT_BUDGET_BYTES
     if memory_budget_bytes is not None:

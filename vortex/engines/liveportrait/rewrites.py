@@ -57,15 +57,20 @@ PHASES: tuple[tuple[int, Taps], ...] = (
 """For each pixel of four: padding of the row a b c a b c ..., read with stride 3, and what its taps sum."""
 
 
-def rewrite_networks(networks: Networks) -> Networks:
-    """Replace W's dense motion and G of float32 networks by their cheaper equals, in place."""
+def rewrite_networks(networks: Networks, *, tensor_cores: bool = False) -> Networks:
+    """Replace W's dense motion and G of float32 networks by their cheaper equals, in place.
+
+    ``tensor_cores``: the networks will compute in a half type on a GPU. Plain convolutions are cheap there,
+    and memory is dear, so that W's mask is convolved directly, not in the Fourier domain.
+    """
     _fold(networks.warping.third)
     for block in networks.warping.modules():
         if isinstance(block, ConvNorm | HourglassDecoder | DenseMotion):
             _fold(block)
     dense = networks.warping.dense_motion_network
     if isinstance(dense, DenseMotion):
-        networks.warping.dense_motion_network = RewrittenDenseMotion(dense, networks.sizes.feature_px)
+        mask = SliceConv(dense.mask) if tensor_cores else FourierConv(dense.mask, networks.sizes.feature_px)
+        networks.warping.dense_motion_network = RewrittenDenseMotion(dense, mask)
     if isinstance(networks.generator, SpadeGenerator):
         networks.generator = RewrittenGenerator(networks.generator)
     networks.eval().requires_grad_(False)
@@ -173,10 +178,42 @@ class FourierConv(nn.Module):
         return cast(Tensor, whole[..., :h, :w] + self.bias.float().view(-1, 1, 1, 1))
 
 
+class SliceConv(nn.Module):
+    """Convolution of 7x7x7 taps, padded to the same size: plain ones across, a plain sum along the depth.
+
+    Each slice is convolved once, for all taps along the depth side by side. That is as much arithmetic as in
+    the published one, in the form that tensor cores are fed best: channels last, in multiples of eight.
+    """
+
+    def __init__(self, conv: nn.Conv3d) -> None:
+        super().__init__()
+        self.channels_out, inside, self.taps, *size = conv.weight.shape
+        self.channels = -(-inside // 8) * 8
+        parts = self.taps * self.channels_out
+        weight = torch.zeros((-(-parts // 8) * 8, self.channels, *size), device=conv.weight.device)
+        # (c', c, 7, 7, 7) -> (7 c', c, 7, 7)
+        weight[:parts, :inside] = conv.weight.permute(2, 0, 1, 3, 4).flatten(0, 1)
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(cast(Tensor, conv.bias).clone(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c, D, H, W) -> (B, c', D, H, W) float32."""
+        b, c, d, h, w = x.shape
+        slices = x.new_zeros((b, d, h, w, self.channels))
+        slices[..., :c] = x.permute(0, 2, 3, 4, 1)
+        flat = slices.view(b * d, h, w, -1).permute(0, 3, 1, 2)  # (B D, c, H, W), channels last
+        parts = functional.conv2d(flat, self.weight, padding=self.taps // 2)
+        parts = parts[:, : self.taps * self.channels_out].view(b, d, self.taps, self.channels_out, h, w)
+        total = _sum_along_depth(parts[None])[0]  # (B, D, c', H, W)
+        return total.transpose(1, 2) + self.bias.float().view(-1, 1, 1, 1)
+
+
 def _sum_along_depth(product: Tensor) -> Tensor:
-    """(F, N, D, taps, c') contributions of each slice to its neighbours -> (F, N, D, c')."""
+    """(F, N, D, taps, ...) that slices give to their neighbours -> (F, N, D, ...), complex or float32."""
     depth, taps = product.shape[2:4]
-    total = product[:, :, :, taps // 2].clone()
+    total = product[:, :, :, taps // 2]
+    total = total.clone() if product.is_complex() else total.to(torch.float32, copy=True)
     for tap in range(taps):
         offset = tap - taps // 2
         low, high = max(0, -offset), min(depth, depth - offset)
@@ -220,10 +257,11 @@ class RewrittenDenseMotion(nn.Module):
     keypoint.
     """
 
-    def __init__(self, dense: DenseMotion, size_px: int) -> None:
+    def __init__(self, dense: DenseMotion, mask: nn.Module) -> None:
+        """``mask`` computes what ``dense.mask`` does, in float32 or a half type, and gives float32."""
         super().__init__()
         self.compress, self.occlusion = dense.compress, dense.occlusion
-        self.mask = FourierConv(dense.mask, size_px)
+        self.mask = mask
         encoder, decoder = dense.hourglass.encoder, dense.hourglass.decoder
         first, *self.rest = (cast(ConvNorm, block) for block in encoder.down_blocks)
         self.down_blocks = nn.ModuleList(self.rest)
