@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +27,10 @@ ENTRY: dict[str, Any] = {
 }
 
 
-def compare(tmp_path: Path, new: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    for name, entry in (("base", ENTRY), ("new", new)):
+def compare(
+    tmp_path: Path, new: dict[str, Any], base: dict[str, Any] = ENTRY
+) -> subprocess.CompletedProcess[str]:
+    for name, entry in (("base", base), ("new", new)):
         (tmp_path / f"{name}.json").write_text(json.dumps({"schema": 1, "records": [entry]}))
     command = [sys.executable, str(BENCHMARKS / "compare.py"), str(tmp_path / "base.json")]
     return subprocess.run([*command, str(tmp_path / "new.json")], capture_output=True, text=True)
@@ -75,10 +78,28 @@ def test_unlike_records_are_not_compared(tmp_path: Path, path: str, value: Any) 
 
 
 def test_counted_work_is_compared_across_machines(tmp_path: Path) -> None:
-    for entry in (ENTRY, counted := copy.deepcopy(ENTRY)):
-        entry.pop("latency_s", None)
-    counted["env"]["cpu"] = "another"
-    assert compare(tmp_path, counted).returncode == 0
+    counted = changed("env.cpu", "another")
+    del counted["latency_s"]
+    assert compare(tmp_path, counted, base={**counted, "env": ENTRY["env"]}).returncode == 0
+
+
+def test_the_table_shows_what_a_record_has_beside_the_one_before(tmp_path: Path) -> None:
+    """Run on a copy of the scripts, whose baselines are our own."""
+    project = tmp_path / "project"
+    shutil.copytree(BENCHMARKS, project / "benchmarks")
+    baselines, new = project / ".tasks" / "baselines", tmp_path / "new"
+    for folder, entry in ((baselines, ENTRY), (new, changed("latency_s.p50", 0.75))):
+        folder.mkdir(parents=True)
+        (folder / "mesh.json").write_text(json.dumps({"schema": 1, "records": [entry]}))
+    command = [sys.executable, str(project / "benchmarks" / "table.py"), str(new), "--record"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["mesh_latency", "latency_s.p50", "0.75", "1", "-25.0", "%"] in lines
+    assert ["mesh_latency", "figures.audio.closure_f1", "0.9", "0.9", "+0.0", "%"] in lines
+    assert ["mesh_latency", "peak_memory_bytes", "1,000", "1,000", "+0.0", "%"] in lines
+    kept = json.loads((baselines / "mesh.json").read_text())["records"]
+    assert [entry["latency_s"]["p50"] for entry in kept] == [1.0, 0.75]
 
 
 def test_the_page_of_benchmarks_is_what_the_records_say() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -51,14 +52,18 @@ def _bench(args: argparse.Namespace, console: TextIO) -> int:
         raise InputError(f"Unknown benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}.")
     neural = ["liveportrait"] * (why_unavailable("liveportrait") is None)
     failed = []
-    for name in args.names or [*QUICK, *neural]:
-        script, records = BENCHMARKS[name]
-        command = [sys.executable, str(folder / script)]
-        if args.record:
-            command += ["--output", str(folder.parent / ".tasks" / "baselines" / records)]
-        print(f"== {name}", flush=True)
-        if subprocess.run(command).returncode != 0:
-            failed.append(name)
+    with tempfile.TemporaryDirectory() as records:
+        for name in args.names or [*QUICK, *neural]:
+            script, file_name = BENCHMARKS[name]
+            print(f"== {name}", flush=True)
+            if _run(folder / script, "--output", str(Path(records) / file_name)) != 0:
+                failed.append(name)
+        print("== all", flush=True)
+        _run(folder / "table.py", records, *["--record"] * args.record)
     if failed:
         print(f"vortex: failed: {', '.join(failed)}", file=console)
     return 1 if failed else 0
+
+
+def _run(script: Path, *arguments: str) -> int:
+    return subprocess.run([sys.executable, str(script), *arguments]).returncode

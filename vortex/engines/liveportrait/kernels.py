@@ -145,12 +145,14 @@ class FusedStandard:
         images, channels, rows, columns = scale.shape
         pixels = rows * columns
         grid = (images, triton.cdiv(pixels, BLOCK_PIXELS), triton.cdiv(channels, BLOCK_CHANNELS))
-        modulate_kernel[grid](
-            self.x, self.gains, self.offsets, scale, shift, out, pixels, columns, channels, SLOPE,
-            *_steps(self.x), *_steps(scale), *_steps(shift), *_steps(out),
-            SHIFTS=shift is not scale, REPEAT=repeat, PIXELS=BLOCK_PIXELS, CHANNELS=BLOCK_CHANNELS,
-            num_warps=WARPS,
-        )  # fmt: skip
+        # Triton launches on the current device, which may be another one
+        with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]
+            modulate_kernel[grid](
+                self.x, self.gains, self.offsets, scale, shift, out, pixels, columns, channels, SLOPE,
+                *_steps(self.x), *_steps(scale), *_steps(shift), *_steps(out),
+                SHIFTS=shift is not scale, REPEAT=repeat, PIXELS=BLOCK_PIXELS, CHANNELS=BLOCK_CHANNELS,
+                num_warps=WARPS,
+            )  # fmt: skip
         return out
 
 
@@ -179,15 +181,16 @@ def measure(x: Tensor) -> tuple[Tensor, Tensor]:
     means, squares = x.new_empty((2, images, splits, channels), dtype=torch.float32)
     counts = x.new_empty((images, splits), dtype=torch.float32)
     groups = triton.cdiv(channels, BLOCK_CHANNELS)
-    measure_kernel[images, splits, groups](
-        x, means, squares, counts, pixels, columns, channels, *_steps(x),
-        STEPS=steps, PIXELS=BLOCK_PIXELS, CHANNELS=BLOCK_CHANNELS, num_warps=WARPS,
-    )  # fmt: skip
     gains, offsets = x.new_empty((2, images, channels), dtype=torch.float32)
-    merge_kernel[images, groups](
-        means, squares, counts, gains, offsets, splits, channels, EPS,
-        SPLITS=MOST_SPLITS, CHANNELS=BLOCK_CHANNELS, num_warps=WARPS,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+        measure_kernel[images, splits, groups](
+            x, means, squares, counts, pixels, columns, channels, *_steps(x),
+            STEPS=steps, PIXELS=BLOCK_PIXELS, CHANNELS=BLOCK_CHANNELS, num_warps=WARPS,
+        )  # fmt: skip
+        merge_kernel[images, groups](
+            means, squares, counts, gains, offsets, splits, channels, EPS,
+            SPLITS=MOST_SPLITS, CHANNELS=BLOCK_CHANNELS, num_warps=WARPS,
+        )  # fmt: skip
     return gains, offsets
 
 
