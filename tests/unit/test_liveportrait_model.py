@@ -135,6 +135,26 @@ def test_four_threads_give_the_serial_results(
     assert all(torch.equal(a, b) for a, b in zip(serial, together, strict=True))
 
 
+def test_every_network_runs_repeatably_and_the_switch_goes_back(
+    networks: Networks, source: Tensor, speech: Tensor
+) -> None:
+    """On a GPU some algorithms add up in the order in which threads finish."""
+    seen: list[bool] = []
+    cudnn = torch.backends.cudnn
+    hooks = [
+        module.register_forward_pre_hook(lambda *_: seen.append(cudnn.deterministic))
+        for module in (networks.appearance, networks.motion, networks.warping, networks.generator)
+    ]
+    model = LivePortraitModel(Renderer(networks, torch.device("cpu")))
+    assert not cudnn.deterministic
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda seed: model.animate(source, speech[:4800], seed=seed), range(4)))
+    for hook in hooks:
+        hook.remove()
+    assert len(seen) > 16 and all(seen)
+    assert not cudnn.deterministic
+
+
 def test_a_hundred_calls_leave_nothing_behind(
     model: LivePortraitModel, source: Tensor, speech: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

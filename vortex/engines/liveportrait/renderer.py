@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vortex.engines.liveportrait.device import resolve_device, resolve_dtype
+from vortex.engines.liveportrait.device import repeatable, resolve_device, resolve_dtype
 from vortex.engines.liveportrait.keypoints import eye_ratios, lip_ratio
 from vortex.engines.liveportrait.memory import DEFAULT_BUDGET_BYTES, fit_frames, networks_bytes
 from vortex.engines.liveportrait.modulation import Standardise, TorchStandard
@@ -192,7 +192,8 @@ class Renderer:
     def _guarded(self, work: Callable[[], Result]) -> Result:
         """Do ``work``; turn a lack of memory into our error. The renderer stays usable."""
         try:
-            return work()
+            with repeatable():
+                return work()
         except torch.OutOfMemoryError:
             pass
         except RuntimeError as exc:
