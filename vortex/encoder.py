@@ -271,6 +271,8 @@ def _add_video(container: Any, encoder: str, fps: Fraction, size_px: tuple[int, 
     context = stream.codec_context
     # PyAV's own choice cuts each frame into a slice for every core: another file on every machine
     context.thread_type = "FRAME"
+    # frames are rendered meanwhile, on a core of their own; with more threads x264 makes other frames
+    context.thread_count = min(max((os.cpu_count() or 1) - 1, 1), 8)
     context.time_base = 1 / fps
     context.color_range = ColorRange.MPEG
     context.colorspace = Colorspace.ITU709
