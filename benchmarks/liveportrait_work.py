@@ -91,7 +91,7 @@ class Meter(TorchDispatchMode):
         if name not in LAUNCHES_NOTHING:
             read, written = list(_tensors((args, kwargs))), list(_tensors(result))
             half = all(t.dtype in (torch.float16, torch.bfloat16) for t in written)
-            moved = sum(_touched_bytes(t) for t in [*read, *written])
+            moved = sum(_touched_bytes(t) for t in [*read, *written]) - _skipped_bytes(name, args)
             self.steps.append(Step(_flops(operation, name, args, kwargs or {}, result), moved, half))
         return result
 
@@ -222,6 +222,18 @@ def _flops(operation: Any, name: str, args: Any, kwargs: Mapping[str, Any], resu
         return int(2.5 * prod(size) * log2(prod(size[dim] for dim in dims)))
     counter = flop_registry.get(operation.overloadpacket)
     return int(counter(*args, **kwargs, out_val=result)) if counter else 0
+
+
+def _skipped_bytes(name: str, args: Any) -> int:
+    """Return the bytes of its input that a convolution with gaps between its taps does not read."""
+    if name != "convolution" or args[6]:
+        return 0
+    x, weight, stride = args[0], args[1], args[3]
+    steps = [
+        (size, stride[axis] if len(stride) > 1 else stride[0]) for axis, size in enumerate(weight.shape[2:])
+    ]
+    seen = prod(min(taps, step) / step for taps, step in steps)
+    return round(_touched_bytes(x) * (1 - seen))
 
 
 def _tensors(value: Any) -> Iterable[Tensor]:

@@ -9,7 +9,7 @@ from vortex.errors import OutOfMemoryError
 DEFAULT_BUDGET_BYTES = 4_000_000_000
 """Of a CUDA device, if nothing else is asked for; a CPU has no default."""
 MOST_FRAMES = 8
-"""Frames rendered at once if the memory suffices: the time to launch the kernels of a batch, 360 whatever its
+"""Frames rendered at once if the memory suffices: the time to launch the kernels of a batch, 335 whatever its
 size, is then small beside that of its arithmetic, even on the fastest GPUs."""
 FRAME_BYTES = {4: 349_000_000, 2: 130_000_000}
 """Bytes of a number -> most that is alive for each frame at the release's sizes: in W, which convolves in the

@@ -200,8 +200,8 @@ class SliceConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, c, D, H, W) -> (B, c', D, H, W) float32."""
         b, c, d, h, w = x.shape
-        slices = x.new_zeros((b, d, h, w, self.channels))
-        slices[..., :c] = x.permute(0, 2, 3, 4, 1)
+        slices = x.new_empty((b, d, h, w, self.channels))
+        slices[..., :c], slices[..., c:] = x.permute(0, 2, 3, 4, 1), 0
         flat = slices.view(b * d, h, w, -1).permute(0, 3, 1, 2)  # (B D, c, H, W), channels last
         parts = functional.conv2d(flat, self.weight, padding=self.taps // 2)
         parts = parts[:, : self.taps * self.channels_out].view(b, d, self.taps, self.channels_out, h, w)
@@ -218,7 +218,8 @@ def _sum_along_depth(product: Tensor) -> Tensor:
         offset = tap - taps // 2
         low, high = max(0, -offset), min(depth, depth - offset)
         if offset and low < high:
-            total[:, :, low:high] += product[:, :, low + offset : high + offset, tap]
+            # not +=, which would copy the slice onto itself afterwards
+            total[:, :, low:high].add_(product[:, :, low + offset : high + offset, tap])
     return total
 
 
@@ -497,7 +498,7 @@ class QuadruplingBlock(ModulatedBlock):
         y = self.conv_1(y)
         for row, column, scale, shift in self.norm_s(features):
             part = small.phase(row // 2, column // 2, 2).scaled(scale)
-            y[:, :, row::4, column::4] += self.conv_s(part).add_(shift)
+            y[:, :, row::4, column::4].add_(self.conv_s(part).add_(shift))
         return cast(Tensor, y)
 
 
