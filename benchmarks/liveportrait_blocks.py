@@ -67,9 +67,8 @@ def main() -> int:
             if isinstance(work, nn.Module):
                 _set_precision(work, dtype)
             got = _run(work, halves)
-            errors[name][form] = float(
-                torch.linalg.vector_norm(got - exact) / torch.linalg.vector_norm(exact)
-            )
+            off = torch.linalg.vector_norm(got - exact) / torch.linalg.vector_norm(exact)
+            errors[name][form] = float(off) / torch.finfo(dtype).eps
             figures[name][form] = _median_ms(work, halves, device, args.repeats) / args.batch_frames
         row = "  ".join(f"{form} {ms:.3f}" for form, ms in figures[name].items())
         print(f"{name:<24}{row}  (ms a frame)", flush=True)
