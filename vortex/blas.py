@@ -8,49 +8,37 @@ cores, and on what else the process does.
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+from vortex.switch import Switch, TurnBack
 
-class _BlasThreads:
-    """Keep BLAS to one thread while anybody asks for it.
 
-    The setting is that of the whole process, so the last one out restores what the first one found.
-    """
+class _Libraries:
+    """The libraries of this process that compute in threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._limits: Any = None
-        self._libraries: Any = None
+        self._controller: Any = None
         self._modules = 0
 
-    @contextmanager
-    def single(self) -> Iterator[None]:
-        with self._lock:
-            self._users += 1
-            if self._users == 1:
-                _take_control()
-                self._limits = self._found().limit(limits=1, user_api="blas")
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    _take_control()
-                    self._limits.restore_original_limits()
+    def limit(self) -> TurnBack:
+        """Let BLAS compute in one thread; return what gives the others back."""
+        _take_control()
+        limits = self._found().limit(limits=1, user_api="blas")
+
+        def restore() -> None:
+            _take_control()
+            limits.restore_original_limits()
+
+        return restore
 
     def _found(self) -> Any:
-        """Return the libraries of this process; the search takes as long as a small product."""
+        """Return threadpoolctl's view of them; the search takes as long as a small product."""
         from threadpoolctl import ThreadpoolController
 
         # a library comes with the module that needs it
-        if self._libraries is None or self._modules != len(sys.modules):
-            self._libraries, self._modules = ThreadpoolController(), len(sys.modules)
-        return self._libraries
+        if self._controller is None or self._modules != len(sys.modules):
+            self._controller, self._modules = ThreadpoolController(), len(sys.modules)
+        return self._controller
 
 
 def _take_control() -> None:
@@ -63,5 +51,4 @@ def _take_control() -> None:
         clear(force=True)
 
 
-_blas = _BlasThreads()
-single_blas_thread = _blas.single
+single_blas_thread = Switch(_Libraries().limit).held

@@ -14,7 +14,7 @@ import vortex
 PACKAGE = Path(vortex.__file__).parent
 LAYERS = [
     {"types", "errors", "version"},
-    {"weights"},
+    {"weights", "switch"},
     {"audio", "blas", "portrait", "video", "demo", "timeline", "watchdog"},
     {"lipsync"},
     {"motion"},

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vortex.errors import DeviceUnavailableError, InputError, PrecisionUnsupportedError
+from vortex.switch import Switch, TurnBack
 from vortex.weights import missing_weights
 
 if TYPE_CHECKING:
@@ -88,32 +86,15 @@ def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
-class _Repeatable:
-    """Lets cuDNN use only algorithms that give the same bits each time, as long as anybody renders.
+def _repeat_cudnn() -> TurnBack:
+    from torch.backends import cudnn
 
-    The switch is one for the whole process: the first who needs it turns it, the last turns it back. A
-    transposed convolution may otherwise add up in whatever order its threads finish.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._users, self._before = threading.Lock(), 0, False
-
-    @contextmanager
-    def during(self) -> Iterator[None]:
-        """Hold the switch for a block."""
-        from torch.backends import cudnn
-
-        with self._lock:
-            if self._users == 0:
-                self._before, cudnn.deterministic = cudnn.deterministic, True
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    cudnn.deterministic = self._before
+    before, cudnn.deterministic = cudnn.deterministic, True
+    return lambda: setattr(cudnn, "deterministic", before)
 
 
-repeatable = _Repeatable().during
+repeatable = Switch(_repeat_cudnn).held
+"""Let cuDNN use only algorithms that give the same bits each time, as long as anybody renders.
+
+A transposed convolution may otherwise add up in whatever order its threads finish.
+"""
