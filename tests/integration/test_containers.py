@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -86,6 +87,17 @@ def test_the_environment_makes_a_server_that_can_be_reached_with_a_key_only(name
     )
     assert done.returncode == 2
     assert "VORTEX_API_KEY" in done.stderr
+
+
+def test_kernels_can_be_compiled_where_only_volumes_can_be_written() -> None:
+    """Triton builds its launcher with a C compiler, and keeps what it built."""
+    installed = {
+        part for word, rest in instructions("Dockerfile.cuda") if word == "RUN" for part in rest.split()
+    }
+    assert {"gcc", "libc6-dev"} <= installed
+    (volumes,) = (json.loads(rest) for word, rest in instructions("Dockerfile.cuda") if word == "VOLUME")
+    kept = Path(environment("Dockerfile.cuda")["TRITON_CACHE_DIR"])
+    assert any(kept.is_relative_to(volume) for volume in volumes)
 
 
 def read_settings_names() -> list[str]:

@@ -314,7 +314,8 @@ def _fastest_standard(device: torch.device, dtype: torch.dtype) -> Standardise:
     if not failure:
         return FusedStandard
     warnings.warn(
-        f"Fused kernels were left out, which costs speed only ({failure}). Update torch, and the driver.",
+        f"Fused kernels were left out, which costs speed only ({failure}). They need a C compiler, such as "
+        "gcc, and a torch and a driver that fit each other.",
         stacklevel=2,
     )
     return TorchStandard
