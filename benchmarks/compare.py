@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness import append
+
 WORK_TOLERANCE = 0.02
 RATIO_TOLERANCE = 0.5
 FIGURE_TOLERANCE = 0.02
@@ -62,6 +64,16 @@ def compare_with_newest(baseline: Path, entry: Mapping[str, Any], tolerance: flo
     return worse(*pairs[0], tolerance)
 
 
+def keep(entry: dict[str, Any], output: Path | None, baseline: Path | None) -> int:
+    """Append a record to ``output``, tell what is worse than in ``baseline``; return the exit status."""
+    if output:
+        append(output, entry)
+    complaints = compare_with_newest(baseline, entry) if baseline else []
+    for complaint in complaints:
+        print(f"worse: {complaint}", file=sys.stderr)
+    return 1 if complaints else 0
+
+
 def alike_pairs(
     base: list[dict[str, Any]], new: list[Any]
 ) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
@@ -89,7 +101,7 @@ def worse(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> l
     limits |= {f"ratio.{name}": RATIO_TOLERANCE for name in old.get("ratio", {})}
     lines = []
     for name, limit in limits.items():
-        before, after = _at(old, name), _at(new, name)
+        before, after = at(old, name), at(new, name)
         if before is not None and (after is None or after > before * (1 + limit)):
             lines.append(
                 f"{new['benchmark']} {name}: {after}, was {before} (at most {100 * limit:.0f} % more)"
@@ -111,7 +123,8 @@ def _worse_figures(benchmark: str, old: Mapping[str, Any], new: Mapping[str, Any
     return lines
 
 
-def _at(entry: Mapping[str, Any], path: str) -> float | None:
+def at(entry: Mapping[str, Any], path: str) -> Any:
+    """Return what stands at a path such as ``latency_s.p50`` of a record, None if nothing does."""
     value: Any = entry
     for part in path.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

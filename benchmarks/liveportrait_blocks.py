@@ -13,23 +13,24 @@ in steps of the number type.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from harness import append, record, rounded
-from liveportrait_latency import gpu_of, synchronize
+from harness import append, measure, record, rounded
+from liveportrait_latency import gpu_of, seconds_of
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vortex.engines.liveportrait.device import resolve_device, resolve_dtype
 from vortex.engines.liveportrait.modulation import TorchStandard
-from vortex.engines.liveportrait.networks import DenseMotion, Networks, SpadeGenerator, UpBlock
+from vortex.engines.liveportrait.networks import DenseMotion, Networks, SpadeGenerator, UpBlock, cast_floating
 from vortex.engines.liveportrait.rewrites import (
     DoublingConv,
     FourierConv,
@@ -65,7 +66,7 @@ def main() -> int:
         halves = tuple(x.to(dtype) for x in inputs)
         for form, work in forms.items():
             if isinstance(work, nn.Module):
-                _set_precision(work, dtype)
+                cast_floating(work, dtype)
             got = _run(work, halves)
             off = torch.linalg.vector_norm(got - exact) / torch.linalg.vector_norm(exact)
             errors[name][form] = float(off) / torch.finfo(dtype).eps
@@ -101,7 +102,7 @@ def parts(device: torch.device, batch: int) -> Iterator[Part]:
         "mask 7x7x7",
         (draw(142, 16, 64, 64),),
         {
-            "published": _copy(dense.mask),
+            "published": copy.deepcopy(dense.mask),
             "fourier": FourierConv(dense.mask, 64),
             "slices": SliceConv(dense.mask),
             "published channels last": _channels_last_3d(dense.mask),
@@ -112,7 +113,7 @@ def parts(device: torch.device, batch: int) -> Iterator[Part]:
         "hourglass last 3x3x3",
         (draw(142, 16, 64, 64),),
         {
-            "published": _copy(last),
+            "published": copy.deepcopy(last),
             "channels last": _channels_last_3d(last),
         },
     )
@@ -121,7 +122,7 @@ def parts(device: torch.device, batch: int) -> Iterator[Part]:
         up = cast(UpBlock, block)
         up.norm = nn.Identity()
         conv = cast(nn.Conv3d, up.conv)
-        forms: dict[str, Form] = {"published": _copy(up), "doubling": DoublingConv(conv).to(device)}
+        forms: dict[str, Form] = {"published": copy.deepcopy(up), "doubling": DoublingConv(conv).to(device)}
         yield f"hourglass up to {2 * size}", (draw(conv.in_channels, 16, size, size),), forms
         size *= 2
     yield from _generator_parts(generator, draw, device)
@@ -142,7 +143,7 @@ def _generator_parts(
         scale = 1 if block is ours.middle[0] else x.shape[-1] * 2 // 64
         forms: dict[str, Form] = {"published": _Published(part, scale)}
         for form, standard in _standards(device).items():
-            ours_now = _copy(block)
+            ours_now = copy.deepcopy(block)
             cast(ModulatedBlock, ours_now).standardise = standard
             forms[form] = _Rewritten(ours_now)
         yield name, (x, features, *extra), forms
@@ -153,7 +154,7 @@ class _Published(nn.Module):
 
     def __init__(self, block: nn.Module, scale: int) -> None:
         super().__init__()
-        self.block, self.scale = _copy(block), scale
+        self.block, self.scale = copy.deepcopy(block), scale
 
     def forward(self, x: Tensor, features: Tensor, *_: Tensor) -> Tensor:
         if self.scale > 1:
@@ -185,18 +186,12 @@ def _standards(device: torch.device) -> Mapping[str, Any]:
 
 def _rewritten_generator(generator: SpadeGenerator) -> nn.Module:
     networks = Networks()
-    networks.generator = _copy(generator).cpu()
+    networks.generator = copy.deepcopy(generator).cpu()
     return rewrite_networks(networks).generator
 
 
-def _copy(module: nn.Module) -> nn.Module:
-    import copy
-
-    return copy.deepcopy(module)
-
-
 def _channels_last_3d(conv: nn.Module) -> Form:
-    ours = cast(nn.Conv3d, _copy(conv))
+    ours = cast(nn.Conv3d, copy.deepcopy(conv))
     ours.weight.data = ours.weight.data.contiguous(memory_format=torch.channels_last_3d)
     return nn.Sequential(_ChannelsLast3d(), ours)
 
@@ -206,12 +201,6 @@ class _ChannelsLast3d(nn.Module):
         return x.contiguous(memory_format=torch.channels_last_3d)
 
 
-def _set_precision(module: nn.Module, dtype: torch.dtype) -> None:
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.to(dtype)
-
-
 @torch.no_grad()
 def _run(work: Form, inputs: tuple[Tensor, ...]) -> Tensor:
     return cast(Tensor, work(*inputs)).float()
@@ -219,15 +208,8 @@ def _run(work: Form, inputs: tuple[Tensor, ...]) -> Tensor:
 
 @torch.no_grad()
 def _median_ms(work: Form, inputs: tuple[Tensor, ...], device: torch.device, repeats: int) -> float:
-    samples = []
-    for index in range(repeats + 2):
-        synchronize(device)
-        start_s = time.perf_counter()
-        work(*inputs)
-        synchronize(device)
-        if index >= 2:
-            samples.append(1000 * (time.perf_counter() - start_s))
-    return statistics.median(samples)
+    once = partial(seconds_of, lambda: work(*inputs), device)
+    return 1000 * statistics.median(measure(once, iterations=repeats, warmup=2))
 
 
 if __name__ == "__main__":

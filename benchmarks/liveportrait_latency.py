@@ -36,7 +36,7 @@ from weights import provide_weights
 from vortex.engines.liveportrait import LivePortraitModel, load_liveportrait
 from vortex.engines.liveportrait.networks import load_networks
 from vortex.engines.liveportrait.renderer import Renderer
-from vortex.types import MotionTrack
+from vortex.types import Frame
 from vortex.weights import weights_dir
 
 
@@ -56,19 +56,13 @@ def _measure(args: argparse.Namespace, weights: str) -> dict[str, Any]:
     after_load = _memory(model) if args.profile_vram else None
     frames = round(args.duration_s * args.fps)
     video = torch.empty((frames, 3, 512, 512), dtype=torch.uint8)
-    source, work = _of_take(model, video, args) if args.take else _of_voice(model, video, args)
-
-    def once() -> float:
-        start_s = time.perf_counter()
-        work()
-        synchronize(model.renderer.device)
-        return time.perf_counter() - start_s
-
+    picture, work = (_of_take if args.take else _of_voice)(model, video, args)
+    once = partial(seconds_of, work, model.renderer.device)
     samples_s = measure(once, iterations=args.iterations, warmup=args.warmup)
     if model.name != "liveportrait":
         raise SystemExit(f"liveportrait_latency: the engine that ran is {model.name}")
-    stages = _stages(model.renderer, source)
-    published = _published_stages(model.renderer, source, args.reference) if args.reference else {}
+    stages = _stages(model.renderer, picture)
+    published = _published_stages(model.renderer, picture, args.reference) if args.reference else {}
     return record(
         "liveportrait_latency",
         engine=model.name,
@@ -91,8 +85,8 @@ def _measure(args: argparse.Namespace, weights: str) -> dict[str, Any]:
 
 def _of_voice(
     model: LivePortraitModel, video: torch.Tensor, args: argparse.Namespace
-) -> tuple[torch.Tensor, Callable[[], Any]]:
-    """Return the source picture, and the whole job: a picture and a voice to frames."""
+) -> tuple[Frame, Callable[[], Any]]:
+    """Return the picture, and the whole job: a picture and a voice to frames."""
     from vortex.audio import load_audio
     from vortex.demo import DEMO_SPEECH, demo_portrait
     from vortex.portrait import crop_face, load_portrait
@@ -102,22 +96,21 @@ def _of_voice(
     image = crop_face(load_portrait(demo_portrait()), 512).image
     source = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     options = {"fps": args.fps, "seed": args.seed, "output": video, "quality": args.quality}
-    return source, partial(model.animate, source, speech, **options)
+    return image, partial(model.animate, source, speech, **options)
 
 
 def _of_take(
     model: LivePortraitModel, video: torch.Tensor, args: argparse.Namespace
-) -> tuple[torch.Tensor, Callable[[], Any]]:
-    """Return the source picture, and the job without eyes and ears: a portrait and a motion to frames."""
+) -> tuple[Frame, Callable[[], Any]]:
+    """Return the picture, and the job without eyes and ears: a portrait and a motion to frames."""
     portrait, motion = read_take()
-    short = MotionTrack(motion.blendshapes[: len(video)], motion.head_pose_deg[: len(video)], motion.fps)
-    if len(short) < len(video):
+    if len(motion) < len(video):
         raise SystemExit(f"liveportrait_latency: the take has {len(motion)} frames, not {len(video)}")
 
     def work() -> None:
-        model.fill(video, model.renderer.prepare(portrait), short, args.quality)
+        model.fill(video, model.renderer.prepare(portrait), motion.part(0, len(video)), args.quality)
 
-    return torch.from_numpy(np.array(portrait.image)).permute(2, 0, 1).float() / 255, work
+    return portrait.image, work
 
 
 def _arguments() -> argparse.Namespace:
@@ -140,10 +133,10 @@ def _arguments() -> argparse.Namespace:
 
 
 @torch.no_grad()
-def _stages(renderer: Renderer, source: torch.Tensor, repeats: int = 5) -> dict[str, float]:
+def _stages(renderer: Renderer, picture: Frame, repeats: int = 5) -> dict[str, float]:
     """Return milliseconds of W and of G for each frame of a batch, after three calls that are not counted."""
     networks, batch = renderer.networks, renderer.batch_frames
-    prepared = renderer.prepare_crop((source * 255).byte().permute(1, 2, 0).contiguous().numpy())
+    prepared = renderer.prepare_crop(picture)
     x_d = prepared.source.x_s.repeat(batch, 1, 1)
     features = networks.warp(prepared.warp, x_d).features
     stage_ms = {}
@@ -153,16 +146,13 @@ def _stages(renderer: Renderer, source: torch.Tensor, repeats: int = 5) -> dict[
     ):
         for _ in range(3):
             work()
-        synchronize(renderer.device)
-        start_s = time.perf_counter()
-        for _ in range(repeats):
-            work()
-        synchronize(renderer.device)
-        stage_ms[name] = (time.perf_counter() - start_s) * 1000 / (repeats * batch)
+        # one wait for all repeats: the device runs them back to back, as in a video
+        together_s = seconds_of(partial(_repeat, work, repeats), renderer.device)
+        stage_ms[name] = together_s * 1000 / (repeats * batch)
     return stage_ms
 
 
-def _published_stages(renderer: Renderer, source: torch.Tensor, kind: str) -> dict[str, float]:
+def _published_stages(renderer: Renderer, picture: Frame, kind: str) -> dict[str, float]:
     """Return milliseconds of W and G as published, frame by frame, on the same device."""
     half, device = renderer.networks.dtype, renderer.device
     if kind == "compiled":
@@ -171,13 +161,26 @@ def _published_stages(renderer: Renderer, source: torch.Tensor, kind: str) -> di
             setattr(published, name, torch.compile(getattr(published, name), mode="max-autotune"))
         # autocast knows no float32: there the published networks compute as they are
         with torch.autocast(device.type, half, enabled=half != torch.float32):
-            return _stages(Renderer(published, device, 1), source)
+            return _stages(Renderer(published, device, 1), picture)
     published = load_networks(weights_dir("liveportrait"), dtype=half)
-    return _stages(Renderer(published, device, 1), source)
+    return _stages(Renderer(published, device, 1), picture)
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that was asked of it."""
+def _repeat(work: Callable[[], Any], times: int) -> None:
+    for _ in range(times):
+        work()
+
+
+def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
+    """Return the seconds from a device at rest until it has done all that ``work`` asks of it."""
+    _synchronize(device)
+    start_s = time.perf_counter()
+    work()
+    _synchronize(device)
+    return time.perf_counter() - start_s
+
+
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

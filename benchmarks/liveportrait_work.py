@@ -16,19 +16,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import log2, prod
 from pathlib import Path
 from typing import Any
 
 import torch
-from compare import compare_with_newest
-from harness import append, record, rounded
+from compare import keep
+from harness import record, rounded
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from vortex.engines.liveportrait.modulation import Standard
 from vortex.engines.liveportrait.networks import Networks
 from vortex.engines.liveportrait.rewrites import modulate_by, rewrite_networks
 
@@ -36,7 +38,7 @@ FRAMES = 1080
 """45 s at 24 fps."""
 LAUNCHES_NOTHING = frozenset(
     "view _unsafe_view expand permute slice select unsqueeze squeeze transpose t alias unfold split unbind "
-    "split_with_sizes as_strided detach empty empty_like new_empty".split()
+    "split_with_sizes as_strided detach empty empty_like new_empty promote_types".split()
 )
 
 
@@ -96,26 +98,19 @@ class Meter(TorchDispatchMode):
         return result
 
 
-class CountedStandard:
+class CountedStandard(Standard):
     """What the fused kernels move; they themselves cannot run on tensors without data."""
 
-    meter: Meter
-
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
+    def __init__(self, meter: Meter, x: Tensor) -> None:
+        self.meter, self.x = meter, x
         # the picture read, and means, squares and gains, which are nothing beside it
-        self.meter.steps += [Step(0, _touched_bytes(x), half=True), Step(0, 0, half=True)]
-
-    def phase(self, row: int, column: int, step: int) -> CountedStandard:
-        """See ``Standard``."""
-        part = object.__new__(type(self))
-        part.x = self.x[:, :, row::step, column::step]
-        return part
+        self._count(x)
+        self._count()
 
     def scaled(self, scale: Tensor, *, repeat: int = 1) -> Tensor:
         """See ``Standard``."""
         out = torch.empty_like(scale, memory_format=torch.channels_last)
-        self.meter.steps.append(Step(0, sum(map(_touched_bytes, (self.x, scale, out))), half=True))
+        self._count(self.x, scale, out)
         return out
 
     def modulated(
@@ -124,8 +119,11 @@ class CountedStandard:
         """See ``Standard``."""
         if out is None:
             out = torch.empty_like(scale, memory_format=torch.channels_last)
-        self.meter.steps.append(Step(0, sum(map(_touched_bytes, (self.x, scale, shift, out))), half=True))
+        self._count(self.x, scale, shift, out)
         return out
+
+    def _count(self, *moved: Tensor) -> None:
+        self.meter.steps.append(Step(0, sum(map(_touched_bytes, moved)), half=True))
 
 
 def main() -> int:
@@ -157,12 +155,7 @@ def main() -> int:
         )
     )
     print(json.dumps({name: entry[name] for name in ("work", "floor_s")}, indent=1))
-    if args.output:
-        append(args.output, entry)
-    complaints = compare_with_newest(args.check, entry) if args.check else []
-    for line in complaints:
-        print(f"worse: {line}", file=sys.stderr)
-    return 1 if complaints else 0
+    return keep(entry, args.output, args.check)
 
 
 def published(meter: Meter) -> Networks:
@@ -178,7 +171,7 @@ def rewritten(meter: Meter) -> Networks:
 def fused(meter: Meter) -> Networks:
     """Return our networks as a GPU runs them, with kernels that report to ``meter``."""
     networks = rewrite_networks(Networks(), tensor_cores=True)
-    modulate_by(networks, type("Counted", (CountedStandard,), {"meter": meter}))
+    modulate_by(networks, partial(CountedStandard, meter))
     return networks
 
 
@@ -197,8 +190,7 @@ def count_steps(build: Callable[[Meter], Networks], batch_frames: int) -> list[S
     return meter.steps
 
 
-def _work(steps: Iterable[Step], batch_frames: int) -> dict[str, float]:
-    steps = list(steps)
+def _work(steps: Sequence[Step], batch_frames: int) -> dict[str, float]:
     return {
         "gflop_per_frame": sum(step.flops for step in steps) / batch_frames / 1e9,
         "megabytes_per_frame": sum(step.moved_bytes for step in steps) / batch_frames / 1e6,

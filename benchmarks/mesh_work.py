@@ -24,8 +24,8 @@ from unittest.mock import patch
 
 import cv2
 import numpy as np
-from compare import compare_with_newest
-from harness import append, record, rounded
+from compare import keep
+from harness import record, rounded
 from kernel import cpu_s, reference_work
 
 from vortex.audio import load_audio
@@ -70,12 +70,7 @@ def main() -> int:
     )
     for name, value in {**entry["work"], **entry["ratio"]}.items():
         print(f"{name:<28}{value:>16,.4f}")
-    if args.output:
-        append(args.output, entry)
-    complaints = compare_with_newest(args.check, entry) if args.check else []
-    for complaint in complaints:
-        print(f"worse: {complaint}", file=sys.stderr)
-    return 1 if complaints else 0
+    return keep(entry, args.output, args.check)
 
 
 def render(prepared: MeshPortrait, motion: MotionTrack) -> None:

@@ -90,7 +90,7 @@ def compose() -> str:
 
 
 def _section(entry: Mapping[str, Any]) -> str:
-    params = ", ".join(f"{name} {_short(value)}" for name, value in entry["params"].items())
+    params = ", ".join(f"{name} {short(value)}" for name, value in entry["params"].items())
     rows = "\n".join(f"| {name} | {value} |" for name, value in _rows(entry))
     return f"{params}\n\n| Figure | Value |\n|---|---|\n{rows}\n\n{_provenance(entry)}\n"
 
@@ -114,7 +114,7 @@ def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
         "videos_that_differ",
     ):  # fmt: skip
         if entry.get(name) is not None:
-            rows.append((name, _short(entry[name])))
+            rows.append((name, short(entry[name])))
     return rows
 
 
@@ -124,11 +124,12 @@ def _flat(values: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             rows += _flat(value, f"{prefix} {name}")
         elif value is not None:
-            rows.append((f"{prefix}: {name}", _short(value)))
+            rows.append((f"{prefix}: {name}", short(value)))
     return rows
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return a value as people read it: a number with four digits that count, or whole."""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):

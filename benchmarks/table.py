@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from compare import alike_pairs, read_records
+from compare import alike_pairs, at, read_records
 from harness import append
-from report import BASELINES
+from report import BASELINES, short
 
 SHOWN = (
     "latency_s.p50", "latency_s.p99", "cpu_s", "frames_per_s", "peak_memory_bytes", "vram_bytes.peak",
@@ -53,16 +53,13 @@ def rows(entry: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[Row]:
     for name, value in figures(entry):
         then = old.get(name)
         change = f"{100 * (value / then - 1):+.1f} %" if then else ""
-        yield entry["benchmark"], name, number(value), "" if then is None else number(then), change
+        yield entry["benchmark"], name, short(value), "" if then is None else short(then), change
 
 
 def figures(entry: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Yield name and value of what the table shows of a record."""
     for path in SHOWN:
-        value: Any = entry
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        yield from _flat(path, value)
+        yield from _flat(path, at(entry, path))
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, float]]:
@@ -71,11 +68,6 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, float]]:
             yield from _flat(f"{name}.{part}", inner)
     elif isinstance(value, (int, float)):
         yield name, value
-
-
-def number(value: float) -> str:
-    """Return a number with four digits that count, or whole."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def print_row(row: Row) -> None:

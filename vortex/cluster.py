@@ -204,14 +204,7 @@ class ClusterEngine:
 
     def iter_frames(self, prepared: ClusterPortrait, motion: MotionTrack) -> Iterator[Frame]:
         """Yield one frame for each row of ``motion``."""
-        segments = [
-            MotionTrack(
-                motion.blendshapes[at : at + SEGMENT_FRAMES],
-                motion.head_pose_deg[at : at + SEGMENT_FRAMES],
-                motion.fps,
-            )
-            for at in range(0, len(motion), SEGMENT_FRAMES)
-        ]
+        segments = [motion.part(at, SEGMENT_FRAMES) for at in range(0, len(motion), SEGMENT_FRAMES)]
         rendered = self._cluster.in_order(
             segments, lambda maker, segment: maker.frames.remote(prepared.shared, segment)
         )

@@ -18,6 +18,9 @@ FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 Frame: TypeAlias = npt.NDArray[np.uint8]
 """One picture, (H, W, 3) uint8, sRGB, RGB order."""
 
+LUMA_WEIGHTS = np.array([0.2126, 0.7152, 0.0722])
+"""Shares of red, green and blue in BT.709's luma (ITU-R BT.709-6, item 3.2)."""
+
 Hook: TypeAlias = Callable[[str, int, int], None]
 """Called as hook(stage, completed, total)."""
 
@@ -177,6 +180,11 @@ class MotionTrack:
     def __len__(self) -> int:
         """Return the number of frames."""
         return len(self.blendshapes)
+
+    def part(self, first: int, frames: int) -> MotionTrack:
+        """Return ``frames`` of the motion, as many as there are, from frame ``first`` on."""
+        rows = slice(first, first + frames)
+        return MotionTrack(self.blendshapes[rows], self.head_pose_deg[rows], self.fps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -54,9 +54,7 @@ def model(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LivePortrait
 
 
 def motion_of(frames: int, first: int = 0) -> MotionTrack:
-    motion = read_take()[1]
-    rows = slice(first, first + frames)
-    return MotionTrack(motion.blendshapes[rows], motion.head_pose_deg[rows], motion.fps)
+    return read_take()[1].part(first, frames)
 
 
 def filmed(model: LivePortraitModel, motion: MotionTrack, quality: str = "full") -> Tensor:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from math import log2, prod
 from pathlib import Path
 from typing import Any
 
 import liveportrait_release as release
 import pytest
 import torch
+from liveportrait_work import Meter
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from vortex.engines.liveportrait.modulation import normalise
 from vortex.engines.liveportrait.networks import Networks, load_networks
@@ -128,31 +127,10 @@ def test_half_precision_of_rewritten_networks(folder: Path, rewritten: Networks,
 # ---------------------------------------- the arithmetic
 
 
-def complex_product(a_shape: Any, b_shape: Any, *rest: Any, **kwargs: Any) -> int:
-    """A complex multiplication and addition are 8 operations, a real one 2. W has the only such product."""
-    batch, rows, inner = a_shape
-    return 8 * batch * rows * inner * int(b_shape[-1])
-
-
-def transform(shape: Any, dims: Any, *rest: Any, **kwargs: Any) -> int:
-    """A real transform of N points costs about 2.5 N log2 N."""
-    size = prod(shape[dim] for dim in dims)
-    return int(2.5 * prod(shape) * log2(size))
-
-
-def inverse(shape: Any, dims: Any, *rest: Any, out_shape: Any, **kwargs: Any) -> int:
-    return transform(out_shape, dims)
-
-
 def count(work: Callable[[], Any]) -> float:
-    aten = torch.ops.aten
-    counter = FlopCounterMode(
-        display=False,
-        custom_mapping={aten.bmm: complex_product, aten._fft_r2c: transform, aten._fft_c2r: inverse},
-    )
-    with counter:
+    with Meter() as meter:
         work()
-    return counter.get_total_flops()
+    return sum(step.flops for step in meter.steps)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from vortex.engines.liveportrait.modulation import EPS, SLOPE, TorchStandard
+from vortex.engines.liveportrait.modulation import EPS, SLOPE, Standard, TorchStandard
 
 MOST_SPLITS = 64
 """Parts of a picture measured side by side, and then merged by one program."""
@@ -114,18 +114,12 @@ def modulate_kernel(  # type: ignore[no-untyped-def]
     tl.store(out + out_at, value.to(out.dtype.element_ty), mask=taken)
 
 
-class FusedStandard:
+class FusedStandard(Standard):
     """:class:`~vortex.engines.liveportrait.modulation.Standard` on a GPU, normalised as it is modulated."""
 
     def __init__(self, x: Tensor) -> None:
         self.x = channels_last(x)
         self.gains, self.offsets = measure(self.x)
-
-    def phase(self, row: int, column: int, step: int) -> FusedStandard:
-        """See :class:`~vortex.engines.liveportrait.modulation.Standard`."""
-        part = object.__new__(FusedStandard)
-        part.x, part.gains, part.offsets = self.x[:, :, row::step, column::step], self.gains, self.offsets
-        return part
 
     def scaled(self, scale: Tensor, *, repeat: int = 1) -> Tensor:
         """See :class:`~vortex.engines.liveportrait.modulation.Standard`."""

@@ -7,8 +7,8 @@ convolutions on a CPU and on small GPUs; on fast ones it is a third of the gener
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,16 +20,21 @@ SLOPE = 0.2
 """Leak of the activation behind every modulation."""
 
 
-class Standard(Protocol):
+class Standard:
     """A picture (B, c, H, W), standardised: each channel of mean 0 and variance 1."""
+
+    x: Tensor
+    """Its pixels, or what they are made of when they are needed."""
 
     def phase(self, row: int, column: int, step: int) -> Standard:
         """Return every ``step``-th row and column, from these on; the measure is that of the whole."""
-        ...
+        part = copy.copy(self)
+        part.x = self.x[:, :, row::step, column::step]
+        return part
 
     def scaled(self, scale: Tensor, *, repeat: int = 1) -> Tensor:
         """Return picture * ``scale``, which is (B, c, ``repeat`` H, ``repeat`` W)."""
-        ...
+        raise NotImplementedError
 
     def modulated(
         self, scale: Tensor, shift: Tensor, *, repeat: int = 1, out: Tensor | None = None
@@ -39,23 +44,17 @@ class Standard(Protocol):
         ``scale`` and ``shift`` (B, c, ``repeat`` H, ``repeat`` W); the result is written to ``out`` of that
         shape, if given, whose memory need not be contiguous.
         """
-        ...
+        raise NotImplementedError
 
 
 Standardise = Callable[[Tensor], Standard]
 
 
-class TorchStandard:
+class TorchStandard(Standard):
     """:class:`Standard` in operations of torch."""
 
     def __init__(self, x: Tensor) -> None:
         self.x = normalise(x)
-
-    def phase(self, row: int, column: int, step: int) -> TorchStandard:
-        """See :class:`Standard`."""
-        part = object.__new__(TorchStandard)
-        part.x = self.x[:, :, row::step, column::step]
-        return part
 
     def scaled(self, scale: Tensor, *, repeat: int = 1) -> Tensor:
         """See :class:`Standard`."""

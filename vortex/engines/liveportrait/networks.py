@@ -543,9 +543,7 @@ class Networks(nn.Module):
         Complex tensors, the spectra of a rewritten W, stay what they are.
         """
         for module in (self.appearance, self.warping, self.generator):
-            for tensor in chain(module.parameters(), module.buffers()):
-                if tensor.is_floating_point():
-                    tensor.data = tensor.data.to(dtype)
+            cast_floating(module, dtype)
         return self
 
     def extract_appearance(self, picture: Tensor) -> Tensor:
@@ -583,6 +581,13 @@ class Networks(nn.Module):
     def decode(self, features: Tensor) -> Tensor:
         """(B, 256, 64, 64) -> (B, 3, 512, 512) of :attr:`dtype` in [0, 1]."""
         return cast(Tensor, self.generator(features))
+
+
+def cast_floating(module: nn.Module, dtype: torch.dtype) -> None:
+    """Store the floating numbers of a network in ``dtype``; complex ones stay what they are."""
+    for tensor in chain(module.parameters(), module.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
 
 
 def load_networks(

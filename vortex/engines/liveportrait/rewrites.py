@@ -165,9 +165,8 @@ class FourierConv(nn.Module):
         padded = functional.pad(x, (before, after[0], before, after[1]))
         # (B, c, D, rows, columns, fft, fft)
         tiles = padded.unfold(3, fft_px, tile_px).unfold(4, fft_px, tile_px)
-        bins = torch.fft.rfft2(tiles.float()).permute(
-            5, 6, 0, 3, 4, 2, 1
-        )  # (fft, fft/2+1, B, rows, columns, D, c)
+        # (fft, fft/2+1, B, rows, columns, D, c)
+        bins = torch.fft.rfft2(tiles.float()).permute(5, 6, 0, 3, 4, 2, 1)
         product = torch.bmm(bins.reshape(len(self.spectrum), -1, c), self.spectrum)
         product = product.view(len(self.spectrum), -1, d, self.taps, self.channels_out)
         total = _sum_along_depth(product)  # (F, B rows columns, D, c')
@@ -212,8 +211,8 @@ class SliceConv(nn.Module):
 def _sum_along_depth(product: Tensor) -> Tensor:
     """(F, N, D, taps, ...) that slices give to their neighbours -> (F, N, D, ...), complex or float32."""
     depth, taps = product.shape[2:4]
-    total = product[:, :, :, taps // 2]
-    total = total.clone() if product.is_complex() else total.to(torch.float32, copy=True)
+    exact = torch.promote_types(product.dtype, torch.float32)
+    total = product[:, :, :, taps // 2].to(exact, copy=True)
     for tap in range(taps):
         offset = tap - taps // 2
         low, high = max(0, -offset), min(depth, depth - offset)
@@ -526,6 +525,5 @@ class RewrittenGenerator(nn.Module):
         for index, block in enumerate(self.middle):
             x = block(x, *hidden[2 * index : 2 * index + 2])
         x = self.up_1(self.up_0(x, features), features)  # -> (B, 256, 128, 128) -> (B, 64, 256, 256)
-        return torch.sigmoid(
-            self.conv_img(functional.leaky_relu_(x, SLOPE))
-        )  # (B, 12, 256, 256) -> (B, 3, 512, 512)
+        # (B, 12, 256, 256) -> (B, 3, 512, 512)
+        return torch.sigmoid(self.conv_img(functional.leaky_relu_(x, SLOPE)))

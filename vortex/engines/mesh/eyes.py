@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from vortex.engines.mesh.face import BROWS, LIDS
 from vortex.engines.mesh.field import remap, smoothstep
-from vortex.types import Frame
+from vortex.types import LUMA_WEIGHTS, Frame
 
 F32 = npt.NDArray[np.float32]
-_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
+_LUMA = LUMA_WEIGHTS.astype(np.float32)
 Reals = npt.NDArray[np.floating]
 
 

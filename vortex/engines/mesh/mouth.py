@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from vortex.engines.mesh.face import LOWER_INNER, UPPER_INNER
 from vortex.engines.mesh.field import smoothstep
-from vortex.types import Frame
+from vortex.types import LUMA_WEIGHTS, Frame
 
 F32 = npt.NDArray[np.float32]
 _WARM = np.array([0.8, 1.0, 1.12], np.float32)
 """Exponents of shade in colour pictures: light that bounces between lips and gums turns red."""
 TEETH_BELOW_LIP = 0.024
 """How far the upper teeth reach below the resting upper lip, in outer-eye widths (about 2 mm)."""
-_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
+_LUMA = LUMA_WEIGHTS.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
