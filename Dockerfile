@@ -1,4 +1,4 @@
-# The server on a CPU: mesh engine, speech, page, live faces. docs/deploy.md tells how to run it.
+# The server on a CPU: mesh engine, speech, page, live faces. docs/deploy.md says how to run it.
 FROM python:3.11-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/vortex
@@ -8,7 +8,7 @@ COPY vortex vortex
 RUN /opt/vortex/bin/pip install -c constraints.txt ".[server,speech]"
 
 FROM python:3.11-slim-bookworm
-# MediaPipe and OpenCV load these even where nothing is drawn on a screen
+# MediaPipe and OpenCV need these libraries, even without a screen.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libegl1 libgles2 libgl1 libglib2.0-0 \

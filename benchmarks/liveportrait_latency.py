@@ -4,12 +4,14 @@ Usage: python benchmarks/liveportrait_latency.py [--device cuda] [--precision fp
            [--iterations 50] [--warmup 3] [--batch-frames N] [--quality full|fast] [--seeded] [--take]
            [--reference plain|compiled] [--profile-vram] [--output .tasks/baselines/liveportrait.json]
 
-With ``--take`` portrait and motion come from a file, made before, and only what the device does is timed:
-from the picture to the frames in the caller's memory. Nothing that sees or hears need be installed.
+With ``--take``, portrait and motion come from a file that was made before, and only the work of the device is
+timed: from the picture to the frames in the caller's memory. Face detection and speech recognition need not
+be installed.
 
-The device is synchronised round each run. ``--reference`` also times W and G as published, frame by frame,
-and prints ours in units of theirs: "plain" in the same precision; "compiled" at their usual settings, float32
-weights under autocast, torch.compile in the mode max-autotune, which takes minutes to begin.
+The device is synchronised before and after each run. ``--reference`` also times W and G as published, frame
+by frame, and gives ours in units of theirs: "plain" in the same precision; "compiled" at their usual
+settings, float32 weights under autocast, torch.compile in the mode max-autotune, which takes minutes to
+begin.
 
 The weights are those of ``vortex weights fetch liveportrait``, verified first; or, with ``--seeded``, random
 numbers in the same files, which take as long and show no face. The record says which. ``--output`` appends
@@ -19,102 +21,35 @@ it.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from harness import append, measure, record, rounded, summary
-from take import read_take
-from weights import provide_weights
+from compare import keep
+from harness import make_parser, measure, record, summary
+from liveportrait import gpu_of, provide_weights, read_take
 
 from vortex.engines.liveportrait import LivePortraitModel, load_liveportrait
 from vortex.engines.liveportrait.networks import load_networks
 from vortex.engines.liveportrait.renderer import Renderer
 from vortex.types import Frame
-from vortex.weights import weights_dir
+from vortex.weights.cache import weights_dir
 
 
 def main() -> int:
-    """Measure, print, and keep a record if asked to."""
+    """Measure; print, keep and check the record."""
     args = _arguments()
     with provide_weights(args.seeded) as weights:
         entry = _measure(args, weights)
-    print(json.dumps(rounded(entry), indent=1))
-    if args.output:
-        append(args.output, rounded(entry))
-    return 0
-
-
-def _measure(args: argparse.Namespace, weights: str) -> dict[str, Any]:
-    model = load_liveportrait(args.device, args.precision, batch_frames=args.batch_frames)
-    after_load = _memory(model) if args.profile_vram else None
-    frames = round(args.duration_s * args.fps)
-    video = torch.empty((frames, 3, 512, 512), dtype=torch.uint8)
-    picture, work = (_of_take if args.take else _of_voice)(model, video, args)
-    once = partial(seconds_of, work, model.renderer.device)
-    samples_s = measure(once, iterations=args.iterations, warmup=args.warmup)
-    if model.name != "liveportrait":
-        raise SystemExit(f"liveportrait_latency: the engine that ran is {model.name}")
-    stages = _stages(model.renderer, picture)
-    published = _published_stages(model.renderer, picture, args.reference) if args.reference else {}
-    return record(
-        "liveportrait_latency",
-        engine=model.name,
-        gpu=gpu_of(model.renderer.device),
-        params={name: value for name, value in vars(args).items() if name not in ("output", "seeded")}
-        | {"weights": weights, "frames": frames, "batch_frames": model.renderer.batch_frames},
-        latency_s=summary(samples_s),
-        frames_per_s=frames / summary(samples_s)["p50"],
-        stage_ms_per_frame=stages,
-        published_ms_per_frame=published,
-        ratio={
-            "frame_to_published": sum(stages.values()) / sum(published.values()),
-            **{f"{name}_to_published": stages[name] / published[name] for name in stages},
-        }
-        if published
-        else None,
-        vram_bytes={"after_load": after_load, "peak": _memory(model)} if args.profile_vram else None,
-    )
-
-
-def _of_voice(
-    model: LivePortraitModel, video: torch.Tensor, args: argparse.Namespace
-) -> tuple[Frame, Callable[[], Any]]:
-    """Return the picture, and the whole job: a picture and a voice to frames."""
-    from vortex.audio import load_audio
-    from vortex.demo import DEMO_SPEECH, demo_portrait
-    from vortex.portrait import crop_face, load_portrait
-
-    clip = load_audio(DEMO_SPEECH).samples
-    speech = torch.from_numpy(np.resize(clip, round(args.duration_s * 24_000)))
-    image = crop_face(load_portrait(demo_portrait()), 512).image
-    source = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-    options = {"fps": args.fps, "seed": args.seed, "output": video, "quality": args.quality}
-    return image, partial(model.animate, source, speech, **options)
-
-
-def _of_take(
-    model: LivePortraitModel, video: torch.Tensor, args: argparse.Namespace
-) -> tuple[Frame, Callable[[], Any]]:
-    """Return the picture, and the job without eyes and ears: a portrait and a motion to frames."""
-    portrait, motion = read_take()
-    if len(motion) < len(video):
-        raise SystemExit(f"liveportrait_latency: the take has {len(motion)} frames, not {len(video)}")
-
-    def work() -> None:
-        model.fill(video, model.renderer.prepare(portrait), motion.part(0, len(video)), args.quality)
-
-    return portrait.image, work
+    return keep(entry, args)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--precision", default="fp16")
     parser.add_argument("--duration-s", type=float, default=45.0)
@@ -128,8 +63,70 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeded", action="store_true", help="seeded random weights")
     parser.add_argument("--take", action="store_true", help="time the device alone")
     parser.add_argument("--profile-vram", action="store_true")
-    parser.add_argument("--output", type=Path, help="file of records to append to")
     return parser.parse_args()
+
+
+def _measure(args: argparse.Namespace, weights: str) -> dict[str, Any]:
+    model = load_liveportrait(args.device, args.precision, batch_frames=args.batch_frames)
+    after_load = _memory(model) if args.profile_vram else None
+    frames = round(args.duration_s * args.fps)
+    video = torch.empty((frames, 3, 512, 512), dtype=torch.uint8)
+    picture, work = (_work_of_take if args.take else _work_of_speech)(model, video, args)
+    once = partial(seconds_of, work, model.renderer.device)
+    latency_s = summary(measure(once, iterations=args.iterations, warmup=args.warmup))
+    if model.name != "liveportrait":
+        raise SystemExit(f"liveportrait_latency: the engine that ran is {model.name}")
+    stages = _stages(model.renderer, picture)
+    published = _published_stages(model.renderer, picture, args.reference) if args.reference else {}
+    ratio = {f"{name}_to_published": stages[name] / published[name] for name in published}
+    if published:
+        ratio["frame_to_published"] = sum(stages.values()) / sum(published.values())
+    return record(
+        "liveportrait_latency",
+        engine=model.name,
+        gpu=gpu_of(model.renderer.device),
+        params={
+            name: value for name, value in vars(args).items() if name not in ("output", "check", "seeded")
+        }
+        | {"weights": weights, "frames": frames, "batch_frames": model.renderer.batch_frames},
+        latency_s=latency_s,
+        frames_per_s=frames / latency_s["p50"],
+        stage_ms_per_frame=stages,
+        published_ms_per_frame=published,
+        ratio=ratio or None,
+        vram_bytes={"after_load": after_load, "peak": _memory(model)} if args.profile_vram else None,
+    )
+
+
+def _work_of_speech(
+    model: LivePortraitModel, video: torch.Tensor, args: argparse.Namespace
+) -> tuple[Frame, Callable[[], Any]]:
+    """Return the picture, and the whole job: a picture and a voice to frames."""
+    from vortex.demo import DEMO_SPEECH, demo_portrait
+    from vortex.face.crop import crop_face
+    from vortex.face.portrait import load_portrait
+    from vortex.media.audio import load_audio
+
+    clip = load_audio(DEMO_SPEECH).samples
+    speech = torch.from_numpy(np.resize(clip, round(args.duration_s * 24_000)))
+    image = crop_face(load_portrait(demo_portrait()), 512).image
+    source = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    options = {"fps": args.fps, "seed": args.seed, "output": video, "quality": args.quality}
+    return image, partial(model.animate, source, speech, **options)
+
+
+def _work_of_take(
+    model: LivePortraitModel, video: torch.Tensor, args: argparse.Namespace
+) -> tuple[Frame, Callable[[], Any]]:
+    """Return the picture, and the job without detection and recognition: portrait and motion to frames."""
+    portrait, motion = read_take()
+    if len(motion) < len(video):
+        raise SystemExit(f"liveportrait_latency: the take has {len(motion)} frames, not {len(video)}")
+
+    def work() -> None:
+        model.fill(video, model.renderer.prepare(portrait), motion.part(0, len(video)), args.quality)
+
+    return portrait.image, work
 
 
 @torch.no_grad()
@@ -139,16 +136,22 @@ def _stages(renderer: Renderer, picture: Frame, repeats: int = 5) -> dict[str, f
     prepared = renderer.prepare_crop(picture)
     x_d = prepared.source.x_s.repeat(batch, 1, 1)
     features = networks.warp(prepared.warp, x_d).features
-    stage_ms = {}
-    for name, work in (
-        ("warp", lambda: networks.warp(prepared.warp, x_d)),
-        ("decode", lambda: networks.decode(features)),
-    ):
-        for _ in range(3):
+    calls: dict[str, Callable[[], Any]] = {
+        "warp": lambda: networks.warp(prepared.warp, x_d),
+        "decode": lambda: networks.decode(features),
+    }
+
+    def repeat(work: Callable[[], Any], times: int) -> None:
+        for _ in range(times):
             work()
-        # one wait for all repeats: the device runs them back to back, as in a video
-        together_s = seconds_of(partial(_repeat, work, repeats), renderer.device)
-        stage_ms[name] = together_s * 1000 / (repeats * batch)
+
+    stage_ms = {}
+    for name, work in calls.items():
+        repeat(work, 3)
+        # Synchronised once for all repeats: the device runs them back to back, as in a video.
+        stage_ms[name] = (
+            seconds_of(partial(repeat, work, repeats), renderer.device) * 1000 / (repeats * batch)
+        )
     return stage_ms
 
 
@@ -159,20 +162,15 @@ def _published_stages(renderer: Renderer, picture: Frame, kind: str) -> dict[str
         published = load_networks(weights_dir("liveportrait")).to(device)
         for name in ("warping", "generator"):
             setattr(published, name, torch.compile(getattr(published, name), mode="max-autotune"))
-        # autocast knows no float32: there the published networks compute as they are
+        # Autocast does not support float32; there the published networks run without it.
         with torch.autocast(device.type, half, enabled=half != torch.float32):
             return _stages(Renderer(published, device, 1), picture)
     published = load_networks(weights_dir("liveportrait"), dtype=half)
     return _stages(Renderer(published, device, 1), picture)
 
 
-def _repeat(work: Callable[[], Any], times: int) -> None:
-    for _ in range(times):
-        work()
-
-
 def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
-    """Return the seconds from a device at rest until it has done all that ``work`` asks of it."""
+    """Return the seconds that ``work`` takes, from an idle device until the device has finished."""
     _synchronize(device)
     start_s = time.perf_counter()
     work()
@@ -186,7 +184,7 @@ def _synchronize(device: torch.device) -> None:
 
 
 def _memory(model: LivePortraitModel) -> dict[str, int] | None:
-    """Return the most that torch has held so far, None on a CPU."""
+    """Return the peak memory that torch has held so far, None on a CPU."""
     device = model.renderer.device
     if device.type != "cuda":
         return None
@@ -196,13 +194,6 @@ def _memory(model: LivePortraitModel) -> dict[str, int] | None:
         "reserved": torch.cuda.max_memory_reserved(device),
         "device_used": total - free,
     }
-
-
-def gpu_of(device: torch.device) -> dict[str, Any] | None:
-    """Return what a record says of a GPU, None on a CPU."""
-    if device.type != "cuda":
-        return None
-    return {"name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
 
 
 if __name__ == "__main__":

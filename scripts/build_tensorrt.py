@@ -2,10 +2,10 @@
 
 Usage: python scripts/build_tensorrt.py FOLDER [--most-frames 4]
 
-Each NAME.onnx becomes NAME.engine beside it, for 1 to ``--most-frames`` frames at once. The types are those
-of the file (export with --precision fp16 for half precision): TensorRT may not choose its own, which would
-round sampling grids. trtexec comes with TensorRT, version 10 or newer. No engine has been built by us, for
-want of a GPU.
+Each NAME.onnx becomes NAME.engine in the same folder, for 1 to ``--most-frames`` frames at once. The engine
+keeps the types of the file (export with --precision fp16 for half precision); types of TensorRT's choice
+would round sampling grids. trtexec is part of TensorRT, version 10 or newer. We have not built any engine
+yet.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def main() -> int:
         )
     for path in files:
         if subprocess.run([trtexec, *arguments(path, args.most_frames)]).returncode:
-            return _fail(f"trtexec could not build '{path}'; its reason stands above")
+            return _fail(f"trtexec could not build '{path}'; its output above says why")
     return 0
 
 
 def arguments(path: Path, most_frames: int) -> list[str]:
-    """Return what trtexec is told: file, types as in the file, and the range of every axis of free length."""
+    """Return trtexec's arguments: the file, its types, and the range of every axis of free length."""
     import onnx
 
     shapes: dict[str, tuple[bool, list[int]]] = {}

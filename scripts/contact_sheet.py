@@ -1,9 +1,9 @@
-"""Render the mouth shapes, blinks and turns that show defects first, for any number of portraits, as one PNG.
+"""Render the mouth shapes, blinks and turns that show defects first, for any number of portraits, in one PNG.
 
 Usage: python scripts/contact_sheet.py OUT.png [PORTRAIT...]
 
-Without portraits, the demo portrait is shown. Each row is a portrait: the picture itself, p/b/m, AA, EE, OO,
-F, blink, yaw to both sides, cut to the face; ``--zoom`` shows mouth and eyes enlarged instead.
+Without portraits, shows the demo portrait. Each row is a portrait, cut to the face: the picture itself,
+p/b/m, AA, EE, OO, F, blink, yaw to both sides. With ``--zoom``, shows mouth and eyes enlarged.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ import cv2
 import numpy as np
 
 from vortex.demo import demo_portrait
-from vortex.engines.mesh import MeshEngine
-from vortex.motion.blendshapes import VISEME_BLENDSHAPES, expand
-from vortex.portrait import crop_face, load_portrait
-from vortex.types import VISEMES, MotionTrack
+from vortex.engines.mesh.engine import MeshEngine
+from vortex.face.crop import crop_face
+from vortex.face.landmarks import CHIN, INNER_LIPS, OUTER_EYE_CORNERS
+from vortex.face.portrait import load_portrait
+from vortex.motion.drive import VISEME_BLENDSHAPES, expand
+from vortex.types import MotionTrack
+from vortex.visemes import VISEMES
 
 TILE_PX = 224
 POSES: dict[str, tuple[np.ndarray, tuple[float, float, float]]] = {
@@ -46,15 +49,15 @@ def row(path: Path, zoom: bool) -> np.ndarray:
     crop = crop_face(portrait, 512)
     frames = [crop.image, *engine.iter_frames(engine.prepare(portrait), motion)]
     points = crop.landmarks_px[:, :2]
-    eye_width_px = float(np.linalg.norm(points[33] - points[263]))
+    eye_width_px = float(np.linalg.norm(np.subtract(*points[list(OUTER_EYE_CORNERS)])))
     tiles = []
     for label, frame in zip(["source", *POSES], frames, strict=True):
         if not zoom:
-            centre, half = points[[33, 263, 152]].mean(0), 1.05 * eye_width_px
+            centre, half = points[[*OUTER_EYE_CORNERS, CHIN]].mean(0), 1.05 * eye_width_px
         elif label == "blink":
-            centre, half = points[[33, 263]].mean(0), 0.85 * eye_width_px
+            centre, half = points[list(OUTER_EYE_CORNERS)].mean(0), 0.85 * eye_width_px
         else:
-            centre, half = points[[13, 14]].mean(0), 0.6 * eye_width_px
+            centre, half = points[list(INNER_LIPS)].mean(0), 0.6 * eye_width_px
         half = min(half, 256)
         x0, y0 = np.clip(np.round(centre - half), 0, 512 - 2 * half).astype(int)
         frame = frame[y0 : y0 + round(2 * half), x0 : x0 + round(2 * half)]
@@ -77,7 +80,7 @@ def main() -> None:
     parser.add_argument("--zoom", action="store_true", help="mouth and eyes only")
     args = parser.parse_intermixed_args()
     rows = [row(path, args.zoom) for path in args.portraits or [demo_portrait()]]
-    cv2.imwrite(str(args.out), np.vstack([header(), *rows])[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    cv2.imwrite(str(args.out), np.vstack([header(), *rows])[..., ::-1])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Fetch the LivePortrait weights: a thin wrapper over vortex.weights, for where the command is missing."""
+"""Fetch and verify the LivePortrait weights, like ``vortex weights fetch liveportrait``."""
 
 from __future__ import annotations
 
 import sys
 
 from vortex.errors import VortexError
-from vortex.weights import describe_weights, fetch_weights, verify_weights
+from vortex.weights.cache import describe_weights, verify_weights
+from vortex.weights.fetch import fetch_weights
 
 
 def show(stage: str, completed: int, total: int) -> None:
@@ -16,13 +17,13 @@ def show(stage: str, completed: int, total: int) -> None:
 def main() -> int:
     try:
         print(describe_weights("liveportrait"))
-        fetch_weights("liveportrait", hook=show if sys.stderr.isatty() else None)
+        fetch_weights("liveportrait", on_progress=show if sys.stderr.isatty() else None)
         print(f"\nverified: {verify_weights('liveportrait')}")
     except VortexError as exc:
         print(f"vortex: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nvortex: stopped; run it again to go on from here", file=sys.stderr)
+        print("\nvortex: stopped; run it again to continue the download", file=sys.stderr)
         return 130
     return 0
 

@@ -1,10 +1,10 @@
-"""Render the golden frames, or say how near this machine comes to them.
+"""Compare the frames of this machine with the golden frames, or render these again.
 
 Usage: python scripts/golden_frames.py [--write]
 
-Without ``--write``, prints the PSNR in dB of each row against tests/data/golden; "inf" is the same to the
-bit. With it, the pictures are made anew: do so only when frames are meant to change, look at them, and say in
-tests/data/golden/README.md from which commit they are.
+Without ``--write``, prints the PSNR in dB of each row against tests/data/golden; "inf" means equal to the
+bit. With it, renders the pictures again: only when frames are meant to change. Then look at them, and write
+into tests/data/golden/README.md from which commit they are.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy.typing as npt
 import skimage
 from PIL import Image
 
-from vortex.audio import load_audio
 from vortex.demo import DEMO_SPEECH, demo_portrait
-from vortex.engines.mesh import MeshEngine
+from vortex.engines.mesh.engine import MeshEngine
+from vortex.face.portrait import load_portrait
 from vortex.lipsync.recognize import recognize_visemes
-from vortex.motion.blendshapes import VISEME_BLENDSHAPES, expand
-from vortex.motion.drive import drive
-from vortex.portrait import load_portrait
-from vortex.types import VISEMES, MotionTrack
+from vortex.media.audio import load_audio
+from vortex.motion.drive import VISEME_BLENDSHAPES, drive, expand
+from vortex.types import MotionTrack
+from vortex.visemes import VISEMES
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "data" / "golden"
 PORTRAITS = {
@@ -54,10 +54,10 @@ def render(portrait: Path) -> npt.NDArray[np.uint8]:
     posed = MotionTrack(
         np.stack([shapes for shapes, _ in POSES]), np.array([pose for _, pose in POSES], np.float32), FPS
     )
-    heard = list(engine.iter_frames(prepared, spoken))
+    frames = list(engine.iter_frames(prepared, spoken))
     return np.stack(
         [
-            np.stack([heard[index] for index in SPOKEN_FRAMES]),
+            np.stack([frames[index] for index in SPOKEN_FRAMES]),
             np.stack(list(engine.iter_frames(prepared, posed))),
         ]
     )
@@ -77,7 +77,7 @@ def write(name: str, frames: npt.NDArray[np.uint8]) -> None:
 
 
 def psnr_db(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
-    """Return the least PSNR of a frame (..., H, W, 3), against the full scale of 255."""
+    """Return the lowest PSNR of the frames (..., H, W, 3), relative to 255."""
     error = ((one.astype(np.float64) - other) ** 2).mean(axis=(-3, -2, -1)).max()
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
@@ -85,7 +85,7 @@ def psnr_db(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
 def main() -> None:
     """Write, or compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="make the pictures anew")
+    parser.add_argument("--write", action="store_true", help="render the pictures again")
     args = parser.parse_args()
     for name, portrait in PORTRAITS.items():
         frames = render(portrait)

@@ -16,7 +16,16 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from vortex.engines.mesh.basis import MODES, STABLE, similarity
+from vortex.engines.mesh.basis import MODES, similarity
+from vortex.face.landmarks import (
+    CHIN,
+    FOREHEAD,
+    INNER_LIPS,
+    LANDMARKS,
+    MOUTH_CORNERS,
+    OUTER_EYE_CORNERS,
+    STABLE,
+)
 
 LIPS = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 146, 91, 181, 84, 17, 314, 405, 321, 375, 78,
         191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 95, 88, 178, 87, 14, 317, 402, 318, 324]  # fmt: skip
@@ -24,7 +33,7 @@ MIRRORED = {"brow_inner_left": "brow_inner_right", "brow_outer_left": "brow_oute
 
 
 def align(landmarks: np.ndarray, template: np.ndarray) -> np.ndarray:
-    """Return (T, 478, 3) landmarks laid over the template by a similarity on the stable points."""
+    """Return landmarks (T, 478, 3) aligned with the template by a similarity on the stable points."""
     result = np.empty_like(landmarks)
     for index, points in enumerate(landmarks):
         scale, rotation, shift = similarity(points[STABLE], template[STABLE])
@@ -36,9 +45,9 @@ def measures(p: np.ndarray) -> np.ndarray:
     """Return (T, 8) measures in the order of MODES from aligned landmarks (T, 478, 3)."""
     up = -p[..., 1]
     columns = {
-        "aperture": np.linalg.norm(p[:, 13] - p[:, 14], axis=1),
-        "width": np.linalg.norm(p[:, 61] - p[:, 291], axis=1),
-        "corner_up": up[:, [61, 291]].mean(1),
+        "aperture": np.linalg.norm(p[:, INNER_LIPS[0]] - p[:, INNER_LIPS[1]], axis=1),
+        "width": np.linalg.norm(p[:, MOUTH_CORNERS[0]] - p[:, MOUTH_CORNERS[1]], axis=1),
+        "corner_up": up[:, list(MOUTH_CORNERS)].mean(1),
         "brow_inner_left": up[:, [336, 285]].mean(1),
         "brow_inner_right": up[:, [107, 55]].mean(1),
         "brow_outer_left": up[:, [334, 300]].mean(1),
@@ -52,13 +61,13 @@ def regress(tracks: list[np.ndarray], ridge: float = 1e-3) -> np.ndarray:
     """Return (8, 478, 3) displacements for one unit of each measure."""
     x = [m - m.mean(0) for m in map(measures, tracks)]
     y = [t.reshape(len(t), -1) - t.reshape(len(t), -1).mean(0) for t in tracks]
-    # tracks count alike, whatever their length
+    # Every track has the same weight, whatever its length.
     weights = [1 / np.sqrt(len(t)) for t in tracks]
     a = np.concatenate([w * m for w, m in zip(weights, x, strict=True)])
     b = np.concatenate([w * t for w, t in zip(weights, y, strict=True)])
     gram = a.T @ a
     return np.linalg.solve(gram + ridge * np.trace(gram) / len(gram) * np.eye(len(gram)), a.T @ b).reshape(
-        len(MODES), 478, 3
+        len(MODES), LANDMARKS, 3
     )
 
 
@@ -75,7 +84,7 @@ def left_out_r2(tracks: list[np.ndarray]) -> list[float]:
 
 
 def symmetric(template: np.ndarray, modes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average template and modes with their mirror images."""
+    """Return template and modes averaged with their mirror images."""
     flipped = template * [-1, 1, 1]
     cost = np.linalg.norm(template[:, None] - flipped[None], axis=2)
     mirror = linear_sum_assignment(cost)[1]
@@ -93,12 +102,12 @@ def main() -> None:
     template = raw[0].mean(0)
     for _ in range(4):
         template = np.mean([align(t[:: max(1, len(t) // 40)], template).mean(0) for t in raw], axis=0)
-        template -= template[[33, 263]].mean(0)
-        across = template[263] - template[33]
+        template -= template[list(OUTER_EYE_CORNERS)].mean(0)
+        across = template[OUTER_EYE_CORNERS[1]] - template[OUTER_EYE_CORNERS[0]]
         template /= np.linalg.norm(across)
-        # upright and frontal: eyes level, nose bridge and chin in the middle plane
+        # Upright and frontal: eyes level, forehead and chin in the middle plane.
         x_axis = across / np.linalg.norm(across)
-        y_axis = template[152] - template[10]
+        y_axis = template[CHIN] - template[FOREHEAD]
         y_axis -= x_axis * (x_axis @ y_axis)
         y_axis /= np.linalg.norm(y_axis)
         template = template @ np.stack([x_axis, y_axis, np.cross(x_axis, y_axis)], axis=1)

@@ -1,4 +1,4 @@
-"""Packs the built-in voices, vortex/data/kokoro_voices.npz, from the npm package kokoro-js (Apache-2.0).
+"""Pack the voices of vortex/data/kokoro_voices.npz from the npm package kokoro-js (Apache-2.0).
 
 Usage: npm pack kokoro-js@1.2.1 && python scripts/pack_kokoro_voices.py kokoro-js-1.2.1.tgz
 """
@@ -29,7 +29,7 @@ def main(package: Path) -> None:
             data = member.read() if member else b""
             if hashlib.sha256(data).hexdigest() != expected:
                 sys.exit(f"{package}: {name}.bin is not the published file. Use kokoro-js 1.2.1.")
-            # half precision halves the file and moves no style value by more than 0.05 %
+            # Half precision halves the file and changes no style value by more than 0.05 %.
             voices[name] = np.frombuffer(data, "<f4").reshape(510, 256).astype(np.float16)
     np.savez_compressed(OUT, **voices)
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 from vortex.errors import MissingExtraError
+from vortex.runtime.files import package_file
 
 DEMO_SPEECH = Path(__file__).parent / "data" / "demo_speech.flac"
-"""A sentence of CMU ARCTIC, 3 s; the words stand beside it in a .txt file."""
+"""A sentence of CMU ARCTIC, 3 s; its words are in the .txt file with the same name."""
 
 
 def demo_portrait() -> Path:
     """Return the photo of Grace Hopper that matplotlib ships, in the public domain (US Navy, 1984).
 
     Raises:
-        MissingExtraError: matplotlib is not installed whole.
+        MissingExtraError: matplotlib or its sample data are missing.
     """
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is not None and spec.origin is not None:
-        path = Path(spec.origin).parent / "mpl-data" / "sample_data" / "grace_hopper.jpg"
-        if path.is_file():
-            return path
-    raise MissingExtraError("The demo portrait is missing. Run: pip install --force-reinstall matplotlib")
+    path = package_file("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")
+    if path is None:
+        raise MissingExtraError("The demo portrait is missing. Run: pip install --force-reinstall matplotlib")
+    return path

@@ -3,7 +3,7 @@
 VortexError
 ├── InputError (ValueError)        the caller can fix it by giving something else
 │   ├── ImageError
-│   ├── NoFaceError
+│   │   └── NoFaceError
 │   ├── AudioError
 │   ├── UnknownPresetError
 │   └── UnknownPhonemeError

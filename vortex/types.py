@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,7 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vortex.errors import InputError
+from vortex.visemes import SILENT_COLUMN, VISEMES
 
+F32: TypeAlias = npt.NDArray[np.float32]
+F64: TypeAlias = npt.NDArray[np.float64]
+I64: TypeAlias = npt.NDArray[np.int64]
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 Frame: TypeAlias = npt.NDArray[np.uint8]
 """One picture, (H, W, 3) uint8, sRGB, RGB order."""
@@ -21,16 +24,18 @@ Frame: TypeAlias = npt.NDArray[np.uint8]
 LUMA_WEIGHTS = np.array([0.2126, 0.7152, 0.0722])
 """Shares of red, green and blue in BT.709's luma (ITU-R BT.709-6, item 3.2)."""
 
-Hook: TypeAlias = Callable[[str, int, int], None]
-"""Called as hook(stage, completed, total)."""
+ProgressCallback: TypeAlias = Callable[[str, int, int], None]
+"""Called as on_progress(stage, completed, total), from several threads; what it raises ends the work.
 
-DRIVING_SAMPLE_RATE_HZ = 24_000
-"""Sample rate of the audio that drives every engine."""
+Stages of a video: "engine", "portrait", "prepare", "speech" (sentences of a text, or 0 of 1 while a file is
+decoded), "recognize", then "render" with frames. :func:`vortex.generate` adds "image" (steps), "clip" and
+"check"; :func:`vortex.fetch_weights` reports "fetch" with bytes.
+"""
 
-VISEMES: tuple[str, ...] = (
-    "sil", "PP", "FF", "TH", "DD", "kk", "CH", "SS", "nn", "RR", "aa", "E", "ih", "oh", "ou",
-)  # fmt: skip
-"""The 15 visemes of OpenXR ``XR_META_face_tracking_visemes``, in the order of the specification."""
+MAX_OFFSET_FRAMES = 2.0
+"""Offset of the lips, in frames, up to which a video passes by default."""
+DEFAULT_SAMPLE_RATE_HZ = 24_000
+"""Rate at which sound is loaded by default: that of the speech engine Kokoro. The recogniser resamples it."""
 
 BLENDSHAPES: tuple[str, ...] = (
     "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker",
@@ -57,6 +62,20 @@ def read_only(array: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return result
 
 
+def _freeze(value: object, **arrays: tuple[npt.DTypeLike, tuple[int | str, ...]]) -> None:
+    """Make arrays of a frozen value read-only, and check their shapes; equal letters are equal lengths."""
+    lengths: dict[int | str, int] = {}
+    for name, (dtype, shape) in arrays.items():
+        array = read_only(getattr(value, name), dtype)
+        object.__setattr__(value, name, array)
+        wanted = tuple(lengths.get(length, length) for length in shape)
+        pairs = zip(wanted, array.shape, strict=False)
+        if array.ndim != len(wanted) or any(isinstance(w, int) and w != n for w, n in pairs):
+            given = f"{type(value).__name__}.{name} has shape {array.shape}"
+            raise InputError(f"{given}; give ({', '.join(map(str, wanted))}{',' * (len(wanted) == 1)}).")
+        lengths |= dict(zip(shape, array.shape, strict=True))
+
+
 def frame_count(duration_s: float | Fraction, fps: Fraction) -> int:
     """Return ``round(duration_s * fps)``; frame i spans [i/fps, (i+1)/fps) and shows its centre."""
     return round(Fraction(duration_s) * fps)
@@ -69,7 +88,7 @@ def parse_fps(value: int | float | str | Fraction) -> Fraction:
         InputError: not a number, or outside 1..120 frames per second.
     """
     if isinstance(value, str) and (len(value) > 32 or "e" in value.lower()):
-        # a fraction is exact: of 1e999999999 it would hold every digit
+        # A fraction is exact: it would hold every digit of 1e999999999.
         raise InputError(f"fps is {value[:32]!r}; give a number such as 24 or 30000/1001.")
     try:
         fps = Fraction(value)
@@ -84,31 +103,19 @@ def parse_fps(value: int | float | str | Fraction) -> Fraction:
     return fps
 
 
-def parse_seed(seed: int | None) -> int:
-    """Return the seed that was given, or a new one, below 2**31.
-
-    Raises:
-        InputError: it is negative.
-    """
-    if seed is None:
-        return secrets.randbelow(2**31)
-    if seed < 0:
-        raise InputError(f"seed is {seed}; give a whole number from 0 on.")
-    return seed
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Audio:
     """Mono sound: ``samples`` (N,) float32 in [-1, 1], ``sample_rate`` in Hz."""
 
-    samples: npt.NDArray[np.float32]
-    sample_rate: int = DRIVING_SAMPLE_RATE_HZ
+    samples: F32
+    sample_rate: int = DEFAULT_SAMPLE_RATE_HZ
 
     def __post_init__(self) -> None:
-        """Check shape and values, and make the samples read-only."""
-        object.__setattr__(self, "samples", read_only(self.samples, np.float32))
-        if self.samples.ndim != 1:
-            raise InputError(f"Audio.samples has shape {self.samples.shape}; give mono sound, shape (N,).")
+        """Check shape and rate, and make the samples read-only."""
+        if np.ndim(self.samples) != 1:
+            shape = np.shape(self.samples)
+            raise InputError(f"Audio.samples has shape {shape}; give mono sound, shape (N,).")
+        _freeze(self, samples=(np.float32, ("N",)))
         if self.sample_rate <= 0:
             raise InputError(f"Audio.sample_rate is {self.sample_rate}; give a positive number of Hz.")
 
@@ -129,25 +136,33 @@ class PhonemeSpan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VisemeTrack:
-    """``weights`` (T, 15) float32, >= 0, each row sums to 1, columns as :data:`VISEMES`; ``fps`` exact.
+    """``weights`` (T, 15) float32, >= 0, each row sums to 1; ``fps`` exact.
 
-    ``loudness`` (T,) float32 in [0, 1] is the speech energy of each frame, 0 in silence.
+    Columns are :data:`vortex.visemes.VISEMES`. ``loudness`` (T,) float32 in [0, 1] is the speech energy of
+    each frame, 0 in silence.
     """
 
-    weights: npt.NDArray[np.float32]
-    loudness: npt.NDArray[np.float32]
+    weights: F32
+    loudness: F32
     fps: Fraction
 
     def __post_init__(self) -> None:
         """Check shapes and make the arrays read-only."""
-        object.__setattr__(self, "weights", read_only(self.weights, np.float32))
-        object.__setattr__(self, "loudness", read_only(self.loudness, np.float32))
-        if self.weights.ndim != 2 or self.weights.shape[1] != len(VISEMES):
-            raise InputError(f"VisemeTrack.weights has shape {self.weights.shape}; give (T, {len(VISEMES)}).")
-        if self.loudness.shape != self.weights.shape[:1]:
-            raise InputError(
-                f"VisemeTrack.loudness has shape {self.loudness.shape}; give ({len(self.weights)},)."
-            )
+        _freeze(self, weights=(np.float32, ("T", len(VISEMES))), loudness=(np.float32, ("T",)))
+
+    def rows(self, start: int, end: int) -> VisemeTrack:
+        """Return the frames from ``start`` up to, but without, ``end``."""
+        return VisemeTrack(self.weights[start:end], self.loudness[start:end], self.fps)
+
+    def fit(self, frames: int) -> VisemeTrack:
+        """Return the track cut to ``frames`` frames, or continued in silence up to them."""
+        missing = max(frames - len(self.weights), 0)
+        silence = np.eye(1, len(VISEMES), SILENT_COLUMN, dtype=np.float32)
+        return VisemeTrack(
+            np.concatenate([self.weights[:frames], silence.repeat(missing, axis=0)]),
+            np.pad(self.loudness[:frames], (0, missing)),
+            self.fps,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,23 +174,13 @@ class MotionTrack:
     turns to the viewer's right, roll > 0 tilts clockwise as the viewer sees it.
     """
 
-    blendshapes: npt.NDArray[np.float32]
-    head_pose_deg: npt.NDArray[np.float32]
+    blendshapes: F32
+    head_pose_deg: F32
     fps: Fraction
 
     def __post_init__(self) -> None:
         """Check shapes and make the arrays read-only."""
-        object.__setattr__(self, "blendshapes", read_only(self.blendshapes, np.float32))
-        object.__setattr__(self, "head_pose_deg", read_only(self.head_pose_deg, np.float32))
-        if self.blendshapes.ndim != 2 or self.blendshapes.shape[1] != len(BLENDSHAPES):
-            raise InputError(
-                f"MotionTrack.blendshapes has shape {self.blendshapes.shape}; give (T, {len(BLENDSHAPES)})."
-            )
-        if self.head_pose_deg.shape != (len(self.blendshapes), 3):
-            raise InputError(
-                f"MotionTrack.head_pose_deg has shape {self.head_pose_deg.shape}; "
-                f"give ({len(self.blendshapes)}, 3)."
-            )
+        _freeze(self, blendshapes=(np.float32, ("T", len(BLENDSHAPES))), head_pose_deg=(np.float32, ("T", 3)))
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -200,25 +205,22 @@ class Portrait:
     """
 
     image: Frame
-    landmarks_px: npt.NDArray[np.float32]
-    crop_from_image: npt.NDArray[np.float64]
-    head_pose_deg: npt.NDArray[np.float32]
-    blendshapes: npt.NDArray[np.float32]
+    landmarks_px: F32
+    crop_from_image: F64
+    head_pose_deg: F32
+    blendshapes: F32
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check shapes and make the arrays read-only."""
-        object.__setattr__(self, "image", read_only(self.image, np.uint8))
-        object.__setattr__(self, "landmarks_px", read_only(self.landmarks_px, np.float32))
-        object.__setattr__(self, "crop_from_image", read_only(self.crop_from_image, np.float64))
-        object.__setattr__(self, "head_pose_deg", read_only(self.head_pose_deg, np.float32))
-        object.__setattr__(self, "blendshapes", read_only(self.blendshapes, np.float32))
-        if self.image.ndim != 3 or self.image.shape[2] != 3:
-            raise InputError(f"Portrait.image has shape {self.image.shape}; give (H, W, 3) RGB.")
-        if self.landmarks_px.shape != (478, 3):
-            raise InputError(f"Portrait.landmarks_px has shape {self.landmarks_px.shape}; give (478, 3).")
-        if self.crop_from_image.shape != (3, 3):
-            raise InputError(f"Portrait.crop_from_image has shape {self.crop_from_image.shape}; give (3, 3).")
+        _freeze(
+            self,
+            image=(np.uint8, ("H", "W", 3)),
+            landmarks_px=(np.float32, (478, 3)),
+            crop_from_image=(np.float64, (3, 3)),
+            head_pose_deg=(np.float32, (3,)),
+            blendshapes=(np.float32, ("N",)),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -234,5 +236,4 @@ class RenderReport:
     seed: int
     duration_s: float
     stage_s: Mapping[str, float] = field(default_factory=dict)
-    peak_vram_bytes: int | None = None
     notes: tuple[str, ...] = ()

@@ -16,15 +16,17 @@ from unittest.mock import patch
 
 from PIL import Image
 
-from vortex import batch, pipeline, weights
-from vortex.audio import load_audio
-from vortex.batch import Outcome
+from vortex import render, session
+from vortex.batch import run as batch
+from vortex.batch.jobs import Outcome
 from vortex.cli.main import main
 from vortex.demo import DEMO_SPEECH, demo_portrait
 from vortex.errors import InputError, WeightsError
-from vortex.portrait import load_portrait
+from vortex.face.portrait import load_portrait
+from vortex.media.audio import load_audio
+from vortex.server import app as server_app
 from vortex.types import Portrait
-from vortex.web import listener
+from vortex.weights import fetch as weights
 
 LONGEST_S = 20.0
 """Longer videos are refused here: that four hours of motion take long is no finding."""
@@ -111,15 +113,8 @@ def _stand_ins(console: io.StringIO, folder: Path) -> Iterator[None]:
     def leave(status: int) -> NoReturn:
         raise _LeftError(status)
 
-    def run_rows(tasks: Iterable[Any], *options: Any) -> None:
-        *_, end = options
-        for task in tasks:
-            end(Outcome(task.number, task.job.output, "done"))
-
-    def close(_: object, server: Any, ready: object) -> None:
-        server.engine.close()
-        server.store.close()
-        server.folder.close()
+    def run_tasks(_: object, tasks: Iterable[Any], folder: Path) -> Iterator[Any]:
+        return (Outcome(task.number, task.job.output, "done") for task in tasks)
 
     def refuse(name: str, **_: object) -> NoReturn:
         raise WeightsError(f"The weights {name!r} cannot be fetched here.")
@@ -128,11 +123,11 @@ def _stand_ins(console: io.StringIO, folder: Path) -> Iterator[None]:
         for stand_in in (
             patch("vortex.cli.main.leave", leave),
             patch("vortex.cli.main.open_console", lambda debug: console),
-            patch.object(pipeline, "load_portrait", _load_portrait),
-            patch.object(pipeline, "encode_video", lambda out, frames, *_, **__: len([*islice(frames, 2)])),
-            patch.object(pipeline, "MAX_DURATION_S", LONGEST_S),
-            patch.object(batch, "_run", run_rows),
-            patch.object(listener, "run_server", close),
+            patch.object(session, "load_portrait", _load_portrait),
+            patch.object(render, "encode_video", lambda out, frames, *_, **__: len([*islice(frames, 2)])),
+            patch.object(render, "MAX_DURATION_S", LONGEST_S),
+            patch.object(batch, "_run_processes", run_tasks),
+            patch.object(server_app, "run_server", lambda *_: None),
             patch.object(weights, "fetch_weights", refuse),
             patch.dict(os.environ, {"XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}),
         ):
@@ -162,7 +157,7 @@ def inputs() -> dict[str, bytes]:
     return {
         "portrait.jpg": picture.getvalue(),
         "speech.wav": voice.getvalue(),
-        "jobs.csv": b"portrait,speech,size\nportrait.jpg,speech.wav,128\nportrait.jpg,speech.wav,256\n",
+        "jobs.csv": b"portrait,speech,size_px\nportrait.jpg,speech.wav,128\nportrait.jpg,speech.wav,256\n",
         "jobs.jsonl": b'{"portrait": "portrait.jpg", "speech": "speech.wav", "seed": 3}\n{"portrait": 1}\n',
     }
 

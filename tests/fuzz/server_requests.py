@@ -8,7 +8,6 @@ import functools
 import json
 import tempfile
 from base64 import b64encode
-from dataclasses import replace
 from pathlib import Path
 
 import httpx2 as httpx
@@ -16,12 +15,13 @@ from command_line import inputs
 from fastapi.testclient import TestClient
 
 from vortex.errors import InputError
-from vortex.web.app import Server, create_app, open_server
-from vortex.web.settings import ServerSettings
+from vortex.server.app import create_app
+from vortex.server.context import ServerContext
+from vortex.server.settings import ServerSettings
 
 BASE = "http://127.0.0.1"
 KNOWN = "0" * 24
-"""A job, finished, and a portrait that the requests may speak of."""
+"""The id of a finished job and of a portrait that requests may name."""
 BOUNDARY = b"----fuzz"
 
 
@@ -46,7 +46,7 @@ def seeds() -> list[bytes]:
         "GET /v1/videos?limit=3&state=done&cursor=7", f"GET /v1/videos/{KNOWN}", "GET /v1/portraits",
         f"GET /v1/videos/{KNOWN}/events\nLast-Event-ID: 3", f"POST /v1/videos/{KNOWN}/cancel",
         f"GET /v1/videos/{KNOWN}/video.mp4\nRange: bytes=0-99", f"GET /v1/portraits/{KNOWN}",
-        "DELETE /v1/videos/ffffffffffffffffffffffff", "GET /static/..%2f..%2fapp.py",
+        "DELETE /v1/videos/ffffffffffffffffffffffff", "GET /page/..%2f..%2fapp.py",
         "GET /v1/videos\nHost: localhost:8321\nOrigin: http://127.0.0.1\nAuthorization: Bearer key",
         "OPTIONS /v1/videos", "HEAD /v1/portraits",
     ]  # fmt: skip
@@ -87,9 +87,9 @@ def run(data: bytes) -> object:
     except (httpx.InvalidURL, ValueError, TypeError) as exc:
         raise InputError(f"the client refused: {type(exc).__name__}") from exc
     answer = client.send(request)
-    folder = server.settings.data_dir
+    folder = server.folder.root
     assert answer.status_code < 500, answer.status_code
-    assert str(folder) not in answer.text, "told a path of the server"
+    assert str(folder) not in answer.text, "showed a path of the server"
     assert not list((folder / "incoming").iterdir()), "left an upload"
     _forget(client, server, answer)
     if answer.status_code >= 400:
@@ -97,8 +97,8 @@ def run(data: bytes) -> object:
     return answer.status_code
 
 
-def _forget(client: TestClient, server: Server, answer: httpx.Response) -> None:
-    """Delete what the request made, so that the next one finds the server as it was."""
+def _forget(client: TestClient, server: ServerContext, answer: httpx.Response) -> None:
+    """Delete what the request made, so that every request meets the same server."""
     made = answer.headers.get("location", "")
     if answer.status_code == 202:
         assert client.delete(made).status_code == 204
@@ -108,24 +108,24 @@ def _forget(client: TestClient, server: Server, answer: httpx.Response) -> None:
 
 
 @functools.cache
-def _client() -> tuple[TestClient, Server]:
+def _client() -> tuple[TestClient, ServerContext]:
     """Return a client of a server whose workers do not run: requests are answered, videos are not made."""
-    place = contextlib.ExitStack()
-    atexit.register(place.close)
-    folder = Path(place.enter_context(tempfile.TemporaryDirectory()))
-    server = open_server(ServerSettings(folder / "data", max_upload_mb=1, max_duration_s=2))
+    resources = contextlib.ExitStack()
+    atexit.register(resources.close)
+    folder = Path(resources.enter_context(tempfile.TemporaryDirectory()))
+    server = ServerContext(ServerSettings(data=folder / "data", max_upload_mb=1, max_duration_s=2))
     _add_known(server)
     return TestClient(create_app(server), base_url=BASE, follow_redirects=False), server
 
 
-def _add_known(server: Server) -> None:
+def _add_known(server: ServerContext) -> None:
     if server.store.job(KNOWN) is None:
         server.store.add_job(KNOWN, {}, KNOWN, owns_portrait=False)
         server.store.move_job(KNOWN, expect=("queued",), state="done")
     if server.store.portrait(KNOWN) is None:
         with server.folder.incoming() as folder:
             (folder / "picture").write_bytes(inputs()["portrait.jpg"])
-            made = server.shelf.add(folder / "picture", shared=True)
+            made = server.portraits.add(folder / "picture", shared=True)
         server.folder.portrait(made.id).rename(server.folder.portrait(KNOWN))
         server.store.delete_portrait(made.id)
-        server.store.add_portrait(replace(made, id=KNOWN))
+        server.store.add_portrait(made.model_copy(update={"id": KNOWN}))

@@ -19,14 +19,14 @@ import numpy as np
 import server_requests
 from PIL import Image
 
-from vortex.audio import load_audio
 from vortex.cli.check import read_phonemes
 from vortex.demo import DEMO_SPEECH
 from vortex.errors import VortexError
 from vortex.lipsync.recognize import recognize_visemes
+from vortex.media.audio import load_audio
+from vortex.media.picture import load_picture
 from vortex.motion.drive import drive
-from vortex.motion.presets import parse_presets
-from vortex.portrait import load_image
+from vortex.motion.presets import PresetTrack
 from vortex.types import Audio, frame_count, parse_fps
 
 
@@ -85,7 +85,7 @@ def _pictures() -> list[bytes]:
 
 
 def _look(path: Path) -> object:
-    frame = load_image(path)
+    frame, _ = load_picture(path)
     assert frame.ndim == 3 and frame.shape[2] == 3 and frame.dtype == np.uint8
     return frame
 
@@ -115,8 +115,8 @@ def _listen(path: Path) -> object:
 
 
 def _preset(data: bytes) -> object:
-    presets = parse_presets(data.decode("utf-8", "replace"))
-    assert presets[0][1] == 0
+    presets = PresetTrack.parse(data.decode("utf-8", "replace"))
+    assert presets.starts_s[0] == 0 and PresetTrack.parse(str(presets)) == presets
     return presets
 
 
@@ -147,7 +147,7 @@ def _waves() -> list[bytes]:
 @functools.cache
 def _release() -> Path:
     """Return a folder with a release of toy networks, kept until the process ends."""
-    from liveportrait_release import TOY, write_release
+    from support.liveportrait_release import TOY, write_release
 
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
@@ -156,7 +156,7 @@ def _release() -> Path:
 
 
 def _weights(data: bytes) -> object:
-    from liveportrait_release import TOY
+    from support.liveportrait_release import TOY
 
     from vortex.engines.liveportrait.networks import FILES, load_networks
 

@@ -1,6 +1,6 @@
 """LivePortrait on CUDA at its real size, under seeded weights: parity, memory, threads, a long clip.
 
-Most of it needs torch, numpy and OpenCV only: portrait and motion come from a file.
+Most tests need only torch, numpy and OpenCV: portrait and motion are read from a file.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import liveportrait_release as release
 import numpy as np
 import pytest
 import torch
-from take import read_take
+from liveportrait import read_take
+from support import liveportrait_release as release
+from support.paths import DATA
 from torch import Tensor
 
 from vortex.engines.liveportrait import LivePortraitModel, load_liveportrait, load_liveportrait_engine
-from vortex.engines.liveportrait.modulation import TorchStandard
+from vortex.engines.liveportrait.fast.generator import ModulatedBlock, NormalizedFeatures
+from vortex.engines.liveportrait.load import rewrite_networks, set_normalization
 from vortex.engines.liveportrait.networks import load_networks
-from vortex.engines.liveportrait.rewrites import ModulatedBlock, modulate_by, rewrite_networks
 from vortex.errors import OutOfMemoryError
 from vortex.types import MotionTrack
 
@@ -29,11 +30,13 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-REFERENCE = Path(__file__).parents[1] / "data" / "liveportrait" / "reference.npz"
+REFERENCE = DATA / "liveportrait" / "reference.npz"
 DEVICE = "cuda"
-SEES_AND_HEARS = all(importlib.util.find_spec(name) for name in ("mediapipe", "av", "hama", "pocketsphinx"))
+HAS_FACE_AND_SPEECH = all(
+    importlib.util.find_spec(name) for name in ("mediapipe", "av", "hama", "pocketsphinx")
+)
 PEAK_BYTES_FP16 = 4 * 10**9
-"""A batch has to fit a small card."""
+"""A batch must fit into a GPU with 4 GB."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def motion_of(frames: int, first: int = 0) -> MotionTrack:
     return read_take()[1].part(first, frames)
 
 
-def filmed(model: LivePortraitModel, motion: MotionTrack, quality: str = "full") -> Tensor:
+def render(model: LivePortraitModel, motion: MotionTrack, quality: str = "full") -> Tensor:
     video = torch.empty((len(motion), 3, 512, 512), dtype=torch.uint8)
     model.fill(video, model.renderer.prepare(read_take()[0]), motion, quality)
     return video
@@ -75,11 +78,12 @@ def test_parity(cache: Path, dtype: torch.dtype, tolerance: float, fused: bool) 
         rewrite_networks(published, tensor_cores=dtype != torch.float32).set_precision(dtype).to(DEVICE)
     )
     if fused:
-        modulate_by(networks, importlib.import_module("vortex.engines.liveportrait.kernels").FusedStandard)
+        kernels = importlib.import_module("vortex.engines.liveportrait.fast.kernels")
+        set_normalization(networks, kernels.FusedNormalizedFeatures)
     with np.load(REFERENCE) as stored:
         known = {key: torch.from_numpy(stored[key]) for key in stored.files}
     picture = known["source"].permute(2, 0, 1)[None].to(DEVICE) / 255
-    # the tensor cores' short float would cost three digits
+    # TF32 would cost three digits.
     with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
         feature = networks.extract_appearance(picture)
         info = networks.extract_motion(picture)
@@ -101,43 +105,43 @@ def test_parity(cache: Path, dtype: torch.dtype, tolerance: float, fused: bool) 
         assert float(error) < tolerance, key
 
 
-def test_our_kernels_are_used_and_change_no_picture(model: LivePortraitModel) -> None:
+def test_the_kernels_are_used_and_change_no_picture(model: LivePortraitModel) -> None:
     blocks = [m for m in model.renderer.networks.generator.modules() if isinstance(m, ModulatedBlock)]
-    assert blocks and all(block.standardise.__name__ == "FusedStandard" for block in blocks)
+    assert blocks and all(block.normalize.__name__ == "FusedNormalizedFeatures" for block in blocks)
     motion = motion_of(8)
-    fused = filmed(model, motion).short()
-    modulate_by(model.renderer.networks, TorchStandard)
-    difference = (filmed(model, motion).short() - fused).abs().float()
-    # both round to half precision, at other places
+    fused = render(model, motion).short()
+    set_normalization(model.renderer.networks, NormalizedFeatures)
+    difference = (render(model, motion).short() - fused).abs().float()
+    # Both round to half precision, but at different steps.
     assert float(difference.mean()) < 0.5 and float(difference.max()) <= 8
 
 
-def test_a_clip_of_45_seconds_fits_a_small_card(model: LivePortraitModel) -> None:
+def test_a_clip_of_45_seconds_fits_into_4_gb(model: LivePortraitModel) -> None:
     torch.cuda.reset_peak_memory_stats()
-    video = filmed(model, motion_of(1080))
+    video = render(model, motion_of(1080))
     assert torch.cuda.max_memory_reserved() < PEAK_BYTES_FP16
     assert video[0].float().std() > 0 and video[-1].float().std() > 0
 
 
 @pytest.mark.parametrize("quality", ["full", "fast"])
-def test_a_hundred_runs_leave_the_memory_flat(model: LivePortraitModel, quality: str) -> None:
-    motion, held = motion_of(24), []
+def test_a_hundred_runs_leave_memory_unchanged(model: LivePortraitModel, quality: str) -> None:
+    motion, sizes = motion_of(24), []
     for _ in range(100 if quality == "full" else 20):
-        filmed(model, motion, quality)
-        held.append((torch.cuda.memory_allocated(), torch.cuda.memory_reserved()))
-    # bytes that tensors take, and that torch keeps
-    assert held[-1] == held[len(held) // 5]
+        render(model, motion, quality)
+        sizes.append((torch.cuda.memory_allocated(), torch.cuda.memory_reserved()))
+    # Bytes of tensors, and bytes that torch reserves.
+    assert sizes[-1] == sizes[len(sizes) // 5]
 
 
 def test_eight_threads_make_what_one_makes(model: LivePortraitModel) -> None:
     motions = [motion_of(12, first=40 * index) for index in range(8)]
-    alone = [filmed(model, motion) for motion in motions]
+    alone = [render(model, motion) for motion in motions]
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda motion: filmed(model, motion), motions))
+        together = list(pool.map(lambda motion: render(model, motion), motions))
     assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
-def test_a_budget_holds_beside_other_models(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_budget_is_kept_beside_other_models(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VORTEX_CACHE", str(cache))
     other = torch.empty(3 * 10**9, dtype=torch.uint8, device=DEVICE)
     torch.cuda.empty_cache()
@@ -145,7 +149,7 @@ def test_a_budget_holds_beside_other_models(cache: Path, monkeypatch: pytest.Mon
     torch.cuda.reset_peak_memory_stats()
     small = load_liveportrait(DEVICE, "fp16", memory_budget_bytes=2_500_000_000)
     assert small.renderer.batch_frames < 8
-    filmed(small, motion_of(24))
+    render(small, motion_of(24))
     assert torch.cuda.max_memory_reserved() - before < 2_500_000_000
     with pytest.raises(OutOfMemoryError, match=r"budget is 1\.20 GB; LivePortrait needs about"):
         load_liveportrait(DEVICE, "fp16", memory_budget_bytes=1_200_000_000)
@@ -153,10 +157,10 @@ def test_a_budget_holds_beside_other_models(cache: Path, monkeypatch: pytest.Mon
     small.close()
 
 
-@pytest.mark.skipif(not SEES_AND_HEARS, reason="needs the packages that find faces and hear speech")
+@pytest.mark.skipif(not HAS_FACE_AND_SPEECH, reason="needs the packages for faces and speech")
 def test_output_on_the_device_is_filled_in_place(model: LivePortraitModel) -> None:
-    from vortex.audio import load_audio
     from vortex.demo import DEMO_SPEECH
+    from vortex.media.audio import load_audio
 
     speech = torch.from_numpy(np.array(load_audio(DEMO_SPEECH).samples[:12_000]))
     source = torch.from_numpy(np.array(read_take()[0].image)).permute(2, 0, 1).float() / 255
@@ -168,9 +172,7 @@ def test_output_on_the_device_is_filled_in_place(model: LivePortraitModel) -> No
     assert torch.equal(filled, expected.half())
 
 
-def test_frames_copied_beside_rendering_are_those_copied_at_rest(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frames_copied_during_rendering_are_right(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VORTEX_CACHE", str(cache))
     engine = load_liveportrait_engine(DEVICE)
     prepared, motion = engine.renderer.prepare(read_take()[0]), motion_of(50)
@@ -182,7 +184,7 @@ def test_frames_copied_beside_rendering_are_those_copied_at_rest(
     engine.close()
 
 
-def test_too_little_memory_is_told_with_figures_and_survived(
+def test_too_little_memory_is_reported_with_figures_and_the_model_stays_usable(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VORTEX_CACHE", str(cache))
@@ -190,10 +192,10 @@ def test_too_little_memory_is_told_with_figures_and_survived(
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(2**31 / total)
     try:
-        with pytest.raises(OutOfMemoryError, match=r"GiB are free, vortex holds .* Lower batch_frames"):
-            filmed(model, motion_of(72))
+        with pytest.raises(OutOfMemoryError, match=r"GiB are free, vortex uses .* Lower batch_frames"):
+            render(model, motion_of(72))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     model.renderer.batch_frames = 1
-    assert len(filmed(model, motion_of(3))) == 3
+    assert len(render(model, motion_of(3))) == 3
     model.close()

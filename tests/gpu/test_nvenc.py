@@ -1,4 +1,4 @@
-"""What NVENC writes is the video that was given: frames, colours, times."""
+"""NVENC writes the given video: the same frames, colours and times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vortex.encoder import encode_video, nvenc_works
+from vortex.media.containers import nvenc_works
+from vortex.media.video import encode_video
 from vortex.types import Audio
 
 pytestmark = [
@@ -21,7 +22,7 @@ pytestmark = [
 ]
 
 
-def test_frames_come_back_in_order_and_colour(tmp_path: Path) -> None:
+def test_frames_have_their_order_colour_and_time(tmp_path: Path) -> None:
     import av
 
     path, colours = tmp_path / "a.mp4", [(20 + 4 * index, 120, 200 - 3 * index) for index in range(48)]

@@ -18,10 +18,10 @@ from typing import NamedTuple
 import av
 import numpy as np
 import pytest
-from conftest import Run
 from PIL import Image
+from support.run import Run
 
-from vortex.audio import load_audio
+from vortex.media.audio import load_audio
 
 
 class Video(NamedTuple):
@@ -112,7 +112,7 @@ def test_the_same_seed_gives_the_same_video_and_another_seed_another(
             "--duration", 1.5, "--size", 256,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert "engine" in done.stderr
+        assert "mesh, seed" in done.stderr
     first, again, other = (np.stack(probe(tmp_path / f"{name}.mp4").frames) for name in "abc")
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -141,7 +141,7 @@ def test_exact_rates_sizes_and_unicode_paths(
     assert sorted(entry.name for entry in folder.iterdir()) == ["größe.jpg", "vidéo.mp4", "голос.flac"]
 
 
-def test_without_a_seed_one_is_drawn_and_told(
+def test_without_a_seed_one_is_drawn_and_reported(
     run_vortex: Run, portrait: Path, speech: Path, tmp_path: Path
 ) -> None:
     seeds = []
@@ -176,7 +176,7 @@ def test_paste_back_keeps_the_picture_and_its_size(
     assert still < 0.5 * moving
 
 
-def test_longer_than_the_speech_ends_in_silence_and_shorter_is_said(
+def test_a_longer_video_ends_in_silence_and_a_shorter_one_is_announced(
     run_vortex: Run, portrait: Path, speech: Path, tmp_path: Path
 ) -> None:
     done = run_vortex("animate", portrait, speech, "-o", tmp_path / "long.mp4", "--duration", 4)

@@ -1,4 +1,4 @@
-"""What cannot be used is refused in one line that says what to do, with status 2, and nothing is written."""
+"""Unusable input is refused in one line that says what to do, with status 2, and nothing is written."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import Run
 from PIL import Image
+from support.run import Run
 
-from vortex.audio import load_audio
+from vortex.media.audio import load_audio
 
 Make = Callable[[Path, Path], None]
 """Called as make(path to write, path of a good file)."""
@@ -101,7 +101,7 @@ def save_sound(path: Path, samples: np.ndarray, rate: int, codec: str) -> None:
         container.mux(stream.encode(None))
 
 
-def silent_film(path: Path, good: Path) -> None:
+def video_without_sound(path: Path, good: Path) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=24)
         stream.width = stream.height = 64
@@ -121,7 +121,7 @@ SPEECHES: dict[str, tuple[str, Make | None, str]] = {
     "too short": ("blip.wav", wav(np.full((1, 500), 0.5)), "at least 0.1 s"),
     "silent": ("quiet.wav", wav(np.zeros((1, 16_000))), "is silent"),
     "not numbers": ("nan.wav", wav(np.full((1, 16_000), np.nan), codec="pcm_f32le"), "not numbers"),
-    "a film without sound": ("film.mp4", silent_film, "no sound"),
+    "a video without sound": ("video.mp4", video_without_sound, "no sound"),
 }
 
 
@@ -193,7 +193,7 @@ def voice(seconds: float) -> np.ndarray:
     return good[None, : round(seconds * 48_000)]
 
 
-ODD_BUT_GOOD: dict[str, tuple[str, Make]] = {
+UNUSUAL_FORMATS: dict[str, tuple[str, Make]] = {
     "8 kHz": ("a.wav", wav(voice(0.6)[:, ::6], 8_000)),
     "192 kHz": ("a.wav", wav(np.repeat(voice(0.6), 4, axis=1), 192_000)),
     "stereo": ("a.wav", wav(np.repeat(voice(0.6), 2, axis=0), 48_000)),
@@ -202,18 +202,20 @@ ODD_BUT_GOOD: dict[str, tuple[str, Make]] = {
 }
 
 
-@pytest.mark.parametrize("case", ODD_BUT_GOOD)
-def test_an_odd_but_good_voice_is_used(
+@pytest.mark.parametrize("case", UNUSUAL_FORMATS)
+def test_an_unusual_sound_format_is_accepted(
     run_vortex: Run, portrait: Path, speech: Path, tmp_path: Path, case: str
 ) -> None:
-    name, make = ODD_BUT_GOOD[case]
+    name, make = UNUSUAL_FORMATS[case]
     make(tmp_path / name, speech)
     done = run_vortex("animate", portrait, tmp_path / name, "-o", tmp_path / "out.mp4", "--json")
     assert done.returncode == 0, done.stderr
     assert '"frames": 14' in done.stdout
 
 
-def test_a_video_can_be_the_voice(run_vortex: Run, portrait: Path, speech: Path, tmp_path: Path) -> None:
+def test_the_sound_of_a_video_is_accepted(
+    run_vortex: Run, portrait: Path, speech: Path, tmp_path: Path
+) -> None:
     first, second = tmp_path / "first.mp4", tmp_path / "second.mp4"
     assert run_vortex("animate", portrait, speech, "-o", first, "--duration", 1).returncode == 0
     done = run_vortex("animate", portrait, first, "-o", second, "--json")
@@ -221,7 +223,7 @@ def test_a_video_can_be_the_voice(run_vortex: Run, portrait: Path, speech: Path,
     assert '"frames": 24' in done.stdout
 
 
-def test_a_truncated_voice_is_used_as_far_as_it_goes(
+def test_a_truncated_sound_is_used_as_far_as_it_decodes(
     run_vortex: Run, portrait: Path, speech: Path, tmp_path: Path
 ) -> None:
     truncated(tmp_path / "cut.flac", speech)
@@ -229,7 +231,9 @@ def test_a_truncated_voice_is_used_as_far_as_it_goes(
     assert done.returncode == 0, done.stderr
 
 
-def test_several_faces_are_told(run_vortex: Run, portrait: Path, speech: Path, tmp_path: Path) -> None:
+def test_a_note_says_when_there_are_several_faces(
+    run_vortex: Run, portrait: Path, speech: Path, tmp_path: Path
+) -> None:
     photo = Image.open(portrait)
     both = Image.new("RGB", (900, 600), "grey")
     both.paste(photo, (0, 0))

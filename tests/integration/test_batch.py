@@ -1,4 +1,4 @@
-"""A list of jobs: every good row becomes a video, a bad one is told, and a killed batch goes on."""
+"""A batch renders every good row, reports every bad one, and continues after a kill."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from typing import Any
 import av
 import pytest
 
-from vortex.batch import JOURNAL, REPORT, Job, Outcome, Row, read_jobs, run_batch
+from vortex.batch.jobs import Job, Outcome, Row, read_jobs
+from vortex.batch.run import JOURNAL, REPORT, run_batch
 from vortex.errors import InputError
+from vortex.options import VideoOptions
 
 VORTEX = [sys.executable, "-m", "vortex", "batch"]
 
@@ -32,7 +34,12 @@ def files(portrait: Path, speech: Path, tmp_path: Path) -> Path:
 
 
 def row(**values: Any) -> dict[str, Any]:
-    return {"portrait": "a.jpg", "speech": "b.flac", "size": 128, "duration": 0.5, **values}
+    return {"portrait": "a.jpg", "speech": "b.flac", "size_px": 128, "duration_s": 0.5, **values}
+
+
+def job(files: Path, output: str, duration_s: float) -> Job:
+    options = VideoOptions.parse(size_px=128, duration_s=duration_s)
+    return Job(str(files / "a.jpg"), output, str(files / "b.flac"), None, options)
 
 
 def write_jsonl(path: Path, rows: list[Any]) -> Path:
@@ -50,7 +57,7 @@ def frames_in(path: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-def test_good_rows_become_videos_and_bad_ones_are_told(files: Path) -> None:
+def test_good_rows_become_videos_and_bad_ones_are_reported(files: Path) -> None:
     rows = [
         row(output="one.mp4"),
         row(output="bad.mp4", portrait="broken.jpg"),
@@ -70,7 +77,7 @@ def test_good_rows_become_videos_and_bad_ones_are_told(files: Path) -> None:
         (1, "not a picture"),
         (3, "angry"),
         (4, "below the folder"),
-        (5, "before"),
+        (5, "earlier row"),
         (6, "No such"),
     ):
         assert word in reasons[index]
@@ -95,7 +102,7 @@ def test_what_is_done_is_skipped_until_it_changes(files: Path) -> None:
     assert json.loads(batch(jobs, files / "out", "--json").stdout)["done"] == 1
 
 
-def test_a_killed_batch_goes_on_where_it_was(files: Path) -> None:
+def test_a_killed_batch_continues_where_it_stopped(files: Path) -> None:
     jobs = write_jsonl(files / "jobs.jsonl", [row(output=f"{n}.mp4", seed=n) for n in range(6)])
     out = files / "out"
     with subprocess.Popen(
@@ -135,12 +142,11 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def test_a_worker_that_dies_takes_only_its_row_with_it(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_fails_only_its_row(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # a picture read from a pipe that nobody fills: the worker waits there until it is killed
     rows = [
-        Row(1, Job(str(files / "a.jpg"), "one.mp4", speech=str(files / "b.flac"), size=128, duration=0.5)),
-        Row(2, Job(str(files / "a.jpg"), "two.mp4", speech=str(files / "b.flac"), size=128, duration=90.0)),
-        Row(3, Job(str(files / "a.jpg"), "three.mp4", speech=str(files / "b.flac"), size=128, duration=0.5)),
+        Row(number, job(files, output, duration_s))
+        for number, output, duration_s in ((1, "one.mp4", 0.5), (2, "two.mp4", 90.0), (3, "three.mp4", 0.5))
     ]
     heard: list[Outcome] = []
     out = files / "out"
@@ -171,7 +177,7 @@ def test_a_worker_that_dies_takes_only_its_row_with_it(files: Path, monkeypatch:
         return found
 
     assassin()
-    outcomes = run_batch(rows, out, workers=1, listen=lambda outcome, *_: heard.append(outcome))
+    outcomes = run_batch(rows, out, workers=1, on_outcome=lambda outcome, *_: heard.append(outcome))
     assert [outcome.status for outcome in outcomes] == ["done", "failed", "done"]
     assert "process died" in outcomes[1].reason
     assert len(heard) == 3
@@ -183,7 +189,7 @@ def test_csv_and_jsonl_mean_the_same(tmp_path: Path) -> None:
             "portrait": "a.jpg",
             "speech": "b.wav",
             "output": "x.mp4",
-            "size": "256",
+            "size_px": "256",
             "seed": "7",
             "paste_back": "yes",
         },
@@ -197,9 +203,8 @@ def test_csv_and_jsonl_mean_the_same(tmp_path: Path) -> None:
     from_csv, from_jsonl = read_jobs(tmp_path / "jobs.csv"), read_jobs(tmp_path / "jobs.jsonl")
     assert from_csv == from_jsonl
     first, second = (entry.job for entry in from_csv)
-    assert first == Job(
-        str(tmp_path / "a.jpg"), "x.mp4", speech=str(tmp_path / "b.wav"), size=256, seed=7, paste_back=True
-    )
+    options = VideoOptions.parse(size_px=256, seed=7, paste_back=True)
+    assert first == Job(str(tmp_path / "a.jpg"), "x.mp4", str(tmp_path / "b.wav"), None, options)
     assert second is not None and second.output == "0002-a-text.mp4" and second.text == "Hello, you\nthere"
 
 
@@ -212,9 +217,7 @@ def test_csv_and_jsonl_mean_the_same(tmp_path: Path) -> None:
         ("jobs.csv", b"\xff\xfe\x00", "UTF-8"),
     ],
 )
-def test_a_list_that_is_none_is_refused(
-    tmp_path: Path, name: str, content: str | bytes, message: str
-) -> None:
+def test_an_unusable_list_is_refused(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=message):
@@ -224,19 +227,69 @@ def test_a_list_that_is_none_is_refused(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("not json", "no JSON"),
-        ("[1]", "no JSON object"),
+        ("not json", "not JSON"),
+        ("[1]", "not a JSON object"),
         ('{"speech": "b.wav"}', "portrait is missing"),
         ('{"portrait": "a.jpg"}', "either"),
         ('{"portrait": "a.jpg", "speech": "b", "text": "c"}', "either"),
-        ('{"portrait": "a.jpg", "speech": "b", "size": "big"}', "number"),
+        (
+            '{"portrait": "a.jpg", "speech": "b", "size_px": "big"}',
+            "size_px is 'big'; give an even whole number from 128 to 2048",
+        ),
         ('{"portrait": "a.jpg", "speech": "b", "paste_back": 7}', "true or false"),
         ('{"portrait": "a.jpg", "speech": "b", "output": "/etc/x.mp4"}', "below the folder"),
         ('{"portrait": "a.jpg", "speech": "b", "output": "x.avi"}', "below the folder"),
     ],
 )
-def test_a_row_that_is_none_says_why(tmp_path: Path, line: str, message: str) -> None:
+def test_an_unusable_row_says_why(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "jobs.jsonl").write_text(line + "\n")
     (only,) = read_jobs(tmp_path / "jobs.jsonl")
     assert only.job is None
     assert message in only.problem
+
+
+def test_flags_of_the_batch_are_defaults_of_rows(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "jobs.jsonl", [row(), row(preset="calm", mark=False)])
+    with_default, without = (
+        entry.job.options for entry in read_jobs(path, preset="manic", speed="1.5") if entry.job
+    )
+    assert (str(with_default.preset), with_default.speed, with_default.mark) == ("manic", 1.5, True)
+    assert (str(without.preset), without.speed, without.mark) == ("calm", 1.5, False)
+    with pytest.raises(InputError, match="preset"):
+        read_jobs(path, preset="angry")
+
+
+# Python imports this module at the start of every process, also of the workers: it notes each model file that
+# is read.
+OPENED_MODELS = """
+import sys
+
+def note(event, arguments):
+    if event == "open" and str(arguments[0]).endswith(("part.bin", "face_landmarker.task")):
+        with open({log!r}, "a") as log:
+            log.write(str(arguments[0]) + "\\n")
+
+sys.addaudithook(note)
+"""
+
+
+def test_text_rows_load_the_speech_model_once_a_process(files: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra 'speech' is not installed")
+    log = files / "opened.txt"
+    (files / "hook").mkdir()
+    (files / "hook" / "sitecustomize.py").write_text(OPENED_MODELS.format(log=str(log)))
+    rows = [
+        {"portrait": "a.jpg", "text": text, "size_px": 128, "output": f"{n}.mp4"}
+        for n, text in enumerate(("Good morning.", "Good evening.", "Good night."))
+    ]
+    jobs = write_jsonl(files / "jobs.jsonl", [*rows, row(output="sound.mp4")])
+    command = [*VORTEX, str(jobs), "--out", str(files / "out"), "--workers", "1"]
+    path = os.pathsep.join([str(files / "hook"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=170, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((files / "out").glob("*.mp4"))) == 4
+    opened = log.read_text().splitlines()
+    parts = [name for name in opened if name.endswith("part.bin")]
+    assert len(parts) == len(set(parts)) == 4, "the model lies in four packages, and each is read once"

@@ -6,27 +6,29 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.paths import DATA
 
 import vortex
-from vortex.audio import load_audio
-from vortex.check import MouthTrack, check_video, compare, measure_mouth
 from vortex.demo import demo_portrait
-from vortex.encoder import encode_video
-from vortex.engines.mesh import MeshEngine
+from vortex.engines.mesh.engine import MeshEngine
 from vortex.errors import InputError, NoFaceError
+from vortex.face.portrait import load_portrait
 from vortex.lipsync.recognize import recognize_visemes
+from vortex.lipsync.sync import MouthTrack, compare, measure_mouth, measure_sync
+from vortex.media.audio import load_audio
+from vortex.media.video import encode_video
 from vortex.motion.drive import drive
-from vortex.portrait import load_portrait
 from vortex.types import Audio, Frame, PhonemeSpan
 
 FPS = Fraction(24)
 SPEECH = Path(vortex.__file__).parent / "data" / "demo_speech.flac"
-LABELS = Path(__file__).parents[1] / "data" / "speech" / "demo_speech.json"
+LABELS = DATA / "speech" / "demo_speech.json"
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +73,17 @@ def test_a_known_offset_is_recovered_within_half_a_frame(
     report = compare(mouth, recognize_visemes(delayed(audio, -late), FPS))
     assert report.offset_frames == pytest.approx(late, abs=0.5)
     assert report.offset_ms == pytest.approx(report.offset_frames * 1000 / 24)
-    assert bool(report.complaints(2)) == (abs(report.offset_frames) > 2)
+    assert bool(report.complaints()) == (abs(report.offset_frames) > 2)
 
 
-def test_a_finished_video_with_late_picture_is_told(
+def test_a_finished_video_with_a_late_picture_is_reported(
     frames: list[Frame], audio: Audio, tmp_path: Path
 ) -> None:
     path = tmp_path / "late.mp4"
     encode_video(path, iter(frames), delayed(audio, -5), FPS, (256, 256))
-    report, _, _ = check_video(path)
+    report = measure_sync(path).report
     assert report.offset_frames == pytest.approx(5, abs=0.5)
-    assert report.complaints(2) == [f"the picture is {report.offset_frames:.1f} frames late"]
+    assert report.complaints() == [f"the picture is {report.offset_frames:.1f} frames late"]
 
 
 def test_a_video_in_sync_passes_against_labels_it_was_not_made_from(in_sync: Path, audio: Audio) -> None:
@@ -92,8 +94,8 @@ def test_a_video_in_sync_passes_against_labels_it_was_not_made_from(in_sync: Pat
         for k in range(3)
         for s in once
     ]
-    report, _, _ = check_video(in_sync, phonemes=labels)
-    assert report.complaints(1.0) == []
+    report = measure_sync(in_sync, phonemes=labels).report
+    assert replace(report, max_offset_frames=1.0).complaints() == []
     assert report.face_share == 1
     assert not report.closures_missed_s
     assert len(report.closures_found_s) == sum(s.phoneme in ("P", "B", "M") for s in labels)
@@ -106,7 +108,7 @@ def test_a_mouth_driven_by_shuffled_speech_fails(mouth: MouthTrack, audio: Audio
     parts = np.array_split(audio.samples, 24)
     order = np.random.default_rng(seed).permutation(24)
     shuffled = Audio(np.concatenate([parts[k] for k in order]), audio.sample_rate)
-    assert compare(mouth, recognize_visemes(shuffled, FPS)).complaints(2)
+    assert compare(mouth, recognize_visemes(shuffled, FPS)).complaints()
 
 
 def test_a_still_picture_fails(frames: list[Frame], audio: Audio, tmp_path: Path) -> None:
@@ -116,18 +118,18 @@ def test_a_still_picture_fails(frames: list[Frame], audio: Audio, tmp_path: Path
 
     path = tmp_path / "still.mp4"
     encode_video(path, still(), audio, FPS, (256, 256))
-    assert check_video(path)[0].complaints(2)
+    assert measure_sync(path).report.complaints()
 
 
 def test_videos_that_cannot_be_measured_are_refused(audio: Audio, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
-        check_video(tmp_path / "no.mp4")
+        measure_sync(tmp_path / "no.mp4")
     with pytest.raises(InputError, match="no moving picture"):
-        check_video(SPEECH)
+        measure_sync(SPEECH)
     path = tmp_path / "noface.mp4"
     encode_video(path, iter([np.zeros((128, 128, 3), np.uint8)] * 5), audio, FPS, (128, 128))
     with pytest.raises(NoFaceError):
-        check_video(path)
+        measure_sync(path)
 
 
 def test_the_command_prints_figures_draws_a_plot_and_fails_beyond_the_limit(

@@ -1,4 +1,4 @@
-"""The clock of the wall jumps by a day, forward and back: nothing that runs waits, ends or lies for it."""
+"""The wall clock jumps by a day, forward and back: nothing that runs waits, ends or reports wrong times."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 import vortex
-from vortex import batch
+from vortex.batch.jobs import read_jobs
+from vortex.batch.run import Task, render_task
 from vortex.cli.console import progress_line
-from vortex.web.app import create_app, open_server
-from vortex.web.settings import ServerSettings
+from vortex.server.app import create_app
+from vortex.server.context import ServerContext
+from vortex.server.settings import ServerSettings
+from vortex.session import Session
+from vortex.types import RenderReport
 
 DAY_S = 86_400.0
 LONG_S = 600.0
@@ -49,14 +53,16 @@ def test_progress_and_times_of_a_video_ignore_it(
     console, done = io.StringIO(), []
     show = progress_line(console)
 
-    def hook(stage: str, completed: int, total: int) -> None:
+    def on_progress(stage: str, completed: int, total: int) -> None:
         clock.jump()
         show(stage, completed, total)
         if stage == "render":
             done.append(completed)
 
     started_s = time.perf_counter()
-    report = vortex.animate_file(portrait, speech, tmp_path / "out.mp4", size_px=128, seed=3, hook=hook)
+    report = vortex.animate(
+        portrait, speech, tmp_path / "out.mp4", size_px=128, seed=3, on_progress=on_progress
+    )
     took_s = time.perf_counter() - started_s
     assert done == sorted(done) and done[-1] == report.frames == 74
     assert all(0 <= spent_s <= took_s for spent_s in report.stage_s.values())
@@ -67,8 +73,8 @@ def test_progress_and_times_of_a_video_ignore_it(
 def test_a_job_of_the_server_keeps_its_state_and_its_files(
     portrait: Path, speech: Path, tmp_path: Path, clock: JumpingClock
 ) -> None:
-    # what is finished expires by the clock of the wall, which may be two days off here
-    server = open_server(ServerSettings(tmp_path, max_running=1, grace_s=5, keep_s=4 * DAY_S))
+    # Results expire by the wall clock, which is up to two days wrong here.
+    server = ServerContext(ServerSettings(data=tmp_path, max_running=1, grace_s=5, keep_s=4 * DAY_S))
     files = {"portrait": portrait.read_bytes(), "speech": speech.read_bytes()}
     with TestClient(create_app(server), base_url="http://127.0.0.1") as client:
         data = {"size_px": "256", "duration_s": "12", "seed": "3"}
@@ -96,19 +102,21 @@ def test_a_batch_measures_its_work_by_another_clock(
     portrait: Path, speech: Path, tmp_path: Path, clock: JumpingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = tmp_path / "jobs.jsonl"
-    rows.write_text(f'{{"portrait": "{portrait}", "speech": "{speech}", "size": 128}}\n')
-    (row,) = batch.read_jobs(rows)
-    task = batch._before(row, tmp_path, {}, "mesh")
-    assert isinstance(task, batch._Task)
-    animate = batch._animate
+    rows.write_text(f'{{"portrait": "{portrait}", "speech": "{speech}", "size_px": 128}}\n')
+    (row,) = read_jobs(rows)
+    assert row.job
+    task = Task.of(row.number, row.job, "0" * 64)
+    animate = Session.animate
 
-    def while_it_jumps(*arguments: Any) -> int:
+    def while_it_jumps(self: Session, *arguments: Any, **more: Any) -> RenderReport:
         clock.jump()
-        return animate(*arguments)
+        return animate(self, *arguments, **more)
 
-    monkeypatch.setattr(batch, "_animate", while_it_jumps)
-    for _ in range(2):
-        started_s = time.perf_counter()
-        outcome = batch._work(task, tmp_path, "mesh", None)
-        assert (outcome.status, outcome.frames) == ("done", 74)
-        assert 0 < outcome.seconds <= time.perf_counter() - started_s + 0.001
+    monkeypatch.setattr(Session, "animate", while_it_jumps)
+    with Session() as session:
+        for _ in range(2):
+            before_s, started_s = clock.ahead_s, time.perf_counter()
+            outcome = render_task(session, task, tmp_path)
+            assert (outcome.status, outcome.frames) == ("done", 74), outcome
+            assert clock.ahead_s != before_s
+            assert 0 < outcome.duration_s <= time.perf_counter() - started_s + 0.001

@@ -18,13 +18,16 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 # an actor that dies half-way, as its machine might
 DYING = """
 from vortex.cluster import Cluster
+from vortex.options import EngineOptions, VideoOptions
 
-with Cluster("local", actors=1) as cluster:
-    (maker,) = cluster._makers
-    def submit(maker, item):
-        promise = maker.video.remote(b"", b"", {}) if item else maker.__ray_terminate__.remote()
-        return promise
-    ended = [(item, made.problem) for item, made in cluster.as_they_end([0, 1], submit)]
+given = (b"", b"", VideoOptions().as_json())
+with Cluster("local", EngineOptions(), actors=1) as cluster:
+    (actor,) = cluster._actors
+    def inputs():
+        actor.__ray_terminate__.remote()
+        yield 0, given
+        yield 1, given
+    ended = [(item, result.problem) for item, result in cluster.render_videos(inputs())]
     assert "actor" in dict(ended)[0], ended
     assert dict(ended)[1], ended
 """
@@ -57,27 +60,29 @@ def test_frames_from_two_actors_make_the_same_file(
 def test_a_batch_on_a_cluster_makes_what_a_batch_makes(
     run_vortex: Run, portrait: Path, speech: Path, tmp_path: Path
 ) -> None:
-    rows = [{"portrait": str(portrait), "speech": str(speech), "size": 128, "seed": n} for n in (1, 2)]
+    rows = [{"portrait": str(portrait), "speech": str(speech), "size_px": 128, "seed": n} for n in (1, 2)]
     rows += [
+        {"portrait": str(portrait), "speech": str(speech), "engine": "liveportrait", "device": "cpu"},
         {"portrait": str(speech), "speech": str(speech)},
-        {"portrait": str(portrait), "text": "Hi.", "size": 128},
+        {"portrait": str(portrait), "text": "Hi.", "size_px": 128},
     ]
     (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for folder, more in (("here", ["--workers", 1]), ("there", ["--cluster", "local"])):
         done = run_vortex("batch", tmp_path / "jobs.jsonl", "--out", tmp_path / folder, *more)
         assert done.returncode == 1, done.stderr
     here, there = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("here", "there"))
-    assert [row["status"] for row in there["rows"]] == ["done", "done", "failed", "done"]
+    assert [row["status"] for row in there["rows"]] == ["done", "done", "failed", "failed", "done"]
     assert [row["frames"] for row in there["rows"]] == [row["frames"] for row in here["rows"]]
-    assert there["rows"][2]["reason"].startswith("Portrait 'portrait' is not a picture")
+    assert there["rows"][2]["reason"].startswith("The cluster renders with mesh")
+    assert there["rows"][3]["reason"].startswith("The picture is not a picture")
     for row in there["rows"]:
         if row["status"] == "done":
             assert digest(tmp_path / "here" / row["output"]) == digest(tmp_path / "there" / row["output"])
     again = run_vortex("batch", tmp_path / "jobs.jsonl", "--out", tmp_path / "there", "--cluster", "local")
-    assert "3 skipped, 1 failed" in again.stderr
+    assert "3 skipped, 2 failed" in again.stderr
 
 
-def test_an_actor_that_dies_takes_down_its_own_work_only() -> None:
+def test_the_death_of_an_actor_fails_only_its_own_work() -> None:
     done = subprocess.run([sys.executable, "-c", DYING], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -86,10 +91,10 @@ def test_an_actor_that_dies_takes_down_its_own_work_only() -> None:
     ("arguments", "complaint"),
     [
         (["--cluster", "127.0.0.1:1"], "No Ray cluster"),
-        (["--cluster", "local", "--quality", "fast"], "--quality"),
+        (["--cluster", "local", "--quality", "fast"], "quality is"),
     ],
 )
-def test_what_cannot_be_is_one_line(
+def test_an_impossible_cluster_is_refused_in_one_line(
     run_vortex: Run, portrait: Path, speech: Path, tmp_path: Path, arguments: list[str], complaint: str
 ) -> None:
     out = tmp_path / "out.mp4"

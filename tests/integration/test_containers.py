@@ -1,4 +1,4 @@
-"""The container files, as far as they can be held to facts without a Docker engine."""
+"""The container files, as far as they can be checked without a Docker engine."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ import shlex
 import shutil
 import subprocess
 import sys
-from argparse import Namespace
-from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from support.paths import ROOT
 
+from vortex.cli.main import build_parser
 from vortex.cli.serve import read_settings
 
-ROOT = Path(__file__).parents[2]
 FILES = ("Dockerfile", "Dockerfile.cuda")
 HADOLINT = Path(sys.executable).parent / "hadolint"
 KEY = "a-key-of-more-than-sixteen-characters"
@@ -33,7 +31,7 @@ def instructions(name: str) -> list[tuple[str, str]]:
 
 
 def environment(name: str) -> dict[str, str]:
-    """Return what the last stage sets."""
+    """Return the variables that the last stage sets."""
     found: dict[str, str] = {}
     for word, rest in instructions(name):
         if word == "FROM":
@@ -45,13 +43,13 @@ def environment(name: str) -> dict[str, str]:
 
 @pytest.mark.skipif(not HADOLINT.exists(), reason="hadolint is not installed (extra 'dev')")
 @pytest.mark.parametrize("name", FILES)
-def test_hadolint_has_nothing_to_say(name: str) -> None:
+def test_hadolint_has_no_complaint(name: str) -> None:
     done = subprocess.run([HADOLINT, "--no-color", ROOT / name], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_what_is_copied_is_there_and_sent_to_the_builder(name: str) -> None:
+def test_copied_files_exist_and_are_sent_to_the_builder(name: str) -> None:
     sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     for word, rest in instructions(name):
         if word == "COPY" and not rest.startswith("--from"):
@@ -69,18 +67,20 @@ def test_the_system_libraries_are_those_of_the_setup(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_environment_makes_a_server_that_can_be_reached_with_a_key_only(name: str) -> None:
+def test_the_environment_makes_a_server_that_needs_a_key(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     variables = environment(name)
-    arguments: Any = defaultdict(lambda: None)
-    options = Namespace()
-    options.__dict__.update({key: arguments[key] for key in read_settings_names()})
-    settings = read_settings(options, {**variables, "VORTEX_API_KEY": KEY})
+    for variable, value in {**variables, "VORTEX_API_KEY": KEY}.items():
+        if variable.startswith("VORTEX_"):
+            monkeypatch.setenv(variable, value)
+    settings = read_settings(build_parser().parse_args(["serve"]))
+    for variable in [name for name in os.environ if name.startswith("VORTEX_")]:
+        monkeypatch.delenv(variable)
     assert (settings.host, settings.port) == ("0.0.0.0", 8321)
-    assert str(settings.data_dir) == "/data"
+    assert str(settings.data) == "/data"
     assert settings.engine == ("liveportrait" if "cuda" in name else "mesh")
     assert ("EXPOSE", "8321") in instructions(name)
     assert ("USER", "10001") in instructions(name)
-    # without a key it does not start, and says so in one line
+    # Without a key it does not start, and says so in one line.
     env = {**os.environ, **variables, "PATH": os.environ["PATH"], "VORTEX_ENGINE": "mesh"}
     done = subprocess.run(
         [sys.executable, "-m", "vortex", "serve"], capture_output=True, text=True, env=env, timeout=60
@@ -90,7 +90,7 @@ def test_the_environment_makes_a_server_that_can_be_reached_with_a_key_only(name
 
 
 def test_kernels_can_be_compiled_where_only_volumes_can_be_written() -> None:
-    """Triton builds its launcher with a C compiler, and keeps what it built."""
+    """Triton builds its launcher with a C compiler, and caches what it built."""
     installed = {
         part for word, rest in instructions("Dockerfile.cuda") if word == "RUN" for part in rest.split()
     }
@@ -100,13 +100,7 @@ def test_kernels_can_be_compiled_where_only_volumes_can_be_written() -> None:
     assert any(kept.is_relative_to(volume) for volume in volumes)
 
 
-def read_settings_names() -> list[str]:
-    from vortex.cli.main import build_parser
-
-    return list(vars(build_parser().parse_args(["serve"])))
-
-
-def test_compose_opens_nothing_but_loopback_and_keeps_nothing_but_volumes() -> None:
+def test_compose_publishes_only_loopback_and_writes_only_to_volumes() -> None:
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
     for service in compose["services"].values():
         assert service["ports"] == ["127.0.0.1:8321:8321"]
@@ -122,7 +116,7 @@ def test_compose_opens_nothing_but_loopback_and_keeps_nothing_but_volumes() -> N
 def test_videos_are_made_where_only_the_data_can_be_written(
     portrait: Path, speech: Path, tmp_path: Path
 ) -> None:
-    """As in the container: another user, no home, nothing of the installation can be written."""
+    """As in the container: another user, no home, and an installation that cannot be written."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("needs root and setpriv, to become a user who may write nothing")
     tmp_path.chmod(0o777)

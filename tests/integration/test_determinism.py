@@ -1,4 +1,4 @@
-"""The same arguments give the same pictures: in any number of threads, in any process, on any machine."""
+"""The same arguments give the same frames: in any number of threads, in any process, on any machine."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ import golden_frames
 import numpy as np
 import pytest
 from golden_frames import PORTRAITS, ROWS, SIZE_PX, psnr_db, read, render
+from support.paths import ROOT
 
-from vortex.audio import load_audio
-from vortex.engines.mesh import MeshEngine, MeshPortrait
+from vortex.engines.mesh.engine import MeshEngine
+from vortex.engines.mesh.prepare import MeshPortrait
+from vortex.face.portrait import load_portrait
 from vortex.lipsync.recognize import recognize_visemes
+from vortex.media.audio import load_audio
 from vortex.motion.drive import drive
 from vortex.motion.presets import PRESETS
-from vortex.portrait import load_portrait
 from vortex.types import Audio, VisemeTrack
 
-ROOT = Path(__file__).parents[2]
 FPS = Fraction(24)
 THREADS = 16
 SEEDS = (0, 1, 2**31 - 1)
 FRAMES = 6
 MIN_PSNR_DB = 45.0
-"""Other processors, NumPy and OpenCV came no farther from the golden frames than docs/robustness.md tells."""
+"""With other processors, NumPy and OpenCV frames differed less than this; see docs/robustness.md."""
 OLD_MACHINE = {
     "OPENBLAS_CORETYPE": "Nehalem",
     "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL",
@@ -49,7 +50,7 @@ def digest(*arrays: np.ndarray) -> str:
 
 
 def at_once(work: Callable[[], T]) -> list[T]:
-    """Run ``work`` in all threads, none of which starts before all are there."""
+    """Run ``work`` in all threads at the same time."""
     gate = threading.Barrier(THREADS)
 
     def run(_: int) -> T:
@@ -86,31 +87,37 @@ def test_sixteen_threads_render_every_preset_and_seed_as_one_does(
     assert at_once(all_takes) == [alone] * THREADS
 
 
-def test_sixteen_threads_hear_the_same_as_one(speech: Path) -> None:
-    voice = load_audio(speech, 16_000)
-    part = Audio(voice.samples[:20_000], 16_000)
+def test_sixteen_threads_recognise_what_one_does(speech: Path) -> None:
+    sound = load_audio(speech, 16_000)
+    part = Audio(sound.samples[:20_000], 16_000)
 
-    def hear() -> str:
+    def recognise() -> str:
         track = recognize_visemes(part, FPS)
         return digest(track.weights, track.loudness)
 
-    alone = hear()
-    assert at_once(hear) == [alone] * THREADS
+    alone = recognise()
+    assert at_once(recognise) == [alone] * THREADS
 
 
 FRESH = """
 import hashlib, os, sys
 portrait, speech, out, cores = sys.argv[1:]
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(cores)])
-from vortex.audio import load_audio
-from vortex.pipeline import Voiced, animate
-from vortex.portrait import load_portrait
+from vortex.media.audio import load_audio
+from vortex.options import RenderOptions
+from vortex.render import SOUND_HZ, SpeechInput
+from vortex.session import Session
+
 shown = hashlib.sha256()
-animate(
-    lambda: load_portrait(portrait), lambda: Voiced(load_audio(speech, 48_000)), out,
-    size_px=128, seed=7, duration_s=1, preset="excited",
-    watch=lambda index, total, frame: shown.update(frame.tobytes()),
-)
+options = RenderOptions.parse(size_px=128, seed=7, duration_s=1, preset="excited")
+with Session() as session:
+    session.render(
+        lambda clock: session.prepare_source(portrait, options, clock),
+        lambda: SpeechInput(load_audio(speech, SOUND_HZ)),
+        out,
+        options,
+        on_frame=lambda index, total, frame: shown.update(frame.tobytes()),
+    )
 print(shown.hexdigest())
 """
 

@@ -1,4 +1,4 @@
-"""Full disks, missing memory, kills and rivals: afterwards no partial file, and the next run works."""
+"""Full disks, missing memory, kills and concurrent writers leave no partial file, and the next run works."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(portrait: Path, speech: Path
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("vortex: No space left on the disk")
     assert list(small_disk.iterdir()) == []
-    # what fits still works
+    # A video that fits can still be written.
     assert (
         run(
             animate(portrait, speech, small_disk / "out.mp4", "--duration", "0.2", "--size", "128")
@@ -82,7 +82,7 @@ def test_too_little_memory_leaves_nothing(
         resource.setrlimit(resource.RLIMIT_AS, (limit_mib << 20, limit_mib << 20))
 
     done = run(animate(portrait, speech, tmp_path / "out.mp4"), preexec_fn=limited)
-    # native libraries abort where they get no memory; Python's own errors are told in a line
+    # Native libraries abort when they get no memory; errors of Python are reported in one line.
     assert done.returncode in (0, 1, -signal.SIGABRT, -signal.SIGSEGV)
     assert "Traceback" not in done.stderr
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"] * (done.returncode == 0)
@@ -107,14 +107,14 @@ def test_two_writers_of_one_file_leave_one_whole_video(portrait: Path, speech: P
         animate(portrait, speech, tmp_path / "out.mp4", "--duration", "1", "--seed", seed)
         for seed in ("1", "2")
     ]
-    rivals = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for command in commands]
-    assert [rival.wait(timeout=120) for rival in rivals] == [0, 0]
+    writers = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for command in commands]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"]
     assert frames_in(tmp_path / "out.mp4") == 24
 
 
 @pytest.mark.parametrize("arguments", [["doctor"], ["weights", "list"], ["--help"]])
-def test_a_reader_that_goes_away_is_no_failure_to_talk_about(arguments: list[str]) -> None:
+def test_a_closed_pipe_on_standard_output_gives_no_traceback(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import vortex
 import vortex.lipsync.stream
-from vortex.audio import frame_spans, load_audio
-from vortex.check import MouthTrack, compare
 from vortex.demo import DEMO_SPEECH, demo_portrait
-from vortex.engines.base import load_engine
-from vortex.engines.mesh import MeshEngine
+from vortex.engines.mesh.engine import MeshEngine
+from vortex.engines.registry import find_engine, load_engine
 from vortex.errors import AudioError, InputError, UnknownPresetError
+from vortex.face.portrait import iter_landmarks, load_portrait
 from vortex.lipsync.recognize import recognize_visemes
-from vortex.live import RESTART_S, LiveFace, LiveFrame, LiveTalk, open_live_face
-from vortex.portrait import iter_landmarks, load_portrait
+from vortex.lipsync.sync import MouthTrack, compare
+from vortex.live import RESTART_S, LiveFace, LiveFrame, LiveTalk
+from vortex.media.audio import frame_spans, load_audio
+from vortex.options import LiveOptions
 from vortex.types import Audio, Frame, MotionTrack
 
 RATE_HZ = 24_000
@@ -39,13 +44,17 @@ def prepared(engine: MeshEngine) -> object:
     return engine.prepare(load_portrait(demo_portrait()), size_px=256)
 
 
+def live_face(engine: Any, prepared: Any, **options: Any) -> LiveFace:
+    return LiveFace(engine, prepared, LiveOptions.parse(**options))
+
+
 class Blank:
     """An engine whose frames cost nothing."""
 
     name = "mesh"
     size_px = (2, 2)
 
-    def iter_frames(self, prepared: object, motion: MotionTrack) -> Iterator[Frame]:
+    def iter_frames(self, prepared: object, motion: MotionTrack, *, quality: str = "full") -> Iterator[Frame]:
         return (np.zeros((2, 2, 3), np.uint8) for _ in range(len(motion)))
 
 
@@ -64,7 +73,7 @@ def cut(samples: np.ndarray, length: int) -> list[np.ndarray]:
 @pytest.mark.parametrize(("fps", "rate_hz"), [("24", 24_000), ("30000/1001", 44_100), ("25", 8_000)])
 def test_the_frames_hold_the_whole_sound(fps: str, rate_hz: int) -> None:
     samples = load_audio(DEMO_SPEECH, rate_hz).samples
-    face = LiveFace(Blank(), Blank(), fps=fps, seed=1, sample_rate_hz=rate_hz)
+    face = live_face(Blank(), Blank(), fps=fps, seed=1, sample_rate_hz=rate_hz)
     frames = list(face.stream(cut(samples, 1234)))
     assert [frame.index for frame in frames] == list(range(round(len(samples) / rate_hz * Fraction(fps))))
     edges = frame_spans(len(frames), Fraction(fps), rate_hz)
@@ -78,7 +87,7 @@ def test_the_frames_hold_the_whole_sound(fps: str, rate_hz: int) -> None:
 
 def test_frames_do_not_depend_on_the_chunks(engine: MeshEngine, prepared: object, voice: np.ndarray) -> None:
     def digests(length: int, seed: int) -> list[str]:
-        face = LiveFace(engine, prepared, preset="excited", seed=seed)
+        face = live_face(engine, prepared, preset="excited", seed=seed)
         chunks = cut(voice[: RATE_HZ // 2 * 3], length)
         return [sha256(frame.image.tobytes()).hexdigest() for frame in face.stream(chunks)]
 
@@ -88,7 +97,7 @@ def test_frames_do_not_depend_on_the_chunks(engine: MeshEngine, prepared: object
 
 
 def test_frames_come_within_the_stated_delay(voice: np.ndarray) -> None:
-    face = LiveFace(Blank(), Blank(), seed=1)
+    face = live_face(Blank(), Blank(), seed=1)
     assert face.delay_s < 0.3
     out = 0
     for index, chunk in enumerate(cut(voice, 240)):
@@ -99,7 +108,7 @@ def test_frames_come_within_the_stated_delay(voice: np.ndarray) -> None:
 
 
 def test_the_lips_follow_the_voice(engine: MeshEngine, prepared: object, voice: np.ndarray) -> None:
-    frames = list(LiveFace(engine, prepared, seed=2).stream(cut(voice, 480)))
+    frames = list(live_face(engine, prepared, seed=2).stream(cut(voice, 480)))
     mouth = MouthTrack(openings(frames).astype(np.float32), 0.0, Fraction(24))
     report = compare(mouth, recognize_visemes(Audio(voice), Fraction(24)))
     assert abs(report.offset_frames) <= 2
@@ -107,8 +116,8 @@ def test_the_lips_follow_the_voice(engine: MeshEngine, prepared: object, voice: 
     assert not report.closures_missed_s
 
 
-def test_it_lives_on_in_silence_with_its_mouth_shut(engine: MeshEngine, prepared: object) -> None:
-    talk = LiveTalk(LiveFace(engine, prepared, preset="neutral", seed=3))
+def test_the_face_moves_in_silence_with_its_mouth_shut(engine: MeshEngine, prepared: object) -> None:
+    talk = LiveTalk(live_face(engine, prepared, preset="neutral", seed=3))
     frames = [frame for tick in range(1, 100) for frame in talk.advance(tick * 0.05)]
     assert len(frames) == pytest.approx((99 * 0.05 - 0.25) * 24, abs=2)
     assert openings(frames).max() < 0.03
@@ -117,7 +126,7 @@ def test_it_lives_on_in_silence_with_its_mouth_shut(engine: MeshEngine, prepared
 
 
 def test_an_interruption_silences_the_face(engine: MeshEngine, prepared: object, voice: np.ndarray) -> None:
-    talk = LiveTalk(LiveFace(engine, prepared, seed=4))
+    talk = LiveTalk(live_face(engine, prepared, seed=4))
     # an agent sends ten seconds at once, and is cut off one second in
     talk.say(np.tile(voice, 4))
     spoken = [frame for tick in range(1, 21) for frame in talk.advance(tick * 0.05)]
@@ -131,7 +140,7 @@ def test_an_interruption_silences_the_face(engine: MeshEngine, prepared: object,
 
 
 def test_small_gaps_in_what_arrives_are_not_heard(voice: np.ndarray) -> None:
-    talk = LiveTalk(LiveFace(Blank(), Blank(), seed=1))
+    talk = LiveTalk(live_face(Blank(), Blank(), seed=1))
     chunks, frames = iter(cut(voice, 480)), []
     for tick in range(1, 120):
         # twenty milliseconds arrive every twenty, give or take fifteen
@@ -145,8 +154,8 @@ def test_small_gaps_in_what_arrives_are_not_heard(voice: np.ndarray) -> None:
     assert np.array_equal(heard[start:], voice[first : first + len(heard) - start])
 
 
-def test_the_last_bit_is_said_once_it_is_known_to_be_the_last() -> None:
-    talk = LiveTalk(LiveFace(Blank(), Blank(), seed=1))
+def test_a_short_rest_is_spoken_after_the_end_of_speech_is_announced() -> None:
+    talk = LiveTalk(live_face(Blank(), Blank(), seed=1))
     talk.say(np.full(600, 0.5))
     assert not any(np.any(frame.samples) for frame in talk.advance(1.0))
     assert talk.unspoken_s == 600 / RATE_HZ
@@ -160,7 +169,7 @@ def test_half_an_hour_does_not_drift(monkeypatch: pytest.MonkeyPatch) -> None:
     silent = np.zeros((40, 5), np.float32)
     monkeypatch.setattr(vortex.lipsync.stream, "class_emissions", lambda window: silent)
     monkeypatch.setattr(vortex.lipsync.stream, "spans_of_spikes", lambda *_: [])
-    talk = LiveTalk(LiveFace(Blank(), Blank(), fps="2000/1001", seed=1))
+    talk = LiveTalk(live_face(Blank(), Blank(), fps="2000/1001", seed=1))
     rng = np.random.default_rng(1)
     count, samples, now_s = 0, 0, 0.0
     while now_s < 1800:
@@ -176,7 +185,7 @@ def test_half_an_hour_does_not_drift(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bad_sound_and_options_are_refused(engine: MeshEngine, prepared: object) -> None:
-    face = LiveFace(engine, prepared)
+    face = live_face(engine, prepared)
     for bad in ([[0.0, 0.0]], [np.nan], [np.inf]):
         with pytest.raises(AudioError):
             face.push(bad)
@@ -184,13 +193,51 @@ def test_bad_sound_and_options_are_refused(engine: MeshEngine, prepared: object)
             LiveTalk(face).say(bad)
     for options in ({"fps": 0}, {"seed": -1}, {"sample_rate_hz": 1}):
         with pytest.raises(InputError):
-            LiveFace(engine, prepared, **options)
+            live_face(engine, prepared, **options)
     with pytest.raises(UnknownPresetError):
-        LiveFace(engine, prepared, preset="happy")
+        live_face(engine, prepared, preset="happy")
 
 
 def test_opened_from_a_picture(voice: np.ndarray) -> None:
-    face = open_live_face(demo_portrait(), size_px=128, seed=1)
-    assert face.size_px == (128, 128)
-    frame = next(face.stream([voice]))
+    with vortex.open_live_face(demo_portrait(), size_px=128, seed=1) as face:
+        assert face.size_px == (128, 128)
+        frame = next(face.stream([voice]))
     assert frame.image.shape == (128, 128, 3)
+
+
+class Counted(MeshEngine):
+    """An engine that counts how often it is closed."""
+
+    closed = 0
+
+    def close(self) -> None:
+        type(self).closed += 1
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
+    Counted.closed = 0
+    spec = replace(find_engine("mesh"), load=lambda device: Counted())
+    monkeypatch.setattr("vortex.session.resolve_engine", lambda name, device: (spec, ()))
+    return Counted
+
+
+def test_a_closed_face_closes_the_engine_it_opened(counted: type[Counted]) -> None:
+    face = vortex.open_live_face(demo_portrait(), size_px=128)
+    assert counted.closed == 0
+    face.close()
+    face.close()
+    assert counted.closed == 1
+
+
+def test_a_face_of_a_session_leaves_its_engine_open(counted: type[Counted]) -> None:
+    with vortex.Session() as session:
+        vortex.open_live_face(demo_portrait(), session=session, size_px=128).close()
+        assert counted.closed == 0
+    assert counted.closed == 1
+
+
+def test_a_face_that_cannot_be_opened_closes_the_engine(counted: type[Counted], tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        vortex.open_live_face(tmp_path / "gone.jpg")
+    assert counted.closed == 1

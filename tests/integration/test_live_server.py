@@ -1,4 +1,4 @@
-"""Live faces over a websocket: what is sent, what is refused, and who gets a place."""
+"""Live faces over a websocket: what is sent, what is refused, and how places are limited."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from starlette.websockets import WebSocketDisconnect
 
-import vortex.web.live_session
-from vortex.audio import frame_spans, load_audio
-from vortex.live import open_live_face
-from vortex.web.app import Server, create_app, open_server
-from vortex.web.live_routes import JPEG_QUALITY
-from vortex.web.settings import ServerSettings
+import vortex
+import vortex.server.live
+from vortex.media.audio import frame_spans, load_audio
+from vortex.server.app import create_app
+from vortex.server.context import ServerContext
+from vortex.server.routes.live import JPEG_QUALITY
+from vortex.server.settings import ServerSettings
 
 KEY = "a-key-of-more-than-sixteen-characters"
 RATE_HZ = 24_000
 
-Open = Callable[..., tuple[TestClient, Server, str]]
+Open = Callable[..., tuple[TestClient, ServerContext, str]]
 
 
 @pytest.fixture
@@ -35,9 +36,9 @@ def open_live(tmp_path: Path, portrait: Path) -> Iterator[Open]:
     """Open a server that knows one portrait; returns client, server and the portrait's id."""
     clients: list[TestClient] = []
 
-    def open_it(**limits: Any) -> tuple[TestClient, Server, str]:
-        server = open_server(ServerSettings(tmp_path / "data", **{"max_running": 1, **limits}))
-        headers = {"Authorization": f"Bearer {limits['api_keys'][0]}"} if "api_keys" in limits else {}
+    def open_it(**limits: Any) -> tuple[TestClient, ServerContext, str]:
+        server = ServerContext(ServerSettings(data=tmp_path / "data", **{"max_running": 1, **limits}))
+        headers = {"Authorization": f"Bearer {limits['api_key']}"} if "api_key" in limits else {}
         client = TestClient(create_app(server), base_url="http://127.0.0.1")
         client.__enter__()
         clients.append(client)
@@ -65,7 +66,7 @@ def unpack(message: bytes) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 def receive(socket: Any, count: int = 0) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield frames after the first ``count``, until the end says how many there were."""
+    """Yield frames until the event "end", which has to count them and the ``count`` before."""
     while True:
         message = socket.receive()
         if message.get("text") is not None:
@@ -97,20 +98,20 @@ def test_following_the_sound_gives_the_frames_of_the_api(
     open_live: Open, voice: np.ndarray, portrait: Path
 ) -> None:
     client, _, portrait_id = open_live()
-    heard = voice[: RATE_HZ * 2]
+    sent = voice[: RATE_HZ * 2]
     with client.websocket_connect(url(portrait_id, pace="sound", preset="excited")) as socket:
         ready = socket.receive_json()
         assert ready["size_px"] == [128, 128]
         assert ready["fps"] == "24"
-        for start in range(0, len(heard), 960):
-            socket.send_bytes(pcm(heard[start : start + 960]))
+        for start in range(0, len(sent), 960):
+            socket.send_bytes(pcm(sent[start : start + 960]))
         socket.send_json({"type": "end"})
         frames = list(receive(socket))
     assert [index for index, _, _ in frames] == list(range(48))
     assert [len(sound) for _, sound, _ in frames] == np.diff(frame_spans(48, Fraction(24), RATE_HZ)).tolist()
-    assert np.array_equal(np.concatenate([sound for _, sound, _ in frames]), np.frombuffer(pcm(heard), "<i2"))
-    face = open_live_face(portrait, size_px=128, seed=1, preset="excited")
-    rounded = np.frombuffer(pcm(heard), "<i2").astype(np.float32) / 32768
+    assert np.array_equal(np.concatenate([sound for _, sound, _ in frames]), np.frombuffer(pcm(sent), "<i2"))
+    face = vortex.open_live_face(portrait, size_px=128, seed=1, preset="excited")
+    rounded = np.frombuffer(pcm(sent), "<i2").astype(np.float32) / 32768
     for (_, _, there), here in zip(frames, face.stream([rounded]), strict=True):
         picture = io.BytesIO()
         Image.fromarray(here.image).save(picture, "JPEG", quality=JPEG_QUALITY)
@@ -118,7 +119,7 @@ def test_following_the_sound_gives_the_frames_of_the_api(
 
 
 def until(socket: Any, enough: Callable[[np.ndarray], bool]) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """Return the frames up to the first whose sound is enough; on a busy machine that can take some."""
+    """Return the frames up to the first whose sound is ``enough``."""
     frames: list[tuple[int, np.ndarray, np.ndarray]] = []
     while not frames or not enough(frames[-1][1]):
         frames.append(unpack(socket.receive_bytes()))
@@ -126,17 +127,17 @@ def until(socket: Any, enough: Callable[[np.ndarray], bool]) -> list[tuple[int, 
     return frames
 
 
-def test_by_the_clock_it_lives_on_talks_and_can_be_interrupted(
+def test_with_the_clock_it_idles_speaks_and_can_be_interrupted(
     open_live: Open, voice: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # a busy machine may fall behind
-    monkeypatch.setattr(vortex.web.live_session, "MAX_LAG_S", 60)
+    # A busy machine may fall behind.
+    monkeypatch.setattr(vortex.server.live, "MAX_LAG_S", 60)
     client, server, portrait_id = open_live()
     with client.websocket_connect(url(portrait_id)) as socket:
         socket.receive_json()
         started_s = time.monotonic()
         idle = [unpack(socket.receive_bytes()) for _ in range(24)]
-        # a second of frames takes a second: it may come late, never early
+        # A second of frames takes a second: it may be late, never early.
         assert time.monotonic() - started_s > 0.8
         assert not any(sound.any() for _, sound, _ in idle)
         socket.send_bytes(pcm(np.tile(voice, 5)))
@@ -145,7 +146,7 @@ def test_by_the_clock_it_lives_on_talks_and_can_be_interrupted(
         socket.send_json({"type": "interrupt"})
         socket.send_json({"type": "preset", "preset": "calm"})
         after = until(socket, lambda sound: not sound.any())
-        # fifteen seconds were to be spoken
+        # Fifteen seconds were queued.
         assert len(after) < 10 * 24
         socket.send_bytes(pcm(voice[:2400]))
         socket.send_json({"type": "end"})
@@ -153,7 +154,7 @@ def test_by_the_clock_it_lives_on_talks_and_can_be_interrupted(
         rest = list(receive(socket, len(before)))
     assert sum(int(np.count_nonzero(sound)) for _, sound, _ in rest) > 2000
     assert [index for index, _, _ in [*before, *rest]] == list(range(len(before) + len(rest)))
-    # the place is free again
+    # The place is free again.
     with client.websocket_connect(url(portrait_id)) as socket:
         assert socket.receive_json()["type"] == "ready"
 
@@ -163,7 +164,8 @@ def test_options_that_make_no_sense_are_refused(open_live: Open) -> None:
     for address in (
         url(known, preset="happy"), url(known, fps=0), url(known, size_px=3), url(known, pace="slow"),
         url(known, colour="red"), url("6f0c1f6a2b8d4e9f00aa11bb"), url("../../etc"), url(known, seed=-1),
-        url(known, sample_rate_hz=1), "ws://127.0.0.1/v1/live",
+        url(known, sample_rate_hz=1), url(known, engine="liveportrait"), url(known, quality="fast"),
+        "ws://127.0.0.1/v1/live",
     ):  # fmt: skip
         code, reason = refusal(client, address)
         assert code == 1008, address
@@ -198,7 +200,7 @@ def test_limits_on_time_and_on_what_waits(open_live: Open, voice: np.ndarray) ->
     assert refusal(client, url(known), pcm(np.tile(voice, 3)))[0] == 1009
 
 
-def test_a_stopping_server_says_goodbye(open_live: Open) -> None:
+def test_a_stopping_server_closes_with_going_away(open_live: Open) -> None:
     client, server, known = open_live()
     for pace in ("sound", "clock"):
         with client.websocket_connect(url(known, pace=pace)) as socket:
@@ -210,12 +212,12 @@ def test_a_stopping_server_says_goodbye(open_live: Open) -> None:
         server.stopping.clear()
 
 
-def test_strangers_stay_outside(open_live: Open) -> None:
-    client, _, known = open_live(api_keys=(KEY,))
+def test_a_websocket_needs_key_host_and_origin(open_live: Open) -> None:
+    client, _, known = open_live(api_key=KEY)
     good = {"Authorization": f"Bearer {KEY}"}
     with client.websocket_connect(url(known), headers=good) as socket:
         assert socket.receive_json()["type"] == "ready"
-    # as a page does it, which cannot set headers
+    # As a page sends it, which cannot set headers.
     protocols = ["vortex.v1", f"key.{KEY}"]
     with client.websocket_connect(url(known), subprotocols=protocols) as socket:
         assert socket.accepted_subprotocol == "vortex.v1"

@@ -1,4 +1,4 @@
-"""What the mesh engine draws, measured with a face landmarker on the finished frames."""
+"""The frames of the mesh engine, measured with a face landmarker."""
 
 from __future__ import annotations
 
@@ -12,17 +12,27 @@ import cv2
 import numpy as np
 import pytest
 import skimage
+from support.paths import DEMO_SPEECH
 
-from vortex.audio import load_audio
 from vortex.demo import demo_portrait
-from vortex.engines.mesh import MeshEngine, MeshPortrait
-from vortex.engines.mesh.basis import MODES, load_basis
-from vortex.engines.mesh.face import BROWS, LIDS, aperture
+from vortex.engines.mesh.basis import MODES, aperture, load_basis
+from vortex.engines.mesh.engine import MeshEngine
+from vortex.engines.mesh.prepare import MeshPortrait
+from vortex.face.crop import crop_face
+from vortex.face.landmarks import (
+    BROWS,
+    CHIN,
+    INNER_LIPS,
+    IRIS_CENTRES,
+    LEFT_EYE,
+    LIDS,
+    OUTER_EYE_CORNERS,
+)
+from vortex.face.portrait import detect_portrait, load_portrait
 from vortex.lipsync.recognize import recognize_visemes
 from vortex.lipsync.visemes import coarticulate
-from vortex.motion.blendshapes import expand
-from vortex.motion.drive import drive
-from vortex.portrait import crop_face, detect_portrait, load_portrait
+from vortex.media.audio import load_audio
+from vortex.motion.drive import drive, expand
 from vortex.types import Frame, MotionTrack, PhonemeSpan, VisemeTrack
 
 FPS = Fraction(24)
@@ -30,7 +40,9 @@ PORTRAITS = {
     "glasses": demo_portrait(),
     "smile with teeth": Path(skimage.__file__).parent / "data" / "astronaut.png",
 }
-SPEECH = Path(__file__).parents[2] / "vortex" / "data" / "demo_speech.flac"
+SPEECH = DEMO_SPEECH
+UPPER_LID, LOWER_LID, INNER_CORNER, OUTER_CORNER = LEFT_EYE
+FOREHEAD_SKIN = [10, 109, 338, 151, 9]
 
 
 @pytest.fixture(scope="module", params=PORTRAITS, ids=list(PORTRAITS))
@@ -55,12 +67,18 @@ def landmarks(frame: Frame) -> np.ndarray:
 def lip_gap(frame: Frame) -> float:
     """Return the inner-lip opening in outer-eye widths."""
     points = landmarks(frame)
-    return float(np.linalg.norm(points[13] - points[14]) / np.linalg.norm(points[33] - points[263]))
+    return float(
+        np.linalg.norm(np.subtract(*points[list(INNER_LIPS)]))
+        / np.linalg.norm(np.subtract(*points[list(OUTER_EYE_CORNERS)]))
+    )
 
 
 def lid_gap(frame: Frame) -> float:
     points = landmarks(frame)
-    return float(np.linalg.norm(points[386] - points[374]) / np.linalg.norm(points[362] - points[263]))
+    return float(
+        np.linalg.norm(points[UPPER_LID] - points[LOWER_LID])
+        / np.linalg.norm(points[INNER_CORNER] - points[OUTER_CORNER])
+    )
 
 
 def frames_of(prepared: MeshPortrait, motion: MotionTrack) -> Iterator[Frame]:
@@ -93,7 +111,7 @@ def test_pa_ma_ba_closes_the_lips_on_the_picture_when_it_does_in_the_sound(prepa
         frame = round(closure_s * 24 - 0.5)
         near = gaps[frame - 2 : frame + 3]
         assert near.min() < 0.02, closure_s
-        # the vowel that follows is open: the closure is no mouth that stays shut
+        # The vowel that follows is open, so the mouth does not simply stay shut.
         assert gaps[frame + 3 : frame + 7].max() > 0.05, closure_s
 
 
@@ -113,7 +131,7 @@ def test_lids_close_and_a_half_blink_is_between(smiling: MeshPortrait) -> None:
 @pytest.mark.parametrize(
     ("pose_deg", "axis"), [((5, 0, 0), 0), ((-5, 0, 0), 0), ((0, 6, 0), 1), ((0, -6, 0), 1), ((0, 0, 4), 2)]
 )
-def test_the_head_turns_the_way_it_is_told(
+def test_the_head_turns_in_the_commanded_direction(
     smiling: MeshPortrait, pose_deg: tuple[float, float, float], axis: int
 ) -> None:
     still, turned = (
@@ -129,14 +147,15 @@ def test_the_iris_moves_with_the_gaze_and_the_lids_stay(smiling: MeshPortrait) -
     rows = [{name: 1.0, "mouthClose": 1.0} for name in ("eyeLookRight", "eyeLookLeft")]
     frames = list(frames_of(smiling, posed(*rows)))
     right, left = map(landmarks, frames)
-    # the person's left is the viewer's right; 468 is the middle of an iris
-    assert (left[468] - right[468])[0] > 0.08 * np.linalg.norm(right[33] - right[133])
+    # The person's left is the viewer's right.
+    iris, (outer, inner) = IRIS_CENTRES[0], LIDS["Right"][0][[0, -1]]
+    assert (left[iris] - right[iris])[0] > 0.08 * np.linalg.norm(right[outer] - right[inner])
     openings = np.zeros(frames[0].shape[:2], np.uint8)
     for upper, lower in LIDS.values():
         outline = smiling.landmarks_px[np.concatenate([upper, lower[::-1]]), :2]
         cv2.fillPoly(openings, [np.round(outline).astype(np.int32)], 255)
     outside = cv2.dilate(openings, np.ones((5, 5), np.uint8)) == 0
-    # one level of 255 is rounding at the rim
+    # A difference of one level of 255 is rounding at the rim.
     changed = np.any(np.abs(frames[0].astype(int) - frames[1]) > 1, axis=2)
     assert changed.any()
     assert not (changed & outside).any()
@@ -155,7 +174,7 @@ def test_everything_away_from_the_face_is_still(prepared: MeshPortrait) -> None:
 def test_a_closed_neutral_face_is_the_photo(prepared: MeshPortrait) -> None:
     (frame,) = frames_of(prepared, posed({"mouthClose": 1.0}))
     points = prepared.landmarks_px[:, :2]
-    forehead = points[[10, 109, 338, 151, 9]]
+    forehead = points[FOREHEAD_SKIN]
     low, high = forehead.min(0).astype(int), forehead.max(0).astype(int)
     patch = np.s_[low[1] : high[1], low[0] : high[0]]
     assert np.abs(frame[patch].astype(int) - prepared.canvas[patch]).mean() < 2
@@ -206,14 +225,14 @@ def test_a_blink_leaves_brows_and_glasses_where_they_are(prepared: MeshPortrait)
 def test_a_wide_open_source_mouth_moves_without_folding_the_chin(jaw_open: float) -> None:
     photo = crop_face(load_portrait(PORTRAITS["smile with teeth"]), 512)
     landmarks_px = photo.landmarks_px.copy()
-    eye_width_px = np.linalg.norm(landmarks_px[33, :2] - landmarks_px[263, :2])
+    eye_width_px = np.linalg.norm(np.subtract(*landmarks_px[list(OUTER_EYE_CORNERS), :2]))
     landmarks_px += 0.25 * eye_width_px * load_basis().modes[MODES.index("aperture")]
-    # each row its own grey: a fold would bring rows into a wrong order
+    # Each row has its own grey: a fold would bring rows into the wrong order.
     ramp = np.repeat(np.arange(512)[:, None, None] // 2, 512, axis=1).repeat(3, axis=2).astype(np.uint8)
     prepared = MeshEngine().prepare(replace(photo, image=ramp, landmarks_px=landmarks_px), size_px=512)
     (frame,) = frames_of(prepared, posed({"jawOpen": jaw_open, "mouthClose": float(jaw_open == 0)}))
-    x, lip_y = np.round(prepared.landmarks_px[14, :2]).astype(int)
-    below_lip = frame[lip_y + 3 : round(float(prepared.landmarks_px[152, 1])) + 30, x - 20 : x + 21, 1]
+    x, lip_y = np.round(prepared.landmarks_px[INNER_LIPS[1], :2]).astype(int)
+    below_lip = frame[lip_y + 3 : round(float(prepared.landmarks_px[CHIN, 1])) + 30, x - 20 : x + 21, 1]
     backwards = np.minimum(np.diff(below_lip.astype(int), axis=0), 0).sum(axis=0)
-    # the antialiased rim of the lip may cost a level or two
+    # The antialiased rim of the lip may differ by a level or two.
     assert backwards.min() >= -2

@@ -1,4 +1,4 @@
-"""The server held against its own description: Schemathesis makes up requests, and checks every answer."""
+"""The server agrees with its own description: Schemathesis generates requests, and checks every answer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running_server import post_json, running_server
+from support.running_server import post_json, running_server
 
-# no schema can say that a string of bytes is a picture with a face in it
-IMPOSSIBLE = "positive_data_acceptance"
+# Not checked: no schema can say that a text of base64 is a picture with a face in it.
+UNCHECKED = "positive_data_acceptance"
 
 
 @pytest.fixture
@@ -27,11 +27,11 @@ def test_every_answer_is_as_described(address: str, portrait: Path, speech: Path
     known = post_json(address + "/v1/portraits", portrait_base64=picture)["id"]
     sound = b64encode(speech.read_bytes()).decode()
     video = post_json(address + "/v1/videos", portrait_id=known, speech_base64=sound, size_px=128)["id"]
-    # so that not only what is not there is asked for
+    # Existing ids, so that not every answer is 404.
     config = tmp_path / "schemathesis.toml"
     config.write_text(f'[parameters]\n"path.portrait_id" = "{known}"\n"path.video_id" = "{video}"\n')
     command = [Path(sys.executable).parent / "schemathesis", "--config-file", config, "run"]
-    command += [address + "/openapi.json", "--exclude-checks", IMPOSSIBLE, "--max-examples", "10"]
+    command += [address + "/openapi.json", "--exclude-checks", UNCHECKED, "--max-examples", "10"]
     command += ["--generation-deterministic", "--suppress-health-check", "all", "--no-color"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-5000:]

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
-from running_server import running_server
+from support.running_server import get_json, running_server
 
-from vortex.audio import load_audio
+from vortex.media.audio import load_audio
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -35,7 +35,7 @@ pytest.importorskip("playwright", reason="the extra 'dev' is not installed")
 
 @pytest.fixture(scope="module")
 def microphone(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the browser hears as its microphone, over and over."""
+    """Return the sound that the browser plays as its microphone, in a loop."""
     path = tmp_path_factory.mktemp("microphone") / "voice.wav"
     samples = load_audio(speech, 48_000).samples
     with wave.open(str(path), "wb") as file:
@@ -63,7 +63,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """A fresh tab with the page; it may not complain, and not ask anybody else for anything."""
+    """Open the page in a new tab; it may report no error, and send no request to another server."""
     context = browser.new_context(permissions=["microphone"], viewport={"width": 1200, "height": 900})
     page = context.new_page()
     page.set_default_timeout(90_000)
@@ -74,7 +74,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     page.goto(address)
     yield page
     context.close()
-    # an answer of 4xx is reported by the browser itself
+    # The browser itself reports answers with 4xx.
     assert [text for text in complaints if "status of 4" not in text] == []
 
 
@@ -83,7 +83,7 @@ def is_own(url: str) -> bool:
 
 
 def until(page: Page, expression: str) -> None:
-    """Wait until an expression is true; the page's own rules forbid what Playwright would do for that."""
+    """Wait until an expression is true; the page's security policy forbids Playwright's own way to wait."""
     deadline_s = time.monotonic() + 90
     while not page.evaluate(expression):
         assert time.monotonic() < deadline_s, expression
@@ -114,7 +114,7 @@ def make_small(page: Page) -> None:
 
 
 def finished(page: Page) -> dict[str, Any]:
-    """Wait for the video to play; return what the player knows of it."""
+    """Wait until the video plays; return what the player reports."""
     page.wait_for_selector("#done", state="visible")
     until(page, "document.querySelector('#player').currentTime > 0.3")
     return page.evaluate(  # type: ignore[no-any-return]
@@ -126,7 +126,7 @@ def finished(page: Page) -> dict[str, Any]:
 def test_from_files_to_a_playing_video_with_its_sync(page: Page, portrait: Path, speech: Path) -> None:
     assert page.is_disabled("#make")
     choose(page, portrait)
-    # the box is drawn in its own colour round the face, which is in the upper half of the picture
+    # The box around the face, in the upper half of the picture, has a colour of its own.
     drawn = np.abs(pixels_of(page, "#portrait-view") - [255, 184, 107]).max(axis=2) < 3
     size = drawn.shape
     rows, columns = np.nonzero(drawn)
@@ -136,10 +136,14 @@ def test_from_files_to_a_playing_video_with_its_sync(page: Page, portrait: Path,
     make_small(page)
     page.get_by_text("Excited").click()
     page.fill("#seed", "7")
+    page.uncheck("#mark")
+    assert page.is_hidden("#quality"), "the mesh engine has one quality"
     page.click("#make")
     video = finished(page)
     assert video == {"width": 256, "duration": pytest.approx(74 / 24, abs=0.05), "error": None}
     assert "seed 7" in page.inner_text("#facts")
+    newest = get_json(f"{page.url}v1/videos?limit=1")["videos"][0]["options"]
+    assert (newest["mark"], newest["quality"]) == (False, "full")
     page.wait_for_selector("#sync td.good")
     assert "in sync" in page.inner_text("#sync")
     with page.expect_download() as download:
@@ -164,7 +168,7 @@ def test_with_the_keyboard_alone(page: Page, microphone: Path, tmp_path: Path) -
     press_until("#speech-example")
     page.keyboard.press("Enter")
     page.wait_for_selector("#speech-player", state="visible")
-    # long enough to be cancelled
+    # Long enough to be cancelled.
     with wave.open(str(microphone)) as short, wave.open(str(tmp_path / "long.wav"), "wb") as long:
         long.setparams(short.getparams())
         long.writeframes(short.readframes(10**9) * 30)
@@ -213,7 +217,7 @@ def test_a_typed_text_is_spoken(page: Page, portrait: Path) -> None:
     page.wait_for_selector("#sync td.good")
 
 
-def test_what_cannot_be_used_is_told(page: Page, portrait: Path, tmp_path: Path) -> None:
+def test_files_that_cannot_be_used_are_reported(page: Page, portrait: Path, tmp_path: Path) -> None:
     Image.new("RGB", (300, 300), "teal").save(tmp_path / "teal.png")
     page.set_input_files("#portrait-file", tmp_path / "teal.png")
     page.wait_for_selector("#portrait-status.bad")
@@ -227,7 +231,7 @@ def test_what_cannot_be_used_is_told(page: Page, portrait: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone_nothing_is_cut_off_and_all_can_be_read(
+def test_on_a_phone_nothing_is_cut_off_and_every_text_is_readable(
     browser: Browser, address: str, scheme: Any, portrait: Path
 ) -> None:
     context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
@@ -235,7 +239,7 @@ def test_on_a_phone_nothing_is_cut_off_and_all_can_be_read(
     page.goto(address)
     choose(page, portrait)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    # WCAG 2.2: text against its ground, at least 4.5 to 1
+    # WCAG 2.2, 1.4.3: contrast of text and background of at least 4.5 to 1.
     colours = page.evaluate(
         """() => ['p', 'h2', '#make', '#portrait-status', 'summary', '.choices span'].map((s) => {
         const e = document.querySelector(s); let g = e;
@@ -245,7 +249,7 @@ def test_on_a_phone_nothing_is_cut_off_and_all_can_be_read(
     for pair in colours:
         light, dark = sorted(map(luminance, pair), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, pair
-    # fingers need 44 pixels
+    # WCAG 2.2, 2.5.8 asks for 24 pixels; the page gives more.
     for button in page.query_selector_all("button:visible, .tabs label:visible"):
         box = button.bounding_box()
         assert box and box["height"] >= 32, button.inner_text()

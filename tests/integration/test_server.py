@@ -1,13 +1,15 @@
-"""The server, called in-process: what it makes, what it refuses, and what it leaves on the disk."""
+"""The server, called in this process: what it renders, what it refuses, and what it leaves on the disk."""
 
 from __future__ import annotations
 
+import argparse
 import base64
 import io
 import json
 import socket
 import struct
 import time
+import urllib.error
 import wave
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,24 +21,36 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from running_server import get_json, running_server
+from support.running_server import get_json, running_server
 
 import vortex
-from vortex.web.app import Server, create_app, open_server
-from vortex.web.settings import ServerSettings
+import vortex.server.inputs
+import vortex.server.workers
+from vortex import errors
+from vortex.cli import serve
+from vortex.engines.registry import engine_specs
+from vortex.lipsync.sync import measure_sync
+from vortex.media.audio import load_audio
+from vortex.options import VideoOptions
+from vortex.server.app import create_app
+from vortex.server.context import ServerContext
+from vortex.server.settings import ServerSettings
+from vortex.session import Session
 
 KEY = "a-key-of-more-than-sixteen-characters"
 BASE = "http://127.0.0.1"
 
-Open = Callable[..., tuple[TestClient, Server]]
+Open = Callable[..., tuple[TestClient, ServerContext]]
 
 
 @pytest.fixture
 def open_client(tmp_path: Path) -> Iterator[Open]:
     clients: list[TestClient] = []
 
-    def open_it(**limits: Any) -> tuple[TestClient, Server]:
-        server = open_server(ServerSettings(tmp_path / "data", **{"max_running": 1, "grace_s": 5, **limits}))
+    def open_it(**limits: Any) -> tuple[TestClient, ServerContext]:
+        server = ServerContext(
+            ServerSettings(data=tmp_path / "data", **{"max_running": 1, "grace_s": 5, **limits})
+        )
         client = TestClient(create_app(server), base_url=BASE)
         client.__enter__()
         clients.append(client)
@@ -55,13 +69,7 @@ def client(open_client: Open) -> TestClient:
 @pytest.fixture(scope="module")
 def clip(speech: Path) -> bytes:
     """Half a second of speech."""
-    return wav(vortex_samples(speech)[6_000:14_000])
-
-
-def vortex_samples(path: Path) -> np.ndarray:
-    from vortex.audio import load_audio
-
-    return load_audio(path, 16_000).samples
+    return wav(load_audio(speech, 16_000).samples[6_000:14_000])
 
 
 def wav(samples: np.ndarray, rate: int = 16_000) -> bytes:
@@ -92,8 +100,8 @@ def frames_of(content: bytes) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-def files_in(server: Server) -> list[str]:
-    folder = server.settings.data_dir
+def files_in(server: ServerContext) -> list[str]:
+    folder = server.folder.root
     return sorted(
         str(path.relative_to(folder))
         for name in ("incoming", "jobs", "portraits")
@@ -117,16 +125,16 @@ def test_an_upload_becomes_the_video_that_animate_makes(
     got = client.get(final["video_url"])
     assert got.headers["content-type"] == "video/mp4"
     (tmp_path / "clip.wav").write_bytes(clip)
-    vortex.animate_file(
+    vortex.animate(
         portrait, tmp_path / "clip.wav", tmp_path / "own.mp4", size_px=128, seed=5, preset="excited"
     )
     np.testing.assert_array_equal(frames_of(got.content), frames_of((tmp_path / "own.mp4").read_bytes()))
     assert final["report"]["frames"] == 12
-    # the result stays, picture and voice do not
+    # The result stays; picture and voice are deleted.
     assert files_in(server) == [f"jobs/{final['id']}", f"jobs/{final['id']}/video.mp4"]
 
 
-def test_browsers_can_seek(client: TestClient, portrait: Path, clip: bytes) -> None:
+def test_a_range_of_the_video_can_be_fetched(client: TestClient, portrait: Path, clip: bytes) -> None:
     video = wait(client, send(client, portrait, clip).json()["id"], "done")
     whole = client.get(video["video_url"]).content
     part = client.get(video["video_url"], headers={"Range": "bytes=100-299"})
@@ -144,7 +152,7 @@ def test_a_portrait_is_prepared_once_and_used_by_its_id(
     face = found.json()
     with Image.open(portrait) as picture:
         assert (face["width_px"], face["height_px"]) == picture.size
-    # where a person sees the face: brows to chin, ear to ear
+    # Where a person sees the face: brows to chin, ear to ear.
     assert np.abs(np.subtract(face["face_box_px"], (170, 130, 355, 335))).max() < 15
     prepared = []
     prepare = server.engine.prepare
@@ -158,6 +166,96 @@ def test_a_portrait_is_prepared_once_and_used_by_its_id(
     assert client.delete(f"/v1/portraits/{face['id']}").status_code == 204
     assert client.post("/v1/videos", json=body).status_code == 404
     assert not [name for name in files_in(server) if name.startswith("portraits/")]
+
+
+REFUSED_ENGINES = [
+    ({"engine": "liveportrait"}, "This server renders with mesh"),
+    ({"engine": "none"}, "Unknown engine 'none'"),
+    ({"device": "cuda"}, "This server renders on cpu"),
+    ({"quality": "fast"}, "quality is 'fast'"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED_ENGINES)
+def test_the_operator_chooses_the_engine(
+    client: TestClient, portrait: Path, clip: bytes, options: dict[str, str], message: str
+) -> None:
+    refused = send(client, portrait, clip, **options)
+    assert refused.status_code == 422
+    assert message in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"engine": "auto"}, {"engine": "mesh", "device": "cpu", "quality": "full"}]
+)
+def test_a_request_may_name_the_engine_that_the_server_has(
+    client: TestClient, portrait: Path, clip: bytes, options: dict[str, str]
+) -> None:
+    queued = send(client, portrait, clip, **options).json()
+    assert queued["options"]["engine"] == "mesh"
+    assert wait(client, queued["id"], "done", "failed")["report"]["engine"] == "mesh"
+
+
+def test_the_description_shows_the_engine_of_the_server(open_client: Open) -> None:
+    _, server = open_client()
+    for spec in engine_specs().values():
+        server.engine_spec = spec
+        body = create_app(server).openapi()["paths"]["/v1/videos"]["post"]
+        for content in body["requestBody"]["content"].values():
+            assert content["schema"]["properties"]["engine"]["default"] == spec.name
+
+
+def test_a_job_has_the_options_of_vortex_with_their_defaults(
+    client: TestClient, portrait: Path, clip: bytes
+) -> None:
+    files = {"portrait": portrait.read_bytes(), "speech": clip}
+    stored = client.post("/v1/videos", files=files).json()["options"]
+    assert stored == {**VideoOptions().as_json(), "text": None, "check": False}
+    face = client.post("/v1/portraits", files={"portrait": portrait.read_bytes()}).json()["id"]
+    body = {"portrait_id": face, "speech_base64": base64.b64encode(clip).decode()}
+    stored = client.post("/v1/videos", json={**body, "fps": 29.97, "seed": None, "paste_back": True}).json()
+    assert stored["options"]["fps"] == "30000/1001"
+    assert (stored["options"]["seed"], stored["options"]["paste_back"]) == (None, True)
+    for wrong in ({"fps": None}, {"preset": 3}, {"size_px": True}, {"transcript": ["a"]}, {"mark": "maybe"}):
+        refused = client.post("/v1/videos", json={**body, **wrong})
+        assert (refused.status_code, next(iter(wrong)) in refused.json()["detail"]) == (422, True), (
+            refused.text
+        )
+
+
+@pytest.mark.parametrize("mark", [True, False])
+def test_the_file_says_that_it_is_synthetic_unless_the_client_declines(
+    client: TestClient, portrait: Path, clip: bytes, mark: bool
+) -> None:
+    video = wait(client, send(client, portrait, clip, mark=str(mark).lower()).json()["id"], "done")
+    with av.open(io.BytesIO(client.get(video["video_url"]).content)) as container:
+        assert ("compositeSynthetic" in container.metadata["comment"]) is mark
+
+
+def test_the_sync_of_a_text_is_measured_against_its_planned_phonemes(
+    open_client: Open, portrait: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, server = open_client()
+    if server.why_no_speech:
+        pytest.skip(server.why_no_speech)
+    given: list[Any] = []
+
+    def measure(video: Path, **known: Any) -> Any:
+        given.append(known["phonemes"])
+        return measure_sync(video, **known)
+
+    monkeypatch.setattr(vortex.server.workers, "measure_sync", measure)
+    files = {"portrait": portrait.read_bytes()}
+    asked = client.post(
+        "/v1/videos", files=files, data={"text": "Peppy puppies.", "size_px": "256", "check": "true"}
+    )
+    assert asked.status_code == 202, asked.text
+    with client.stream("GET", asked.json()["events_url"]) as answer:
+        last = [line for line in answer.iter_lines() if line.startswith("data:")][-1]
+    assert json.loads(last[5:])["sync"]["face_share"] == 1
+    spoken = [span.phoneme for span in given[0] if span.phoneme != "SIL"]
+    # CMU's dictionary: PEPPY P EH P IY, PUPPIES P AH P IY Z
+    assert spoken == ["P", "EH", "P", "IY", "P", "AH", "P", "IY", "Z"]
 
 
 def test_the_sync_of_the_result_is_measured_on_request(
@@ -220,7 +318,7 @@ BAD_FILES = [
 
 
 @pytest.mark.parametrize(("field", "make", "status", "message"), BAD_FILES)
-def test_bad_files_are_refused_at_once_and_leave_nothing(
+def test_bad_files_are_refused_before_they_are_queued_and_leave_nothing(
     open_client: Open, portrait: Path, clip: bytes, field: str, make: Callable[[], bytes], status: int,
     message: str,
 ) -> None:  # fmt: skip
@@ -229,7 +327,7 @@ def test_bad_files_are_refused_at_once_and_leave_nothing(
     answer = client.post("/v1/videos", files=files | {field: ("../../evil", make())})
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert message in answer.json()["detail"]
-    assert str(server.settings.data_dir) not in answer.text
+    assert str(server.folder.root) not in answer.text
     assert files_in(server) == []
     assert client.get("/v1/videos").json()["videos"] == []
 
@@ -239,9 +337,9 @@ def test_bad_files_are_refused_at_once_and_leave_nothing(
     [
         ({"preset": "angry"}, "neutral, excited, manic, calm"),
         ({"fps": "1000"}, "1 to 120"),
-        ({"size_px": "129"}, "multiple of 2"),
+        ({"size_px": "129"}, "an even whole number from 128 to 2048"),
         ({"duration_s": "301"}, "at most 300"),
-        ({"seed": "-1"}, "greater than or equal to 0"),
+        ({"seed": "-1"}, "a whole number from 0"),
         ({"colour": "red"}, "colour"),
         ({"portrait_id": "0" * 24}, "either"),
         ({"portrait_id": "../../etc/passwd"}, "portrait_id"),
@@ -263,17 +361,25 @@ def test_bodies_that_are_neither_form_nor_json_are_refused(client: TestClient) -
     assert broken.status_code == 400
     assert client.post("/v1/videos", json={"speech_base64": "***"}).status_code == 422
     half = "multipart/form-data; boundary=x"
-    # cut off in its first line, a form is either broken or lacks its fields
+    # A form that is cut off in its first line is either broken or lacks its fields.
     cut = client.post("/v1/videos", content=b"--x\r\n", headers={"content-type": half})
     assert cut.status_code in (400, 422)
 
 
-def test_paths_lead_nowhere_else(client: TestClient) -> None:
-    for path in ("/v1/videos/..%2f..%2fserver.sqlite3", "/static/..%2f..%2fapp.py", "/static/%2e%2e/app.py"):
-        assert client.get(path).status_code == 404
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/videos/..%2f..%2fserver.sqlite3", "/page/..%2fapp.py", "/page/x/..%2f..%2fapp.py",
+        "/page/%2fetc%2fpasswd", "/page/..%5capp.py",
+    ],
+)  # fmt: skip
+def test_paths_outside_their_folder_are_not_found(client: TestClient, path: str) -> None:
+    assert client.get("/page/app.js").status_code == 200
+    answer = client.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
 
 
-def test_cancelling_stops_a_running_job_and_frees_its_place(
+def test_cancelling_stops_a_running_job_and_starts_the_next(
     open_client: Open, portrait: Path, clip: bytes
 ) -> None:
     client, server = open_client()
@@ -295,7 +401,7 @@ def test_cancelling_stops_a_running_job_and_frees_its_place(
     assert not [name for name in files_in(server) if long in name]
 
 
-def test_a_full_queue_says_so_and_a_deleted_job_makes_room(
+def test_a_full_queue_refuses_jobs_until_one_is_deleted(
     open_client: Open, portrait: Path, clip: bytes
 ) -> None:
     client, _server = open_client(max_queued=1)
@@ -337,8 +443,11 @@ def test_events_resume_after_the_last_one_seen(client: TestClient, portrait: Pat
     assert client.get(url, headers={"Last-Event-ID": "nonsense"}).text.count("event: ") == 1
 
 
-def test_without_the_key_only_the_description_and_the_pulse_are_open(open_client: Open) -> None:
-    client, _ = open_client(api_keys=(KEY, KEY + "2"))
+def test_without_a_key_only_the_description_and_the_health_are_open(
+    open_client: Open, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text(f"{KEY}2\n")
+    client, _ = open_client(api_key=KEY, api_key_file=tmp_path / "keys")
     for path in ("/v1/videos", "/v1/portraits", "/metrics", "/v1/limits"):
         assert client.get(path).status_code == 401
         assert client.get(path, headers={"Authorization": f"Bearer {KEY[:-1]}"}).status_code == 401
@@ -348,10 +457,11 @@ def test_without_the_key_only_the_description_and_the_pulse_are_open(open_client
     assert client.get("/openapi.json").status_code == 200
 
 
-def test_other_sites_cannot_use_a_visitors_browser(client: TestClient) -> None:
+def test_pages_of_other_sites_are_refused(client: TestClient) -> None:
     assert client.get("/v1/videos", headers={"Host": "evil.example"}).status_code == 403
     assert client.post("/v1/videos", headers={"Origin": "https://evil.example"}).status_code == 403
-    assert client.post("/v1/videos", headers={"Origin": "null"}).status_code == 403
+    for origin in ("null", "", "http://[::1", "http://127.0.0.1.evil.example"):
+        assert client.post("/v1/videos", headers={"Origin": origin}).status_code == 403, origin
     assert client.post("/v1/videos", headers={"Origin": BASE}).status_code == 415
     assert client.get("/v1/videos", headers={"Host": "localhost:8321"}).status_code == 200
 
@@ -370,7 +480,7 @@ def test_results_expire_with_all_their_files(open_client: Open, portrait: Path, 
     assert files_in(server) == []
 
 
-def test_the_portraits_used_longest_ago_make_room(open_client: Open, portrait: Path) -> None:
+def test_the_least_recently_used_portraits_are_deleted(open_client: Open, portrait: Path) -> None:
     client, server = open_client(max_portraits=2)
     ids = []
     for _ in range(3):
@@ -390,7 +500,7 @@ def test_metrics_count_what_happened(client: TestClient, portrait: Path, clip: b
     assert 'vortex_http_requests_total{method="POST",status="202"} 1.0' in lines
 
 
-def test_a_job_that_was_running_when_the_server_died_is_made_by_the_next_one(
+def test_a_job_that_was_running_when_the_server_died_runs_again(
     open_client: Open, portrait: Path, clip: bytes, tmp_path: Path
 ) -> None:
     client, server = open_client()
@@ -402,13 +512,13 @@ def test_a_job_that_was_running_when_the_server_died_is_made_by_the_next_one(
     (tmp_path / "data" / "incoming" / "left").mkdir()
     again, server = open_client()
     failed = wait(again, job, "done", "failed")
-    # its picture is gone, as this test began with a finished job: but it was taken up
+    # It ran again, and failed, because its picture was deleted when it was finished the first time.
     assert failed["error"]["message"].startswith("The portrait was deleted")
     assert not [name for name in files_in(server) if "part" in name or "left" in name]
     client.__enter__ = lambda: None  # type: ignore[method-assign]
 
 
-def test_a_job_that_kills_the_server_again_and_again_is_given_up(open_client: Open, tmp_path: Path) -> None:
+def test_a_job_that_kills_the_server_again_and_again_fails(open_client: Open, tmp_path: Path) -> None:
     client, server = open_client()
     server.store.add_job("0" * 24, {}, "1" * 24, owns_portrait=False)
     server.store.move_job("0" * 24, expect=("queued", "running", "failed"), state="queued", attempts=3)
@@ -416,20 +526,122 @@ def test_a_job_that_kills_the_server_again_and_again_is_given_up(open_client: Op
     assert "stopped 3 times" in wait(client, "0" * 24, "failed")["error"]["message"]
 
 
-def test_settings_that_open_the_door_are_refused(tmp_path: Path) -> None:
+def test_unsafe_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(vortex.VortexError, match="API key"):
-        ServerSettings(tmp_path, host="0.0.0.0")
+        ServerSettings(data=tmp_path, host="0.0.0.0")
     with pytest.raises(vortex.VortexError, match="fewer than 16"):
-        ServerSettings(tmp_path, api_keys=("short",))
+        ServerSettings(data=tmp_path, api_key="short")
     with pytest.raises(vortex.VortexError, match="max_queued is 0"):
-        ServerSettings(tmp_path, max_queued=0)
-    assert ServerSettings(tmp_path, host="0.0.0.0", api_keys=(KEY,)).host == "0.0.0.0"
+        ServerSettings(data=tmp_path, max_queued=0)
+    assert ServerSettings(data=tmp_path, host="0.0.0.0", api_key=KEY).host == "0.0.0.0"
 
 
 def test_two_servers_never_share_a_folder(open_client: Open, tmp_path: Path) -> None:
     open_client()
     with pytest.raises(vortex.VortexError, match="Another server"):
-        open_server(ServerSettings(tmp_path / "data"))
+        ServerContext(ServerSettings(data=tmp_path / "data"))
+
+
+def test_a_server_closes_its_session_also_if_it_cannot_be_opened(
+    open_client: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Session] = []
+    close = Session.close
+    monkeypatch.setattr(Session, "close", lambda self: (closed.append(self), close(self)))
+    client, server = open_client()
+    with pytest.raises(vortex.VortexError, match="Another server"):
+        ServerContext(ServerSettings(data=tmp_path / "data"))
+    assert len(closed) == 1 and closed[0] is not server.session
+    client.__exit__(None, None, None)
+    assert server.session in closed
+
+
+ERRORS = [
+    (errors.NoFaceError("No face in '{folder}/incoming/1/portrait'."), 422, "No face in portrait."),
+    (errors.MissingExtraError("Run: pip install 'vortex-portrait[speech]'"), 501, "Run: pip install"),
+    (errors.WeightsMissingError("Weights 'a' are not in /home/me/.cache/a. See https://b.c/d/e"), 501,
+     "Weights 'a' are not in a. See https://b.c/d/e"),
+    (errors.OutOfMemoryError("Not enough memory."), 503, "Not enough memory."),
+    (errors.EncodeError("'{folder}/jobs/1/video.mp4' cannot be written."), 500, "video cannot be written."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "status", "message"), ERRORS)
+def test_our_errors_become_problems_without_paths(
+    open_client: Open,
+    portrait: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: int,
+    message: str,
+) -> None:
+    client, server = open_client()
+    shown = type(error)(str(error).format(folder=server.folder.root))
+
+    def fail(*_: object, **__: object) -> None:
+        raise shown
+
+    monkeypatch.setattr(vortex.server.inputs, "load_portrait", fail)
+    answer = client.post("/v1/portraits", files={"portrait": portrait.read_bytes()})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert message in answer.json()["detail"]
+    assert str(server.folder.root) not in answer.text and "/home" not in answer.text
+
+
+def test_a_flag_counts_more_than_the_environment_and_that_more_than_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parser = argparse.ArgumentParser()
+    serve.add_commands(parser.add_subparsers(), argparse.ArgumentParser(add_help=False))
+    monkeypatch.setenv("VORTEX_MAX_QUEUED", "7")
+    monkeypatch.setenv("VORTEX_ALLOW_HOST", "a.example, b.example,")
+    monkeypatch.setenv("VORTEX_KEEP_S", "")
+    monkeypatch.setenv("VORTEX_API_KEY", KEY)
+    (tmp_path / "keys").write_text(f"{KEY}1\n{KEY}2\n")
+    flags = ["--port", "0", "--max-queued", "8", "--ice-server", "stun:a:1", "--ice-server", "stun:b:2"]
+    settings = serve.read_settings(
+        parser.parse_args(["serve", *flags, "--api-key-file", str(tmp_path / "keys")])
+    )
+    assert (settings.port, settings.max_queued, settings.keep_s) == (0, 8, 24 * 3600)
+    assert settings.allow_host == ("a.example", "b.example")
+    assert settings.ice_server == ("stun:a:1", "stun:b:2")
+    assert set(settings.api_keys) == {KEY, KEY + "1", KEY + "2"}
+    assert KEY not in repr(settings)
+    assert serve.read_settings(parser.parse_args(["serve"])).max_queued == 7
+    # Other users of a machine can read the arguments of a command.
+    assert "api_key" not in vars(parser.parse_args(["serve"]))
+    monkeypatch.setenv("VORTEX_PORT", "high")
+    with pytest.raises(vortex.VortexError, match="setting port is 'high'"):
+        serve.read_settings(parser.parse_args(["serve"]))
+
+
+def test_a_proxy_may_call_the_server_by_the_names_that_are_allowed(open_client: Open) -> None:
+    client, _ = open_client(allow_host=("videos.example.org", "*.example.com"))
+    for host, status in (
+        ("videos.example.org", 200), ("VIDEOS.example.org:443", 200), ("a.example.com", 200),
+        ("[::1]:8321", 200), ("example.org", 403), ("videos.example.org.evil.example", 403), ("", 403),
+    ):  # fmt: skip
+        assert client.get("/v1/videos", headers={"Host": host}).status_code == status, host
+
+
+def test_a_failing_test_leaves_no_server(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), running_server(tmp_path / "data") as address:
+        raise ZeroDivisionError
+    with pytest.raises(urllib.error.URLError):
+        get_json(address + "/healthz")
+
+
+def test_slow_clients_are_cut_off(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", "serve", "--idle-timeout-s", "0.5") as address:
+        host, port = address.removeprefix("http://").split(":")
+        head = f"POST /v1/videos HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        with socket.create_connection((host, int(port)), timeout=60) as line:
+            line.sendall(head.encode())
+            # The header is not complete: the connection is closed without an answer.
+            assert line.recv(100) == b""
+        with socket.create_connection((host, int(port)), timeout=60) as line:
+            line.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+            assert line.recv(100).startswith(b"HTTP/1.1 408 ")
 
 
 def test_an_upload_that_is_cut_off_is_no_error_of_the_server(tmp_path: Path) -> None:
@@ -441,4 +653,4 @@ def test_an_upload_that_is_cut_off_is_no_error_of_the_server(tmp_path: Path) -> 
                 line.sendall(f"{head}Content-Length: 100000\r\n\r\n--x\r\n".encode())
                 time.sleep(0.3)
         assert get_json(address + "/healthz")["status"] == "ok"
-    # running_server looks for what was left, and for complaints
+    # running_server itself checks that no upload and no traceback is left.

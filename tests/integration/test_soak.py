@@ -11,7 +11,7 @@ PICTURES = """
 import numpy as np
 from PIL import Image
 from vortex.demo import demo_portrait
-from vortex.portrait import detect_portrait
+from vortex.face.portrait import detect_portrait
 
 picture = Image.open(demo_portrait())
 chance = np.random.default_rng(1)

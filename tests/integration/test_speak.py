@@ -1,4 +1,4 @@
-"""A portrait speaks a text, through the command line, and its lips follow the speech."""
+"""A portrait speaks a text, and its lips follow the speech."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import av
 import pytest
-from conftest import Run
+from support.run import Run
 
 pytest.importorskip("onnxruntime", reason="the extra 'speech' is not installed")
 pytest.importorskip("misaki", reason="the extra 'speech' is not installed")
@@ -32,7 +32,7 @@ def made(run_vortex: Run, portrait: Path, tmp_path_factory: pytest.TempPathFacto
     return out, json.loads(done.stdout)
 
 
-def test_the_lips_are_in_step_with_the_sounds_as_an_independent_alignment_finds_them(
+def test_the_lips_follow_the_phonemes_of_an_independent_alignment(
     made: tuple[Path, dict], run_vortex: Run
 ) -> None:
     words = "Bob wrapped up five papers My mother makes apple pie for three dollars and fifty cents"
@@ -45,7 +45,7 @@ def test_the_lips_are_in_step_with_the_sounds_as_an_independent_alignment_finds_
     assert report["closures_missed_s"] == []
 
 
-def test_the_exact_times_can_be_checked_too(made: tuple[Path, dict], run_vortex: Run) -> None:
+def test_the_lips_follow_the_exact_times_of_the_phonemes(made: tuple[Path, dict], run_vortex: Run) -> None:
     path, report = made
     rows = json.loads(path.with_suffix(".json").read_text())
     assert rows[0]["start_s"] == 0
@@ -57,7 +57,7 @@ def test_the_exact_times_can_be_checked_too(made: tuple[Path, dict], run_vortex:
     assert figures["closures_missed_s"] == []
 
 
-def test_the_voice_is_in_the_video(made: tuple[Path, dict]) -> None:
+def test_the_video_has_the_speech_and_is_marked(made: tuple[Path, dict]) -> None:
     with av.open(str(made[0])) as container:
         assert container.streams.audio[0].codec_context.sample_rate == 48_000
         assert "synthetic" in container.metadata["comment"]
@@ -70,26 +70,26 @@ def test_voices_are_listed(run_vortex: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "Give the text"),
         (["Hello.", "--text-file", "also.txt"], "Give the text"),
         (["--text-file", "absent.txt"], "cannot be read"),
         (["..."], "no English words"),
         (["Hello.", "--voice", "nobody"], "vortex weights fetch kokoro"),
-        (["Hello.", "--speed", "3"], "give 0.5"),
+        (["Hello.", "--speed", "3"], "give a number from 0.5 to 2"),
         (["Hello.", "--speech-engine", "espeak"], "Unknown speech engine"),
         (["Hello.", "--phonemes", "no/such/folder.json"], "does not exist"),
     ],
 )
-def test_bad_input_is_told_in_one_line_and_leaves_nothing(
-    arguments: list[str], said: str, portrait: Path, tmp_path: Path
+def test_bad_input_gives_one_line_and_leaves_nothing(
+    arguments: list[str], message: str, portrait: Path, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "vortex", "speak", str(portrait), *arguments, "-o", "out.mp4"]
     done = subprocess.run(
         [*command, "--engine", "mesh"], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A live face over WebRTC, with a real peer on the other side."""
+"""A live face over WebRTC, with a real peer as its client."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from running_server import post_json, running_server
+from support.running_server import post_json, running_server
 
-from vortex.audio import load_audio
-from vortex.portrait import iter_landmarks
+from vortex.face.portrait import iter_landmarks
+from vortex.media.audio import load_audio
 
 pytest.importorskip("aiortc", reason="the extra 'webrtc' is not installed")
 
@@ -51,7 +51,7 @@ def voice(speech: Path) -> np.ndarray:
 
 
 class Microphone(MediaStreamTrack):
-    """A voice in real time, with silence behind it."""
+    """A voice in real time, then silence."""
 
     kind = "audio"
 
@@ -70,19 +70,19 @@ class Microphone(MediaStreamTrack):
 
 
 class Viewer:
-    """The other side: keeps what it sees and hears."""
+    """A client that keeps all events, pictures and sounds."""
 
     def __init__(self) -> None:
         self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.channel = self.peer.createDataChannel("vortex")
-        self.news: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self.pictures: list[np.ndarray] = []
         self.sounds: list[np.ndarray] = []
-        self._watching: list[asyncio.Task[None]] = []
-        self.channel.on("message", lambda text: self.news.append(json.loads(text)))
-        self.peer.on("track", lambda track: self._watching.append(asyncio.create_task(self._watch(track))))
+        self._tasks: list[asyncio.Task[None]] = []
+        self.channel.on("message", lambda text: self.events.append(json.loads(text)))
+        self.peer.on("track", lambda track: self._tasks.append(asyncio.create_task(self._collect(track))))
 
-    async def _watch(self, track: Any) -> None:
+    async def _collect(self, track: Any) -> None:
         from aiortc.mediastreams import MediaStreamError
 
         try:
@@ -105,53 +105,53 @@ class Viewer:
     async def until(self, enough: Any) -> None:
         deadline_s = time.monotonic() + 60
         while not enough():
-            assert time.monotonic() < deadline_s, (self.news, len(self.pictures), len(self.sounds))
+            assert time.monotonic() < deadline_s, (self.events, len(self.pictures), len(self.sounds))
             await asyncio.sleep(0.05)
 
 
-def likeness(heard: np.ndarray, voice: np.ndarray) -> float:
-    """Return the highest normalised cross-correlation of a sound with a voice in it."""
-    size = 1 << int(np.ceil(np.log2(len(heard) + len(voice))))
-    product = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(voice, size)), size)
-    return float(product.max() / np.linalg.norm(voice) / max(np.linalg.norm(heard), 1e-9))
+def likeness(received: np.ndarray, voice: np.ndarray) -> float:
+    """Return the highest normalised cross-correlation of a sound with a voice."""
+    size = 1 << int(np.ceil(np.log2(len(received) + len(voice))))
+    product = np.fft.irfft(np.fft.rfft(received, size) * np.conj(np.fft.rfft(voice, size)), size)
+    return float(product.max() / np.linalg.norm(voice) / max(np.linalg.norm(received), 1e-9))
 
 
 def test_speech_over_the_channel_comes_back_as_picture_and_sound(
     server: tuple[str, str], voice: np.ndarray
 ) -> None:
-    async def talk() -> Viewer:
+    async def converse() -> Viewer:
         viewer = Viewer()
         for kind in ("video", "audio"):
             viewer.peer.addTransceiver(kind, direction="recvonly")
         await viewer.call(server[0], portrait_id=server[1], pace="clock", preset="excited")
-        await viewer.until(lambda: viewer.news)
+        await viewer.until(lambda: viewer.events)
         pcm = (voice * 32767).astype("<i2")
         for start in range(0, len(pcm), 4800):
             viewer.channel.send(pcm[start : start + 4800].tobytes())
         viewer.channel.send(json.dumps({"type": "end"}))
-        await viewer.until(lambda: viewer.news[-1]["type"] == "end")
+        await viewer.until(lambda: viewer.events[-1]["type"] == "end")
         await asyncio.sleep(0.3)
         await viewer.peer.close()
         return viewer
 
-    viewer = asyncio.run(talk())
-    assert viewer.news[0]["type"] == "ready"
-    assert viewer.news[0]["sample_rate_hz"] == RATE_HZ
-    # 3 s at 24 a second; the first ones may be lost while the lines are set up
+    viewer = asyncio.run(converse())
+    assert viewer.events[0]["type"] == "ready"
+    assert viewer.events[0]["sample_rate_hz"] == RATE_HZ
+    # 3 s at 24 fps; the first ones may be lost while the connection is set up.
     assert len(viewer.pictures) > 48
     assert viewer.pictures[-1].shape == (128, 128, 3)
-    heard = np.concatenate(viewer.sounds).astype(np.float64)
-    # Opus keeps the sound, not the samples
-    assert likeness(heard, voice.astype(np.float64)) > 0.6
+    received = np.concatenate(viewer.sounds).astype(np.float64)
+    # Opus changes the samples, but not the sound.
+    assert likeness(received, voice.astype(np.float64)) > 0.6
     found = [points for points in iter_landmarks(iter(viewer.pictures)) if points is not None]
     openings = [np.linalg.norm(points[13, :2] - points[14, :2]) for points in found]
     assert max(openings) > min(openings) + 1
 
 
-def test_the_face_follows_a_microphone_and_a_place_is_taken_once(
+def test_the_face_follows_a_microphone_and_places_are_limited(
     server: tuple[str, str], voice: np.ndarray
 ) -> None:
-    async def talk() -> Viewer:
+    async def converse() -> Viewer:
         viewer = Viewer()
         viewer.peer.addTrack(Microphone(voice))
         viewer.peer.addTransceiver("video", direction="recvonly")
@@ -164,7 +164,7 @@ def test_the_face_follows_a_microphone_and_a_place_is_taken_once(
         await viewer.peer.close()
         return viewer
 
-    viewer = asyncio.run(talk())
+    viewer = asyncio.run(converse())
     moved = np.abs(viewer.pictures[-1].astype(int) - viewer.pictures[10]).max()
     assert moved > 20
 

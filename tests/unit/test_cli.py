@@ -20,7 +20,7 @@ def vortex(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True)
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_printed() -> None:
     assert vortex("--version").stdout == f"vortex {__version__}\n"
 
 
@@ -28,6 +28,7 @@ COMMANDS = (
     "animate",
     "demo",
     "speak",
+    "say",
     "voices",
     "generate",
     "check",
@@ -54,7 +55,7 @@ def test_doctor_tells_what_can_run_and_why_not() -> None:
 
 def test_doctor_needs_no_heavy_package() -> None:
     code = (
-        "import sys; from vortex.cli import main; main(['doctor']); "
+        "import sys; from vortex.cli.main import main; main(['doctor']); "
         "print([name for name in ('cv2', 'mediapipe', 'av', 'matplotlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,3 +1,5 @@
+"""The frozen values: exact rates and counts, and arrays of the right shape that refuse writes."""
+
 from __future__ import annotations
 
 from fractions import Fraction
@@ -6,7 +8,8 @@ import numpy as np
 import pytest
 
 from vortex.errors import InputError
-from vortex.types import BLENDSHAPES, VISEMES, Audio, MotionTrack, VisemeTrack, frame_count, parse_fps
+from vortex.types import BLENDSHAPES, Audio, MotionTrack, VisemeTrack, frame_count, parse_fps
+from vortex.visemes import SILENT_COLUMN, VISEMES
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,24 @@ def test_wrong_shapes_are_refused() -> None:
         MotionTrack(np.zeros((4, len(BLENDSHAPES))), np.zeros((3, 3)), Fraction(24))
 
 
-def test_inventories() -> None:
-    assert len(VISEMES) == len(set(VISEMES)) == 15
+def test_a_viseme_track_is_cut_or_continued_in_silence() -> None:
+    rng = np.random.default_rng(0)
+    track = VisemeTrack(rng.dirichlet(np.ones(len(VISEMES)), 5), rng.random(5), Fraction(24))
+    cut, longer = track.fit(3), track.fit(8)
+    assert np.array_equal(cut.weights, track.weights[:3]) and np.array_equal(cut.loudness, track.loudness[:3])
+    assert np.array_equal(longer.weights[:5], track.weights)
+    assert (longer.weights[5:, SILENT_COLUMN] == 1).all() and (longer.loudness[5:] == 0).all()
+    assert longer.weights.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_part_of_a_motion_ends_where_the_motion_ends() -> None:
+    shapes = np.arange(5 * len(BLENDSHAPES)).reshape(5, -1) / 1000
+    motion = MotionTrack(shapes, np.arange(15).reshape(5, 3), Fraction(24))
+    part = motion.part(3, 10)
+    assert len(part) == 2
+    assert np.array_equal(part.head_pose_deg, [[9, 10, 11], [12, 13, 14]])
+    assert np.array_equal(part.blendshapes, motion.blendshapes[3:])
+
+
+def test_the_blendshapes_have_33_different_names() -> None:
     assert len(BLENDSHAPES) == len(set(BLENDSHAPES)) == 33

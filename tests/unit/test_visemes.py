@@ -1,130 +1,125 @@
-"""Sounds to mouth shapes: complete, normalised, smooth, and closed when lips must be closed."""
+"""The table of visemes: complete, as OpenXR names it, and the only place to edit for another viseme."""
 
 from __future__ import annotations
 
-from fractions import Fraction
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from support.pages import python_block
+from support.syllables import speech
 
-from vortex.errors import InputError, UnknownPhonemeError
-from vortex.lipsync import visemes
-from vortex.lipsync.phonemes import IPA_TO_ARPABET, PHONEMES, check_spans
-from vortex.lipsync.visemes import coarticulate, mouth_shape, phoneme_to_viseme, smooth_viseme_sequence
-from vortex.types import VISEMES, PhonemeSpan
-
-JAW = 0
-
-
-def spoken(*sounds: tuple[str, float]) -> list[PhonemeSpan]:
-    """Return spans of the given durations in seconds, one after the other from 0."""
-    ends = np.cumsum([duration for _, duration in sounds])
-    return [
-        PhonemeSpan(name, float(end - length), float(end))
-        for (name, length), end in zip(sounds, ends, strict=True)
-    ]
-
-
-def test_the_inventory_is_that_of_the_cmu_dictionary() -> None:
-    assert len(PHONEMES) == len(set(PHONEMES)) == 39
-    assert {phoneme_to_viseme(name) for name in PHONEMES} | {"sil"} == set(VISEMES)
-    assert set(IPA_TO_ARPABET.values()) <= set(PHONEMES)
-
-
-@pytest.mark.parametrize(
-    ("phoneme", "viseme"),
-    [
-        ("P", "PP"),
-        ("b", "PP"),
-        ("M", "PP"),
-        ("V", "FF"),
-        ("AA1", "aa"),
-        ("UW0", "ou"),
-        ("IY2", "ih"),
-        ("sil", "sil"),
-    ],
+import vortex
+from vortex.motion.drive import drive
+from vortex.types import BLENDSHAPES
+from vortex.visemes import (
+    CLOSING_COLUMNS,
+    LIP_CLOSING_COLUMNS,
+    ROUNDING_COLUMNS,
+    SILENT_COLUMN,
+    VISEME_TABLE,
+    VISEMES,
 )
-def test_phonemes_show_the_viseme_of_the_openxr_table(phoneme: str, viseme: str) -> None:
-    assert phoneme_to_viseme(phoneme) == viseme
+
+OPENXR = "SIL PP FF TH DD KK CH SS NN RR AA E IH OH OU".split()
+"""XrFaceTrackingVisemeMETA, the enumeration of XR_META_face_tracking_visemes."""
+
+NEW_ROW = python_block("contributing.md", "A viseme: one row")
+
+USE_NEW_VISEME = """
+from fractions import Fraction
+from pathlib import Path
+import sys
+import numpy as np
+import vortex
+from support.syllables import column, speech
+from vortex.lipsync.stream import VisemeStream
+from vortex.lipsync.sync import MouthTrack, compare
+from vortex.lipsync.visemes import MOUTH_SHAPES, coarticulate, mouth_shape
+from vortex.motion.drive import VISEME_BLENDSHAPES
+from vortex.motion.drive import drive, still
+from vortex.motion.drive import MotionStream
+from vortex.types import VisemeTrack
+from vortex.visemes import VISEME_INDEX, VISEMES
+
+assert Path(vortex.__file__).parent.parent == Path(sys.argv[1]), vortex.__file__
+fps, new = Fraction(24), VISEME_INDEX["new"]
+assert len(VISEMES) == 16 and VISEMES[0] == "new"
+assert np.allclose(MOUTH_SHAPES[new], (0.5, 0.25, 0.75)) and MOUTH_SHAPES.shape == (16, 3)
+assert VISEME_BLENDSHAPES.shape == (16, 33)
+assert coarticulate([], 3, fps).shape == (3, 16) and VisemeStream().finish().weights.shape == (0, 16)
+
+# Half a second of silence, half a second of the new viseme.
+weights = np.zeros((24, 16), np.float32)
+weights[:12, VISEME_INDEX["sil"]] = weights[12:, new] = 1
+track = VisemeTrack(weights, np.ones(24), fps)
+assert track.fit(26).weights[25, VISEME_INDEX["sil"]] == 1
+assert np.allclose(mouth_shape(weights)[20], (0.5, 0.25, 0.75))
+for motion in (drive(track, "neutral", 1), MotionStream(fps, "neutral", 1).push(track)):
+    assert np.allclose(column(motion, "mouthPucker"), [0.0] * 12 + [0.6] * 12)
+    # Rounded lips keep a quarter of the smile.
+    smile = column(motion, "mouthSmileLeft")
+    assert np.allclose(smile[12:], smile[0] / 4)
+assert (column(still(2, fps), "mouthClose") == 1).all()
+# The sync check expects that the lips close for it.
+report = compare(MouthTrack(np.where(weights[:, new] > 0, 0, 0.1), 0.0, fps), track)
+assert report.closures_found_s == (0.729,) and not report.closures_missed_s  # frame 17, in the middle of it
+
+# A viseme that no sound shows changes nothing of the others.
+visemes = speech(30)
+motion = drive(visemes, "excited", 3)
+np.savez(sys.argv[2], weights=np.delete(visemes.weights, new, axis=1), shapes=motion.blendshapes,
+         pose=motion.head_pose_deg)
+"""
 
 
-@pytest.mark.parametrize("bad", ["", "XX", "p1x", "ʃ"])
-def test_unknown_phonemes_are_refused(bad: str) -> None:
-    if bad == "":
-        assert phoneme_to_viseme(bad) == "sil"
-        return
-    with pytest.raises(UnknownPhonemeError, match="ARPAbet"):
-        phoneme_to_viseme(bad)
+def test_the_rows_are_the_visemes_of_openxr_in_its_order() -> None:
+    assert [name.upper() for name in VISEMES] == OPENXR
 
 
-@pytest.mark.parametrize("window_size", [1, 3, 5, 9])
-def test_smoothing_keeps_length_and_sums_and_matches_a_plain_loop(window_size: int) -> None:
-    rng = np.random.default_rng(0)
-    rows = rng.dirichlet(np.ones(15), 40)
-    smooth = smooth_viseme_sequence(rows, window_size)
-    assert smooth.shape == rows.shape
-    assert smooth.sum(axis=1) == pytest.approx(1, abs=1e-5)
-    half = window_size // 2
-    for t in (0, 7, 20, 39):
-        near = [rows[min(max(t + k, 0), 39)] * (half + 1 - abs(k)) for k in range(-half, half + 1)]
-        assert smooth[t] == pytest.approx(np.sum(near, axis=0) / (half + 1) ** 2, abs=1e-5)
+def test_every_row_is_a_mouth_of_known_blendshapes() -> None:
+    for row in VISEME_TABLE:
+        assert all(0 <= value <= 1 for value in (row.jaw_open, row.lip_width, row.lip_rounding)), row.name
+        assert all(0 < amount <= 1 for amount in row.blendshapes.values()), row.name
+        for name in row.blendshapes:
+            assert name in BLENDSHAPES or {f"{name}Left", f"{name}Right"} <= set(BLENDSHAPES), row.name
 
 
-def test_smoothing_refuses_what_it_cannot_smooth() -> None:
-    with pytest.raises(InputError, match="odd"):
-        smooth_viseme_sequence(np.zeros((4, 15)), 2)
-    with pytest.raises(InputError, match="shape"):
-        smooth_viseme_sequence(np.zeros(4))
+def test_closures_and_roundings_are_those_of_phonetics() -> None:
+    assert [VISEMES[column] for column in LIP_CLOSING_COLUMNS] == ["PP"]  # bilabial: p, b, m
+    assert [VISEMES[column] for column in CLOSING_COLUMNS] == ["PP", "FF"]  # and labiodental: f, v
+    assert VISEMES[SILENT_COLUMN] == "sil"
+    # The rounded visemes are rounder than all others.
+    rounding = np.array([row.lip_rounding for row in VISEME_TABLE])
+    others = np.delete(rounding, ROUNDING_COLUMNS)
+    assert rounding[ROUNDING_COLUMNS].min() > others.max()
 
 
-@pytest.mark.parametrize("fps", [Fraction(24), Fraction(25), Fraction(30), Fraction(30_000, 1001)])
-def test_weights_are_shares_and_a_vowel_is_centred_on_its_time(fps: Fraction) -> None:
-    spans = [PhonemeSpan("AA", 1.0, 1.4)]
-    weights = coarticulate(spans, round(2.4 * fps), fps)
-    assert weights.min() >= 0
-    assert weights.sum(axis=1) == pytest.approx(1, abs=1e-5)
-    open_share = weights[:, VISEMES.index("aa")]
-    centre_s = float((open_share * (np.arange(len(weights)) + 0.5)).sum() / open_share.sum() / fps)
-    assert centre_s == pytest.approx(1.2, abs=0.5 / fps)
-
-
-@pytest.mark.parametrize("closure_s", [0.03, 0.05, 0.1])
-@pytest.mark.parametrize("phoneme", ["P", "B", "M"])
-def test_lips_close_even_in_fast_speech(phoneme: str, closure_s: float) -> None:
-    spans = spoken(("AA", 0.3), (phoneme, closure_s), ("AA", 0.3))
-    jaw = mouth_shape(coarticulate(spans, 16, Fraction(24)))[:, JAW]
-    closure_frame = (0.3 + closure_s / 2) * 24 - 0.5
-    assert jaw.min() < 0.1 * jaw.max()
-    assert abs(jaw.argmin() - closure_frame) <= 1
-
-
-def test_a_tongue_sound_between_vowels_does_not_close_the_lips() -> None:
-    jaw = mouth_shape(coarticulate(spoken(("AA", 0.3), ("T", 0.06), ("AA", 0.3)), 16, Fraction(24)))[:, JAW]
-    assert jaw[3:12].min() > 0.25 * jaw.max()
-
-
-def test_rounding_begins_before_its_sound() -> None:
-    rounding = mouth_shape(coarticulate(spoken(("S", 0.5), ("UW", 0.5)), 24, Fraction(24)))[:, 2]
-    half_way_s = (np.interp(0.5, rounding[6:18] / rounding.max(), np.arange(6, 18)) + 0.5) / 24
-    assert 0.4 < half_way_s < 0.5
-
-
-def test_silence_keeps_the_mouth_shut() -> None:
-    jaw = mouth_shape(coarticulate(spoken(("SIL", 1.0), ("AA", 0.4), ("SIL", 1.0)), 57, Fraction(24)))[:, JAW]
-    assert jaw[:18].max() < 0.02
-    assert jaw[40:].max() < 0.02
-    assert jaw[24:33].max() > 0.8
-
-
-def test_impossible_times_are_refused() -> None:
-    with pytest.raises(InputError, match="valid time"):
-        check_spans([PhonemeSpan("AA", 0.5, 0.2)])
-
-
-def test_the_blocks_of_long_speech_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    spans = spoken(*((str(rng.choice(PHONEMES)), float(rng.uniform(0.04, 0.2))) for _ in range(900)))
-    frames = int(spans[-1].end_s * 24)
-    in_blocks = coarticulate(spans, frames, Fraction(24))
-    monkeypatch.setattr(visemes, "BLOCK_S", 10_000)
-    assert np.abs(in_blocks - coarticulate(spans, frames, Fraction(24))).max() < 1e-6
+def test_one_more_row_works_everywhere(tmp_path: Path) -> None:
+    package = Path(vortex.__file__).parent
+    copy = tmp_path / "vortex"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("data", "page", "__pycache__"))
+    table = copy / "visemes.py"
+    # The new row comes first, so that the columns of all others change.
+    before, first, after = table.read_text().partition('    Viseme(name="sil"')
+    assert first
+    table.write_text(f"{before}{NEW_ROW},\n{first}{after}")
+    tests = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", USE_NEW_VISEME, str(tmp_path), str(tmp_path / "motion.npz")],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(tests)])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found, visemes = np.load(tmp_path / "motion.npz"), speech(30)
+    expected = drive(visemes, "excited", 3)
+    assert found["weights"] == pytest.approx(visemes.weights, abs=1e-6)
+    assert found["shapes"] == pytest.approx(expected.blendshapes, abs=1e-5)
+    assert found["pose"] == pytest.approx(expected.head_pose_deg, abs=1e-5)

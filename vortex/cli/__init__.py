@@ -1,5 +1,1 @@
-"""The command line. A file here holds the commands of one subject; ``main`` runs them."""
-
-from vortex.cli.main import main
-
-__all__ = ["main"]
+"""The command line: a file for each subject; ``main`` parses, runs, and turns errors into an exit status."""

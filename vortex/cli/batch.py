@@ -4,59 +4,58 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
-from vortex.cli.animate import add_cluster_option, chosen_engine, joined_cluster
-from vortex.engines.base import ENGINES
-from vortex.errors import InputError
+from vortex.cli.animate import add_cluster_option, add_json_option
+from vortex.cli.options import add_options, parsed_options
+from vortex.options import VideoOptions, options_of
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the commands of this file to the parser; ``common`` holds the options of every command."""
-    batch = commands.add_parser("batch", parents=[common], help="make the videos of a list of jobs")
+    """Add the commands of this file; ``common`` holds the options of every command."""
+    batch = commands.add_parser(
+        "batch", parents=[common], help="make the videos of a list of jobs",
+        description="Each option is also a column of the list; given here, it is the default of its rows.",
+    )  # fmt: skip
     batch.add_argument(
-        "jobs", metavar="JOBS", help="a .csv with a header, or a .jsonl: portrait, speech, ..."
+        "jobs",
+        metavar="JOBS",
+        help="a .csv with a header, or a .jsonl: portrait, speech or text, output, ...",
     )
     batch.add_argument("--out", metavar="DIR", required=True, help="folder of the videos and the report")
     batch.add_argument(
-        "--workers", type=int, metavar="N", help="processes at a time (default: half the cores, at least one)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes at a time (default half of the cores, at least one)",
     )
-    batch.add_argument("--engine", default="mesh", choices=("auto", *ENGINES), help="default mesh")
-    batch.add_argument("--device", help="for liveportrait: cuda or cpu")
     add_cluster_option(batch)
-    batch.add_argument("--json", action="store_true", help="print the report as JSON on standard output")
+    add_options(batch, VideoOptions)
+    add_json_option(batch)
     batch.set_defaults(run=_batch)
 
 
 def _batch(args: argparse.Namespace, console: TextIO) -> int:
-    from vortex.batch import REPORT, Outcome, read_jobs, run_batch
+    from vortex.batch.jobs import Outcome, read_jobs
+    from vortex.batch.run import REPORT, count_statuses, run_batch
+    from vortex.cluster import Cluster
 
-    workers = args.workers if args.workers is not None else max((os.cpu_count() or 1) // 2, 1)
-    if workers < 1:
-        raise InputError(f"--workers is {workers}; give 1 or more.")
-    rows = read_jobs(Path(args.jobs))
+    options = parsed_options(args, VideoOptions)
+    rows = read_jobs(args.jobs, **{name: getattr(args, name) for name in options_of(VideoOptions)})
 
-    def listen(outcome: Outcome, ended: int, total: int) -> None:
+    def on_outcome(outcome: Outcome, ended: int, total: int) -> None:
         args.stop.check()
         if not args.json:
-            detail = outcome.reason or f"{outcome.frames} frames in {outcome.seconds:.1f} s"
+            detail = outcome.reason or f"{outcome.frames} frames in {outcome.duration_s:.1f} s"
             name = outcome.output or f"row {outcome.number}"
             print(f"[{ended}/{total}] {outcome.status:<8}{name}  {detail}", file=console)
 
-    engine = chosen_engine(args, console)
-    with joined_cluster(args, engine, args.workers) as cluster:
-        outcomes = run_batch(
-            rows,
-            Path(args.out),
-            workers=workers,
-            engine=engine,
-            device=args.device,
-            cluster=cluster,
-            listen=listen,
-        )
-    counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
+    joined = Cluster(args.cluster, options, actors=args.workers) if args.cluster else nullcontext()
+    with joined as cluster:
+        outcomes = run_batch(rows, args.out, workers=args.workers, cluster=cluster, on_outcome=on_outcome)
+    counts = count_statuses(outcomes)
     if args.json:
         print(json.dumps({**counts, "report": str(Path(args.out) / REPORT)}))
     else:

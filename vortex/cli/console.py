@@ -11,16 +11,15 @@ from typing import NoReturn, TextIO
 
 
 class Stop:
-    """Ctrl-C or a polite kill: raises KeyboardInterrupt, and remembers it.
+    """Turns SIGINT and SIGTERM into KeyboardInterrupt, and remembers that one came.
 
-    The exception can be lost when the signal arrives inside native code that discards errors; ``check``,
-    called for every frame, raises it again.
+    Native code may discard the exception; ``check``, called for every frame, raises it again.
     """
 
     def __init__(self) -> None:
         self.status = 0
         for number in (signal.SIGINT, signal.SIGTERM):
-            # a job in the background of a script does not heed Ctrl-C
+            # A shell has background jobs ignore Ctrl-C; that stays.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._receive)
 
@@ -35,16 +34,16 @@ class Stop:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process now; a thread may still listen to long speech, and Python would wait for it."""
+    """End the process now: Python itself would wait for a thread that still recognises long speech."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
 def open_console(debug: bool) -> TextIO:
-    """Return a stream to the terminal; native libraries, which log to descriptor 2, are sent away.
+    """Return a stream to the terminal, and send descriptor 2, to which native libraries log, to /dev/null.
 
-    With ``debug`` they keep it.
+    With ``debug``, nothing is redirected.
     """
     if debug:
         return sys.stderr
@@ -53,13 +52,13 @@ def open_console(debug: bool) -> TextIO:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     os.close(null)
-    # what Python itself reports, such as a crash, must still be seen
+    # Python's own reports, such as a crash, must still reach the terminal.
     sys.stderr = console
     return console
 
 
 def progress_line(console: TextIO) -> Callable[[str, int, int], None]:
-    """Return a hook that draws one line: stage, bar, frames per second, time left."""
+    """Return a progress callback that draws one line: stage, bar, frames per second, time left."""
     first_s: dict[str, float] = {}
     last_s = 0.0
 

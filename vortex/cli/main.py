@@ -9,18 +9,18 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from vortex.cli import animate, batch, bench, check, doctor, generate, serve, speak, weights
+from vortex.cli import animate, batch, check, machine, serve, speak
 from vortex.cli.console import Stop, leave, open_console
 from vortex.errors import InputError, VortexError
 from vortex.version import __version__
 
 EXIT_FAILURE, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
-SUBJECTS = (animate, speak, generate, check, serve, weights, doctor, bench, batch)
+SUBJECTS = (animate, speak, check, serve, machine, batch)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; a command that fails ends the process itself."""
-    # videos are made by threads side by side: threads of OpenCV within each step would wait for one another
+    # Stages already run in parallel threads; threads of OpenCV inside each stage would wait for one another.
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
     args = build_parser().parse_args(argv)
     console = open_console(args.debug)
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("vortex: stopped; nothing was written", file=console)
         leave(stop.status or EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # whoever read our output has gone: no more to say, also not when Python flushes at exit
+        # The reader of our output is gone: nothing can be written, also not when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         leave(EXIT_BROKEN_PIPE)
     except Exception as exc:

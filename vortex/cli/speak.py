@@ -1,4 +1,4 @@
-"""``vortex speak`` and ``vortex voices``: a picture and a text become a video."""
+"""``vortex speak``, ``say``, ``voices`` and ``generate``: a text becomes a sound, or a (verified) video."""
 
 from __future__ import annotations
 
@@ -6,50 +6,69 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from vortex.cli.animate import add_render_options, chosen_engine, print_report, progress_hook
+from vortex.cli.animate import add_json_option, make_video, print_report, progress_callback
+from vortex.cli.options import add_options, parsed_options
 from vortex.errors import InputError
+from vortex.options import GenerateOptions, SayOptions, SpeakOptions
+from vortex.runtime.files import check_output_path, write_whole
+from vortex.types import ProgressCallback, RenderReport
 
-DEFAULT_VOICE = "af_heart"
+if TYPE_CHECKING:
+    from vortex.session import Session
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the commands of this file to the parser; ``common`` holds the options of every command."""
+    """Add the commands of this file; ``common`` holds the options of every command."""
     speak = commands.add_parser("speak", parents=[common], help="make a video that speaks a text")
     speak.add_argument("portrait", metavar="PORTRAIT", help="picture with a face")
-    add_text_options(speak)
+    _add_text_options(speak)
     speak.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
     speak.add_argument("--phonemes", metavar="JSON", help="write the exact times of the sounds, for check")
-    add_render_options(speak)
+    add_options(speak, SpeakOptions)
+    add_json_option(speak)
     speak.set_defaults(run=_speak)
 
+    say = commands.add_parser("say", parents=[common], help="speak a text into a sound file")
+    _add_text_options(say)
+    say.add_argument("-o", "--output", metavar="OUT.wav", required=True)
+    say.add_argument("--phonemes", metavar="JSON", help="write the exact times of the sounds, for check")
+    add_options(say, SayOptions)
+    add_json_option(say)
+    say.set_defaults(run=_say)
+
     voices = commands.add_parser("voices", parents=[common], help="list the voices that can speak")
-    voices.add_argument("--speech-engine", default="kokoro", metavar="NAME", help="kokoro or kokoro-fp32")
+    add_options(voices, SayOptions, skip=("voice", "speed", "preset"))
     voices.add_argument("--json", action="store_true", help="print the list as JSON")
     voices.set_defaults(run=_voices)
 
+    generate = commands.add_parser(
+        "generate", parents=[common], help="make a verified video from a prompt and a text"
+    )
+    generate.add_argument("--image", metavar="FILE", help="use this picture instead of drawing one")
+    _add_text_options(generate, "--text")
+    generate.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
+    generate.add_argument(
+        "--report", metavar="JSON", help="where the report goes (default: beside the video)"
+    )
+    generate.add_argument("--timeline", metavar="PNG", help="draw when each stage ran")
+    add_options(generate, GenerateOptions)
+    add_json_option(generate)
+    generate.set_defaults(run=_generate)
 
-def add_text_options(parser: argparse.ArgumentParser, *, option: str = "text") -> None:
-    """Add the options of every command that speaks a text; ``option`` is how the text itself is given."""
-    add = parser.add_argument
-    if option.startswith("-"):
-        add(option, metavar="TEXT", help="the English text to speak")
-    else:
-        add(option, nargs="?", metavar="TEXT", help="the English text to speak")
-    add("--text-file", metavar="FILE", help="read the text from a file, or - for standard input")
-    add("--voice", default=DEFAULT_VOICE, metavar="NAME", help=f"see vortex voices (default {DEFAULT_VOICE})")
-    add("--speed", type=float, default=1.0, metavar="X", help="0.5 (slow) to 2 (fast), default 1")
-    add("--speech-engine", default="kokoro", metavar="NAME", help="kokoro (default) or kokoro-fp32")
+
+def _add_text_options(parser: argparse.ArgumentParser, option: str = "text") -> None:
+    more: dict[str, Any] = {} if option.startswith("-") else {"nargs": "?"}
+    parser.add_argument(option, metavar="TEXT", help="the English text to speak", **more)
+    parser.add_argument(
+        "--text-file", metavar="FILE", help="read the text from a file, or - for standard input"
+    )
 
 
-def given_text(args: argparse.Namespace) -> str:
-    """Return the text of the arguments.
-
-    Raises:
-        InputError: none or two were given, or the file cannot be read.
-    """
+def _given_text(args: argparse.Namespace) -> str:
     if (args.text is None) == (args.text_file is None):
         raise InputError("Give the text to speak either on the command line or with --text-file.")
     if args.text_file is None:
@@ -66,49 +85,107 @@ def given_text(args: argparse.Namespace) -> str:
 
 
 def _speak(args: argparse.Namespace, console: TextIO) -> int:
-    from vortex.production import speak_file
+    options = parsed_options(args, SpeakOptions)
+    text = _given_text(args)
+    _check_phonemes_path(args.phonemes)
 
-    text = given_text(args)
-    if args.phonemes and not Path(args.phonemes).parent.is_dir():
-        raise InputError(
-            f"The folder of '{args.phonemes}' does not exist. Create it first, or write elsewhere."
-        )
-    started_s = time.perf_counter()
-    report, speech = speak_file(
-        args.portrait,
-        text,
-        args.output,
-        voice=args.voice,
-        speed=args.speed,
-        speech_engine=args.speech_engine,
-        engine=chosen_engine(args, console),
-        preset=args.preset,
-        fps=args.fps,
-        size_px=args.size,
-        duration_s=args.duration,
-        seed=args.seed,
-        paste_back=args.paste_back,
-        device=args.device,
-        quality=args.quality,
-        mark=not args.no_mark,
-        hook=progress_hook(args, console),
-    )
-    if args.phonemes:
-        rows = [{"phone": s.phoneme, "start_s": s.start_s, "end_s": s.end_s} for s in speech.phonemes]
-        Path(args.phonemes).write_text(json.dumps(rows), encoding="utf-8")
-    print_report(args, console, report, time.perf_counter() - started_s)
+    def make(session: Session, on_progress: ProgressCallback) -> RenderReport:
+        report, speech = session.speak(args.portrait, text, args.output, options, on_progress=on_progress)
+        _write_phonemes(args.phonemes, speech)
+        return report
+
+    return make_video(args, console, options, make)
+
+
+def _say(args: argparse.Namespace, console: TextIO) -> int:
+    from vortex.media.audio import check_wav_path, write_wav
+    from vortex.session import Session
+
+    options = parsed_options(args, SayOptions)
+    text = _given_text(args)
+    _check_phonemes_path(args.phonemes)
+    check_wav_path(Path(args.output))
+    with Session() as session:
+        speech = session.say(text, options, options.preset, on_progress=progress_callback(args, console))
+    write_wav(Path(args.output), speech.audio)
+    _write_phonemes(args.phonemes, speech)
+    duration_s = float(speech.audio.duration_s)
+    if args.json:
+        print(json.dumps({"path": args.output, "duration_s": duration_s, "words": speech.words}))
+    else:
+        if console.isatty():
+            print(file=console)
+        print(f"{args.output}: {duration_s:.2f} s, {speech.voice}", file=console)
     return 0
+
+
+def _check_phonemes_path(path: str | None) -> None:
+    if path:
+        check_output_path(Path(path), (".json",), "Phonemes")
+
+
+def _write_phonemes(path: str | None, speech: Any) -> None:
+    if path:
+        rows = [{"phone": s.phoneme, "start_s": s.start_s, "end_s": s.end_s} for s in speech.phonemes]
+        write_whole(Path(path), json.dumps(rows))
 
 
 def _voices(args: argparse.Namespace, console: TextIO) -> int:
-    from vortex.extras.kokoro import list_voices
+    from vortex.speech.registry import list_voices
 
-    voices = list_voices(args.speech_engine)
+    name = args.speech_engine or "kokoro"
+    voices = list_voices(name)
     if args.json:
-        print(json.dumps([{"name": v.name, "language": v.language, "gender": v.gender} for v in voices]))
+        print(json.dumps([asdict(voice) for voice in voices]))
     else:
         for voice in voices:
             print(f"{voice.name:<12} {voice.language}, {voice.gender}")
-        if args.speech_engine == "kokoro":
+        if name == "kokoro":
             print("vortex: kokoro-fp32 has more. Run: vortex weights fetch kokoro", file=console)
     return 0
+
+
+def _generate(args: argparse.Namespace, console: TextIO) -> int:
+    from vortex.generate.request import GenerateRequest, plot_timeline
+    from vortex.generate.run import run_generate
+    from vortex.runtime.memory import ModelCache
+    from vortex.session import Session
+
+    options = parsed_options(args, GenerateOptions)
+    request = GenerateRequest(_given_text(args), args.image, options)
+    report_path = Path(args.report) if args.report else Path(args.output).with_suffix(".json")
+    check_output_path(report_path, (".json",), "Report")
+    if args.timeline:
+        check_output_path(Path(args.timeline), (".png",), "Timeline")
+    quiet = args.json or not console.isatty()
+    log = None if quiet else lambda line: print(f"\r\x1b[2Kvortex: {line}", file=console)
+    models = ModelCache(options.memory_gb, log)
+    started_s = time.perf_counter()
+    with Session(models=models) as session:
+        report = run_generate(
+            request, args.output, session=session, on_progress=progress_callback(args, console)
+        )
+    write_whole(report_path, json.dumps(report.as_json(), indent=1))
+    if args.timeline:
+        plot_timeline(Path(args.timeline), report.spans_s, title=Path(args.output).name)
+    if args.json:
+        print(json.dumps(report.as_json()))
+    else:
+        print_report(args, console, report.video, time.perf_counter() - started_s)
+        _print_verification(report, report_path, console)
+    return 1 if report.complaints else 0
+
+
+def _print_verification(report: Any, report_path: Path, console: TextIO) -> None:
+    if sync := report.sync:
+        found, missed = len(sync.closures_found_s), len(sync.closures_missed_s)
+        print(
+            f"lip-sync: offset {sync.offset_frames:+.2f} frames, correlation {sync.correlation:.2f}, "
+            f"{found} of {found + missed} closures",
+            file=console,
+        )
+    if report.clip:
+        print(f"CLIP: {report.clip.score:.3f} for the prompt", file=console)
+    for complaint in report.complaints:
+        print(f"vortex: {complaint}", file=console)
+    print(f"report: {report_path}", file=console)

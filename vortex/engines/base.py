@@ -1,94 +1,91 @@
-"""The interface that every engine implements, and the one place that knows their names."""
+"""What every engine implements, and how an engine announces itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
-from vortex.errors import InputError
-from vortex.types import Frame, MotionTrack, Portrait
+import numpy as np
 
-ENGINES: tuple[str, ...] = ("mesh", "liveportrait")
+from vortex.types import BLENDSHAPE_INDEX, F32, Frame, MotionTrack, Portrait
 
 
 class Prepared(Protocol):
-    """What an engine knows about one portrait: immutable, made once, shared by any number of threads."""
+    """What an engine computed from one portrait: immutable, and shared by any number of threads."""
 
     @property
     def size_px(self) -> tuple[int, int]:
         """Width and height of the frames, both even."""
-        ...
 
 
-class Engine(Protocol):
-    """Turns a portrait and a motion into frames. Safe to call from many threads at once."""
+P = TypeVar("P", bound=Prepared)
+
+
+class Engine(Protocol[P]):
+    """Turns a portrait and a motion into frames. Any number of threads may call it at once.
+
+    The same arguments give the same bytes, in any thread. ``tests/unit/engines/test_contract.py`` checks
+    every engine for what is said here.
+    """
 
     @property
     def name(self) -> str:
-        """One of :data:`ENGINES`."""
-        ...
+        """The engine's name, as in its :class:`EngineSpec`."""
 
     @property
     def device(self) -> str:
-        """Where frames are made: "cpu", or a GPU such as "cuda:0"."""
-        ...
+        """Where frames are rendered: "cpu", or a GPU such as "cuda:0"."""
 
-    def prepare(self, portrait: Portrait, *, size_px: int = 512, paste_back: bool = False) -> Any:
-        """Do all work that depends on the portrait only.
+    def prepare(self, portrait: Portrait, *, size_px: int = 512, paste_back: bool = False) -> P:
+        """Do all work that depends only on the portrait, and return its result.
 
-        ``paste_back=False`` renders a square of ``size_px`` round the face; ``paste_back=True`` renders the
-        whole picture at its own size (an odd side loses one pixel).
+        ``paste_back=False`` renders a square of ``size_px`` pixels around the face; ``paste_back=True``
+        renders the whole picture at its own size, less one pixel where a side is odd. InputError says which
+        sizes the engine can render.
         """
-        ...
 
-    def iter_frames(self, prepared: Any, motion: MotionTrack) -> Iterator[Frame]:
-        """Yield one (H, W, 3) uint8 RGB frame for each row of ``motion``, lazily; frames are the caller's."""
-        ...
+    def iter_frames(self, prepared: P, motion: MotionTrack, *, quality: str = "full") -> Iterator[Frame]:
+        """Return an iterator of one (H, W, 3) uint8 RGB frame for each row of ``motion``.
 
-    def notes(self, prepared: Any, motion: MotionTrack) -> tuple[str, ...]:
-        """Return what a user should know about these frames."""
-        ...
+        Frames are rendered when they are requested, in small batches. The caller owns each frame and may
+        write into it. ``quality`` is one of :attr:`EngineSpec.qualities`.
+        """
+
+    def notes(self, prepared: P, motion: MotionTrack, *, quality: str = "full") -> tuple[str, ...]:
+        """Return sentences about these frames that the user should read."""
 
     def close(self) -> None:
-        """Give back devices and threads."""
-        ...
+        """Release devices and threads; the engine cannot render afterwards. A second call does nothing."""
 
 
-def why_unavailable(name: str) -> str | None:
-    """Return why the engine cannot run here by default and what to do about it, or None if it can.
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """One engine as the registry lists it; making one must not import what the engine needs.
 
-    Raises:
-        InputError: unknown name.
+    ``load(device)`` returns the engine; with None, the engine chooses the device. ``why_unavailable(device)``
+    returns why it cannot run here and how to change that, or None if it can. ``devices`` (types, such as
+    ("cuda", "cpu")) and ``qualities`` begin with the default. "auto" is the engine with the highest
+    ``preference`` among those that can run.
     """
-    if name == "mesh":
-        return None
-    if name == "liveportrait":
-        from vortex.engines.liveportrait import why_unavailable as why_not_liveportrait
 
-        return why_not_liveportrait()
-    raise InputError(f"Unknown engine {name!r}; vortex has {' and '.join(ENGINES)}.")
+    name: str
+    load: Callable[[str | None], Engine[Any]]
+    why_unavailable: Callable[[str | None], str | None]
+    devices: tuple[str, ...] = ("cpu",)
+    qualities: tuple[str, ...] = ("full",)
+    preference: int = 0
+
+    def needs_gpu(self, device: str | None) -> bool:
+        """Return whether the engine needs a GPU of its own on ``device``."""
+        return (device or self.devices[0]).startswith("cuda")
 
 
-def load_engine(name: str, *, device: str | None = None, quality: str = "full") -> Engine:
-    """Return the engine called ``name``; it never substitutes another one.
+def shape_columns(motion: MotionTrack) -> Callable[[str], F32]:
+    """Return a function from a blendshape to its column (T,), without Left and Right to their mean."""
 
-    ``device`` and ``quality`` concern ``liveportrait`` only, which needs CUDA unless it is "cpu", and with
-    the quality "fast" derives frames from similar ones.
+    def column(name: str) -> F32:
+        names = [name] if name in BLENDSHAPE_INDEX else [name + "Left", name + "Right"]
+        return np.asarray(motion.blendshapes[:, [BLENDSHAPE_INDEX[n] for n in names]].mean(axis=1))
 
-    Raises:
-        InputError: unknown name, or a device or quality for an engine that has no choice of it.
-        EngineError, WeightsError, MissingExtraError: the engine cannot run here; the message says why.
-    """
-    if name not in ENGINES:
-        raise InputError(f"Unknown engine {name!r}; vortex has {' and '.join(ENGINES)}.")
-    if name == "liveportrait":
-        from vortex.engines.liveportrait import load_liveportrait_engine
-
-        return load_liveportrait_engine(device, quality)
-    if device not in (None, "cpu"):
-        raise InputError(f"device is {device!r}; the mesh engine runs on the CPU. Leave --device out.")
-    if quality != "full":
-        raise InputError(f"quality is {quality!r}; the mesh engine has 'full' only. Leave --quality out.")
-    from vortex.engines.mesh import MeshEngine
-
-    return MeshEngine()
+    return column

@@ -1,7 +1,7 @@
 """The acoustic model of hama, run by numpy: sound to probabilities of speech sounds.
 
 The network is a Conformer (Gulati et al. 2020) of four blocks over 80 log-mel bands, trained with CTC. Its
-weights lie in hama's wheel and are read from there; hama's own engine takes more than ten times as long.
+weights are read from hama's wheel; hama's own engine takes more than ten times as long.
 """
 
 from __future__ import annotations
@@ -9,47 +9,43 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib import resources
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from vortex.errors import EngineError
-
-F32 = npt.NDArray[np.float32]
+from vortex.types import F32
 
 ACOUSTIC_HZ = 16_000
 HOP_S = 0.02
-"""Step of the emissions: two hops of the short-time spectrum, 160 samples each."""
+"""Step of the emissions: two hops of the short-time spectrum, of 160 samples each."""
 
 _FFT, _HOP = 400, 160
 _BLOCKS, _WIDTH, _HEADS, _TAPS = 4, 144, 4, 31
 _MATRICES = (829, 838, 847, 856)
 """Number of the first unnamed matrix of each block; see :func:`_read_block`."""
-_MAGIC = b"HAMAPK\x01"
+_Pair: TypeAlias = tuple[F32, F32]
+"""Weight and bias, or the scale and shift of a norm."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Block:
-    """Weights of one Conformer block: pairs are (weight, bias) or, of norms, (scale, shift)."""
+class _Block(NamedTuple):
+    """Weights of one Conformer block."""
 
-    feed_in: tuple[tuple[F32, F32], tuple[F32, F32], tuple[F32, F32]]
-    attend: tuple[tuple[F32, F32], tuple[F32, F32], tuple[F32, F32]]
-    convolve: tuple[tuple[F32, F32], tuple[F32, F32], tuple[F32, F32], tuple[F32, F32]]
-    feed_out: tuple[tuple[F32, F32], tuple[F32, F32], tuple[F32, F32]]
-    norm: tuple[F32, F32]
+    feed_in: tuple[_Pair, ...]
+    attend: tuple[_Pair, ...]
+    convolve: tuple[_Pair, ...]
+    feed_out: tuple[_Pair, ...]
+    norm: _Pair
 
 
 class AcousticModel:
     """Loaded weights; safe to use from several threads. ``symbols`` names the 191 columns of the emissions.
 
-    Raises:
-        EngineError: the installed hama holds another network.
+    EngineError: the installed hama contains another network.
     """
 
     def __init__(self) -> None:
-        """Read the weights from hama's wheel."""
         from hama.vocab import Vocabulary
 
         self.symbols: tuple[str, ...] = (*Vocabulary.load(None).decoder, "<wb>", "<blank>")
@@ -64,27 +60,31 @@ class AcousticModel:
             self._output = _pointwise(tensors, "acoustic_model.model.proj")
         except (KeyError, IndexError, ValueError, struct.error) as exc:
             raise EngineError(
-                "The installed hama holds another network than vortex reads. Run: pip install 'hama==1.7.0'"
+                "The installed hama has a network that vortex cannot read. Run: pip install 'hama==1.7.0'"
             ) from exc
 
     def emissions(self, samples: F32) -> F32:
         """Return (F, 191) float32 probabilities of the symbols every :data:`HOP_S`; rows sum to 1.
 
-        ``samples`` (N,) float32 at 16 kHz, more than 200 of them; row i hears the sound round i * 20 ms.
+        ``samples`` (N,) float32 at 16 kHz, more than 200 of them; row i is about the sound around i * 20 ms.
         """
         hidden = _gelu(_affine(self._features(samples), self._stem))
         for block in self._blocks:
-            hidden = _conformer(hidden, block)
+            hidden = hidden + 0.5 * _feed_forward(hidden, block.feed_in)
+            hidden += _attention(hidden, block.attend)
+            hidden += _convolution(hidden, block.convolve)
+            hidden += 0.5 * _feed_forward(hidden, block.feed_out)
+            hidden = _normalize(hidden, block.norm)
         return _softmax(_affine(hidden, self._output))
 
     def _features(self, samples: F32) -> F32:
-        """Return (F, 240): three neighbouring log-mel spectra for each emission."""
+        """Return (F, 240): three neighbouring log-mel spectra of 80 bands for each emission."""
         padded = np.pad(samples, _FFT // 2, mode="reflect")
         frames = np.lib.stride_tricks.sliding_window_view(padded, _FFT)[::_HOP]
         spectrum = np.fft.rfft(frames * self._window)
         power = spectrum.real**2 + spectrum.imag**2
         mel = np.log(np.maximum(power @ self._mel, 1e-10))
-        # the network was exported with this cast
+        # The exported network has this cast.
         mel = np.pad(mel.astype(np.float16).astype(np.float32), ((1, 1), (0, 0)))
         near = np.lib.stride_tricks.sliding_window_view(mel, 3, axis=0)[::2]
         return np.asarray(near.reshape(len(near), -1))
@@ -96,7 +96,7 @@ def _tensors(packed: bytes) -> Iterator[tuple[str, F32]]:
     Little-endian: magic, version, kind, count; for each tensor its name, type (0 float32, 1 float16), shape,
     offset and size in bytes; then the data, from a multiple of 16 on.
     """
-    if not packed.startswith(_MAGIC):
+    if not packed.startswith(b"HAMAPK\x01"):
         raise ValueError("not a HAMAPK container of version 1")
     (count,) = struct.unpack_from("<I", packed, 8)
     at, entries = 12, []
@@ -116,7 +116,7 @@ def _tensors(packed: bytes) -> Iterator[tuple[str, F32]]:
 
 
 def _read_block(tensors: Mapping[str, F32], index: int) -> _Block:
-    """Return one block; its matrices have numbers for names, in the order in which they are used."""
+    """Return one block; its matrices are named by numbers, in the order in which the network uses them."""
     stem = f"acoustic_model.model.blocks.{index}"
     first = _MATRICES[index]
     in_1, in_2, project, attended, out_1, out_2 = (
@@ -124,7 +124,7 @@ def _read_block(tensors: Mapping[str, F32], index: int) -> _Block:
     )
     depthwise = tensors[f"onnx::Conv_{804 + 3 * index}"].reshape(_WIDTH, _TAPS)
 
-    def norm(name: str) -> tuple[F32, F32]:
+    def norm(name: str) -> _Pair:
         return tensors[f"{stem}.{name}.weight"], tensors[f"{stem}.{name}.bias"]
 
     def bias(name: str) -> F32:
@@ -144,27 +144,18 @@ def _read_block(tensors: Mapping[str, F32], index: int) -> _Block:
     )
 
 
-def _pointwise(tensors: Mapping[str, F32], name: str) -> tuple[F32, F32]:
-    """Return a convolution of one tap as a matrix (inputs, outputs), and its bias."""
+def _pointwise(tensors: Mapping[str, F32], name: str) -> _Pair:
+    """Return a convolution with a kernel of one tap as a matrix (inputs, outputs), and its bias."""
     return np.ascontiguousarray(tensors[f"{name}.weight"][:, :, 0].T), tensors[f"{name}.bias"]
 
 
-def _conformer(hidden: F32, block: _Block) -> F32:
-    """Return (F, 144) after half a feed-forward, attention, convolution, the other half, and a norm."""
-    hidden = hidden + 0.5 * _feed_forward(hidden, block.feed_in)
-    hidden += _attention(hidden, block.attend)
-    hidden += _convolution(hidden, block.convolve)
-    hidden += 0.5 * _feed_forward(hidden, block.feed_out)
-    return _normalize(hidden, block.norm)
-
-
-def _feed_forward(hidden: F32, weights: tuple[tuple[F32, F32], ...]) -> F32:
+def _feed_forward(hidden: F32, weights: tuple[_Pair, ...]) -> F32:
     norm, wide, narrow = weights
     return _affine(_silu(_affine(_normalize(hidden, norm), wide)), narrow)
 
 
-def _attention(hidden: F32, weights: tuple[tuple[F32, F32], ...]) -> F32:
-    """Return (F, 144): scaled dot-product attention of four heads, without positions."""
+def _attention(hidden: F32, weights: tuple[_Pair, ...]) -> F32:
+    """Return (F, 144): scaled dot-product attention of four heads, without positional encoding."""
     norm, project, output = weights
     split = _affine(_normalize(hidden, norm), project).reshape(len(hidden), 3, _HEADS, -1)
     query, key, value = np.ascontiguousarray(split.transpose(1, 2, 0, 3))
@@ -173,12 +164,12 @@ def _attention(hidden: F32, weights: tuple[tuple[F32, F32], ...]) -> F32:
     return _affine(np.ascontiguousarray(heads.transpose(1, 0, 2)).reshape(len(hidden), -1), output)
 
 
-def _convolution(hidden: F32, weights: tuple[tuple[F32, F32], ...]) -> F32:
-    """Return (F, 144): a gated linear unit, then 31 taps over time in each channel."""
+def _convolution(hidden: F32, weights: tuple[_Pair, ...]) -> F32:
+    """Return (F, 144): a gated linear unit, then a depthwise convolution of 31 taps over time."""
     norm, gated, depthwise, output = weights
-    both = _affine(_normalize(hidden, norm), gated)
-    gate = both[:, _WIDTH:]
-    padded = np.pad(both[:, :_WIDTH] / (1 + np.exp(-gate)), ((_TAPS // 2, _TAPS // 2), (0, 0)))
+    values = _affine(_normalize(hidden, norm), gated)
+    gate = values[:, _WIDTH:]
+    padded = np.pad(values[:, :_WIDTH] / (1 + np.exp(-gate)), ((_TAPS // 2, _TAPS // 2), (0, 0)))
     taps, bias = depthwise
     total = np.tile(bias, (len(hidden), 1))
     term = np.empty_like(total)
@@ -188,14 +179,14 @@ def _convolution(hidden: F32, weights: tuple[tuple[F32, F32], ...]) -> F32:
     return _affine(_silu(total), output)
 
 
-def _affine(values: F32, weights: tuple[F32, F32]) -> F32:
+def _affine(values: F32, weights: _Pair) -> F32:
     result = values @ weights[0]
     result += weights[1]
     return np.asarray(result, np.float32)
 
 
-def _normalize(values: F32, weights: tuple[F32, F32]) -> F32:
-    """Return rows of mean 0 and variance 1, scaled and shifted."""
+def _normalize(values: F32, weights: _Pair) -> F32:
+    """Return layer normalisation: rows of mean 0 and variance 1, scaled and shifted."""
     centred = values - values.mean(axis=1, keepdims=True)
     variance = np.einsum("ij,ij->i", centred, centred)[:, None] / np.float32(values.shape[1])
     centred /= np.sqrt(variance + np.float32(1e-5))
@@ -204,9 +195,9 @@ def _normalize(values: F32, weights: tuple[F32, F32]) -> F32:
 
 def _silu(values: F32) -> F32:
     """Return x / (1 + exp(-x))."""
-    below = np.exp(-values)
-    below += 1
-    return np.asarray(np.divide(values, below, out=below), np.float32)
+    divisor = np.exp(-values)
+    divisor += 1
+    return np.asarray(np.divide(values, divisor, out=divisor), np.float32)
 
 
 def _gelu(values: F32) -> F32:
@@ -219,7 +210,7 @@ def _gelu(values: F32) -> F32:
 
 
 def _softmax(values: F32) -> F32:
-    """Return the last axis as probabilities; changes ``values`` in place."""
+    """Return the last axis as probabilities; overwrites ``values``."""
     values -= values.max(axis=-1, keepdims=True)
     np.exp(values, out=values)
     values /= values.sum(axis=-1, keepdims=True)

@@ -1,88 +1,161 @@
-"""Visible mouth classes: which sounds look alike, and how neighbours blend on a moving mouth."""
+"""Phonemes to visemes: which visemes each sound shows, and how neighbours blend (co-articulation)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from vortex.errors import InputError
-from vortex.lipsync.phonemes import BILABIALS, LABIODENTALS, SILENCE, normalize_phoneme
-from vortex.types import VISEMES, PhonemeSpan
+from vortex.errors import InputError, UnknownPhonemeError
+from vortex.types import F32, F64, PhonemeSpan
+from vortex.visemes import (
+    CLOSING_COLUMNS,
+    LIP_CLOSING_COLUMNS,
+    SILENT_COLUMN,
+    VISEME_INDEX,
+    VISEME_TABLE,
+    VISEMES,
+)
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
+SILENCE = "SIL"
+VOWELS = frozenset({"AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"})
+IPA_TO_ARPABET: Mapping[str, str] = {
+    "a": "AA", "aɪ": "AY", "aʊ": "AW", "b": "B", "c": "K", "d": "D", "d͡ʒ": "JH", "e": "EY", "eə": "EH",
+    "eɪ": "EY", "f": "F", "g": "G", "h": "HH", "i": "IY", "j": "Y", "ja": "AA", "je": "EH", "jo": "OW",
+    "ju": "UW", "jʌ": "AH", "k": "K", "kʰ": "K", "k͈": "K", "l": "L", "m": "M", "n": "N", "o": "OW",
+    "oʊ": "OW", "p": "P", "pʰ": "P", "p͈": "P", "r": "R", "s": "S", "s͈": "S", "t": "T", "tʰ": "T",
+    "t͈": "T", "t͡ɕ": "CH", "t͡ɕʰ": "CH", "t͡ɕ͈": "CH", "t͡ʃ": "CH", "u": "UW", "v": "V", "w": "W",
+    "wa": "AA", "we": "EH", "wi": "IY", "wʌ": "AH", "x": "HH", "y": "UW", "z": "Z", "à": "AA", "ã": "AA",
+    "ä": "AA", "å": "AO", "æ": "AE", "ç": "HH", "ì": "IY", "ð": "DH", "ñ": "N", "õ": "OW", "ø": "UH",
+    "ħ": "HH", "ĩ": "IY", "ŋ": "NG", "œ": "ER", "ũ": "UW", "ǐ": "IY", "ɐ": "AH", "ɑ": "AA", "ɒ": "AO",
+    "ɓ": "B", "ɔ": "AO", "ɔɪ": "OY", "ɕ": "SH", "ɖ": "D", "ɗ": "D", "ɘ": "AH", "ə": "AH", "ɚ": "ER",
+    "ɛ": "EH", "ɜ": "ER", "ɝ": "ER", "ɟ": "G", "ɡ": "G", "ɣ": "G", "ɤ": "AH", "ɥ": "W", "ɦ": "HH",
+    "ɨ": "IH", "ɪ": "IH", "ɪə": "IH", "ɫ": "L", "ɮ": "L", "ɯ": "IH", "ɯi": "IH", "ɰ": "G", "ɱ": "M",
+    "ɲ": "N", "ɴ": "NG", "ɵ": "UH", "ɸ": "F", "ɹ": "R", "ɻ": "R", "ɽ": "D", "ɾ": "D", "ʀ": "R", "ʁ": "R",
+    "ʂ": "SH", "ʃ": "SH", "ʈ": "T", "ʉ": "UW", "ʊ": "UH", "ʋ": "V", "ʌ": "AH", "ʎ": "L", "ʏ": "UH",
+    "ʐ": "ZH", "ʑ": "ZH", "ʒ": "ZH", "ʙ": "B", "ʝ": "Y", "β": "B", "θ": "TH", "χ": "HH", "ẑ": "Z", "ẽ": "EY",
+}  # fmt: skip
+"""Symbol of the recogniser -> ARPAbet sound with the most similar mouth. Tone and length marks have none."""
 
 RATE_HZ = 200
-"""Resolution of the articulation curves, before they are sampled at the frame rate."""
+"""Sample rate of the articulation curves, before they are sampled at the frame rate."""
 BLOCK_S = 30
 """Long speech is blended in blocks of this length, so that memory does not grow with it."""
 SMOOTHING_S = 0.035
-"""Standard deviation of the articulators' inertia; 28 to 55 ms look natural."""
+"""Standard deviation of the Gaussian that models the inertia of lips and jaw; 28 to 55 ms look natural."""
 CLOSURE_S = 0.015
-"""Standard deviation of the edges of a closure, which is the fastest gesture of the mouth."""
-
-# what each sound shows, as parts of visemes: one target, or two for a diphthong
-_TARGETS: Mapping[str, tuple[Mapping[str, float], ...]] = {
-    "SIL": ({"sil": 1},),
-    "P": ({"PP": 1},), "B": ({"PP": 1},), "M": ({"PP": 1},),
-    "F": ({"FF": 1},), "V": ({"FF": 1},),
-    "TH": ({"TH": 1},), "DH": ({"TH": 1},),
-    "T": ({"DD": 1},), "D": ({"DD": 1},),
-    "K": ({"kk": 1},), "G": ({"kk": 1},), "NG": ({"kk": 1},), "HH": ({"kk": 0.5, "E": 0.5},),
-    "CH": ({"CH": 1},), "JH": ({"CH": 1},), "SH": ({"CH": 1},), "ZH": ({"CH": 1},),
-    "S": ({"SS": 1},), "Z": ({"SS": 1},),
-    "N": ({"nn": 1},), "L": ({"nn": 0.8, "E": 0.2},),
-    "R": ({"RR": 1},), "ER": ({"RR": 0.8, "E": 0.2},),
-    "AA": ({"aa": 1},), "AE": ({"aa": 0.75, "E": 0.25},), "AH": ({"aa": 0.5, "E": 0.2, "kk": 0.3},),
-    "AO": ({"oh": 0.6, "aa": 0.4},),
-    "AY": ({"aa": 1}, {"ih": 0.6, "E": 0.4}), "AW": ({"aa": 1}, {"ou": 0.6, "oh": 0.4}),
-    "EH": ({"E": 1},), "EY": ({"E": 1}, {"ih": 1}), "IH": ({"ih": 0.8, "E": 0.2},), "IY": ({"ih": 1},),
-    "OW": ({"oh": 1}, {"oh": 0.4, "ou": 0.6}), "OY": ({"oh": 1}, {"ih": 0.7, "E": 0.3}),
-    "UH": ({"ou": 0.6, "oh": 0.4},), "UW": ({"ou": 1},),
-    "W": ({"ou": 1},), "Y": ({"ih": 1},),
-}  # fmt: skip
-
-# how strongly a sound imposes its own shape on its neighbours (Cohen & Massaro 1993, "dominance")
-_DOMINANCE: Mapping[str, float] = {
-    "P": 6, "B": 6, "M": 6, "F": 5, "V": 5, "W": 3, "UW": 2, "SH": 2, "CH": 2, "JH": 2, "ZH": 2,
-    "HH": 0.2, "AH": 0.7, "K": 0.6, "G": 0.6, "NG": 0.6, "T": 0.6, "D": 0.6, "N": 0.6, "L": 0.6,
-}  # fmt: skip
-_ROUNDED = frozenset({"W", "UW", "UH", "OW", "OY", "AO", "SH", "CH", "JH", "ZH"})
+"""Standard deviation of the edges of a closure, the fastest gesture of the mouth."""
+CLOSURE_STRENGTH = {"lips": 1.0, "teeth": 0.85}
+"""How far each kind of closure shuts; the lower lip leaves some air at the teeth."""
 ANTICIPATION_S = 0.045
-"""Rounding starts this much before the sound, the lips being free until then."""
+"""Rounding starts this long before the sound, as the lips are free until then."""
 
-_MOUTH = {
-    "sil": (0.0, 0.4, 0.1), "PP": (0.0, 0.38, 0.1), "FF": (0.07, 0.45, 0.05), "TH": (0.28, 0.5, 0.05),
-    "DD": (0.28, 0.5, 0.05), "kk": (0.33, 0.5, 0.05), "CH": (0.27, 0.3, 0.6), "SS": (0.27, 0.6, 0.05),
-    "nn": (0.3, 0.5, 0.05), "RR": (0.33, 0.3, 0.5), "aa": (0.95, 0.5, 0.08), "E": (0.62, 0.62, 0.0),
-    "ih": (0.33, 0.78, 0.0), "oh": (0.6, 0.22, 0.75), "ou": (0.3, 0.14, 0.97),
-}  # fmt: skip
-MOUTH_SHAPES = np.array([_MOUTH[name] for name in VISEMES], np.float32)
+
+@dataclass(frozen=True, slots=True)
+class Articulation:
+    """The mouth in one sound: the share of each viseme; ``offglide`` is the second half of a diphthong.
+
+    ``dominance`` says how strongly the sound imposes its shape on its neighbours (Cohen & Massaro 1993).
+    """
+
+    target: Mapping[str, float]
+    offglide: Mapping[str, float] | None = None
+    dominance: float = 1.0
+
+    @property
+    def viseme(self) -> str:
+        """The viseme that the sound shows most."""
+        return max(self.target, key=lambda name: self.target[name])
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the lips round for the sound."""
+        return VISEME_TABLE[VISEME_INDEX[self.viseme]].rounds
+
+
+_MOUTHS: Mapping[str, Articulation] = {
+    SILENCE: Articulation({"sil": 1}, dominance=0.5),
+    "P B M": Articulation({"PP": 1}, dominance=6),
+    "F V": Articulation({"FF": 1}, dominance=5),
+    "TH DH": Articulation({"TH": 1}),
+    "T D": Articulation({"DD": 1}, dominance=0.6),
+    "K G NG": Articulation({"kk": 1}, dominance=0.6),
+    "HH": Articulation({"kk": 0.5, "E": 0.5}, dominance=0.2),
+    "CH JH SH ZH": Articulation({"CH": 1}, dominance=2),
+    "S Z": Articulation({"SS": 1}),
+    "N": Articulation({"nn": 1}, dominance=0.6),
+    "L": Articulation({"nn": 0.8, "E": 0.2}, dominance=0.6),
+    "R": Articulation({"RR": 1}),
+    "ER": Articulation({"RR": 0.8, "E": 0.2}),
+    "AA": Articulation({"aa": 1}),
+    "AE": Articulation({"aa": 0.75, "E": 0.25}),
+    "AH": Articulation({"aa": 0.5, "E": 0.2, "kk": 0.3}, dominance=0.7),
+    "AO": Articulation({"oh": 0.6, "aa": 0.4}),
+    "AY": Articulation({"aa": 1}, {"ih": 0.6, "E": 0.4}),
+    "AW": Articulation({"aa": 1}, {"ou": 0.6, "oh": 0.4}),
+    "EH": Articulation({"E": 1}),
+    "EY": Articulation({"E": 1}, {"ih": 1}),
+    "IH": Articulation({"ih": 0.8, "E": 0.2}),
+    "IY Y": Articulation({"ih": 1}),
+    "OW": Articulation({"oh": 1}, {"oh": 0.4, "ou": 0.6}),
+    "OY": Articulation({"oh": 1}, {"ih": 0.7, "E": 0.3}),
+    "UH": Articulation({"ou": 0.6, "oh": 0.4}),
+    "UW": Articulation({"ou": 1}, dominance=2),
+    "W": Articulation({"ou": 1}, dominance=3),
+}
+ARTICULATIONS = {name: mouth for names, mouth in _MOUTHS.items() for name in names.split()}
+"""The 39 phonemes and silence; those with the same mouth share a row above."""
+PHONEMES: tuple[str, ...] = tuple(sorted(ARTICULATIONS.keys() - {SILENCE}))
+"""The 39 phonemes of the CMU pronouncing dictionary, without stress digits."""
+
+MOUTH_SHAPES = np.array([(row.jaw_open, row.lip_width, row.lip_rounding) for row in VISEME_TABLE], np.float32)
 """(15, 3) jaw_open, lip_width, lip_rounding of each viseme, all in [0, 1]."""
+
+
+def normalize_phoneme(phoneme: str) -> str:
+    """Return an ARPAbet symbol in upper case without stress, "SIL" for silence; else UnknownPhonemeError."""
+    symbol = phoneme.strip().upper().rstrip("012")
+    if symbol in ("", "SIL", "SP", "SPN", "<SIL>", "_", "PAU", "H#", "+SPN+", "+NSN+"):
+        return SILENCE
+    if symbol in PHONEMES:
+        return symbol
+    raise UnknownPhonemeError(
+        f"Unknown phoneme {phoneme!r}; vortex reads ARPAbet: {' '.join(PHONEMES)}, and SIL."
+    )
+
+
+def check_spans(spans: Sequence[PhonemeSpan]) -> list[PhonemeSpan]:
+    """Return the spans in order of time, their symbols as of :func:`normalize_phoneme`, with its error.
+
+    InputError is raised if a span ends before it starts, or starts before zero.
+    """
+    result = []
+    for span in sorted(spans, key=lambda s: s.start_s):
+        if not 0 <= span.start_s <= span.end_s:
+            raise InputError(f"Phoneme {span} has no valid time; give 0 <= start_s <= end_s in seconds.")
+        result.append(PhonemeSpan(normalize_phoneme(span.phoneme), span.start_s, span.end_s))
+    return result
 
 
 @lru_cache(maxsize=256)
 def phoneme_to_viseme(phoneme: str) -> str:
-    """Return the viseme, one of :data:`vortex.types.VISEMES`, that an ARPAbet phoneme shows most.
+    """Return the viseme, one of :data:`vortex.visemes.VISEMES`, that an ARPAbet phoneme shows most.
 
-    Raises:
-        UnknownPhonemeError: not one of the 39 phonemes or SIL, stress digits allowed.
+    UnknownPhonemeError: not one of the 39 phonemes or SIL, stress digits allowed.
     """
-    first = _TARGETS[normalize_phoneme(phoneme)][0]
-    return max(first, key=lambda name: first[name])
+    return ARTICULATIONS[normalize_phoneme(phoneme)].viseme
 
 
 def smooth_viseme_sequence(visemes: npt.ArrayLike, window_size: int = 3) -> F32:
     """Return (T, C) float32: each column smoothed by a triangle of ``window_size`` frames.
 
-    ``visemes`` is (T, C), such as viseme weights or mouth shapes; the ends are held, sums of rows kept.
-
-    Raises:
-        InputError: another shape, values that are not finite, or a window that is even or below 1.
+    ``visemes`` is (T, C), such as viseme weights or mouth shapes. Beyond both ends the first and the last row
+    are repeated, so that the sums of rows are kept. InputError: another shape, values that are not finite, or
+    a window that is even or below 1.
     """
     values = np.asarray(visemes, np.float32)
     if values.ndim != 2 or not np.isfinite(values).all():
@@ -104,9 +177,8 @@ def mouth_shape(weights: npt.ArrayLike) -> F32:
 def coarticulate(spans: Sequence[PhonemeSpan], frames: int, fps: Fraction) -> F32:
     """Return viseme weights (T, 15) float32, rows sum to 1, sampled at the centres of the frames.
 
-    Neighbouring sounds blend by dominance under a Gaussian of the articulators' inertia; closures of the lips
-    are kept through it, however short, because a p, b or m without a closure is seen at once. Anything
-    outside the spans is silence.
+    Neighbouring sounds blend by dominance under a Gaussian of :data:`SMOOTHING_S`. Closures of the lips are
+    not smoothed away, however short: viewers notice a p, b or m without one. Outside the spans is silence.
     """
     result = np.empty((frames, len(VISEMES)), np.float32)
     block = max(int(BLOCK_S * fps), 1)
@@ -115,11 +187,8 @@ def coarticulate(spans: Sequence[PhonemeSpan], frames: int, fps: Fraction) -> F3
     for first in range(0, frames, block):
         rows = middles[first : first + block]
         low, high = max(int(rows[0]) - margin, 0), int(rows[-1]) + margin
-        near = [
-            span
-            for span in spans
-            if span.end_s * RATE_HZ > low - 1 and (span.start_s - ANTICIPATION_S) * RATE_HZ < high + 1
-        ]
+        first_s, last_s = (low - 1) / RATE_HZ, (high + 1) / RATE_HZ + ANTICIPATION_S
+        near = [span for span in spans if span.end_s > first_s and span.start_s < last_s]
         result[first : first + block] = _blend(near, low, high, rows, float(fps))
     return result
 
@@ -127,54 +196,58 @@ def coarticulate(spans: Sequence[PhonemeSpan], frames: int, fps: Fraction) -> F3
 def _blend(
     spans: Sequence[PhonemeSpan], low: int, high: int, rows: npt.NDArray[np.intp], fps: float
 ) -> npt.NDArray[np.floating]:
-    """Return the weights (T, 15) at ``rows`` of the stretch of articulation from row ``low`` to ``high``."""
-    weights, dominance, closure = _targets(spans, low, high)
-    reach = round(4 * SMOOTHING_S * RATE_HZ)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (SMOOTHING_S * RATE_HZ)) ** 2)
-    blended = _convolve(weights * dominance, kernel) / _convolve(dominance, kernel)
-    reach = round(4 * CLOSURE_S * RATE_HZ)
-    edge = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (CLOSURE_S * RATE_HZ)) ** 2)
-    shut = np.clip(1.1 * _convolve(closure, edge / edge.sum()), 0, 1)
+    """Return the weights (T, 15) at ``rows``, computed from rows ``low`` to ``high`` of the articulation."""
+    targets, dominance, closures = _articulation_curves(spans, low, high)
+    kernel, edge = _gaussian(SMOOTHING_S), _gaussian(CLOSURE_S)
+    blended = _convolve(targets * dominance, kernel) / _convolve(dominance, kernel)
+    shut = np.clip(1.1 * _convolve(closures, edge / edge.sum()), 0, 1)
     shut /= np.maximum(shut.sum(axis=1, keepdims=True), 1)
     blended *= 1 - shut.sum(axis=1, keepdims=True)
-    blended[:, [VISEMES.index("PP"), VISEMES.index("FF")]] += shut
-    sampled = blended[_shown_rows(shut[:, 0], rows - low, fps)]
+    blended[:, CLOSING_COLUMNS] += shut
+    lips_shut = shut[:, np.isin(CLOSING_COLUMNS, LIP_CLOSING_COLUMNS)].max(axis=1)
+    sampled = blended[_row_of_each_frame(lips_shut, rows - low, fps)]
     return np.asarray(sampled / sampled.sum(axis=1, keepdims=True))
 
 
-def _shown_rows(shut: F64, rows: npt.NDArray[np.intp], fps: float) -> npt.NDArray[np.intp]:
-    """Return (T,) the row to show in each frame: its middle, or its most closed moment if there is one."""
+def _row_of_each_frame(shut: F64, middles: npt.NDArray[np.intp], fps: float) -> npt.NDArray[np.intp]:
+    """Return (T,) the row of each frame: the most closed one if the lips shut in it, else its middle."""
     half = int(RATE_HZ / fps / 2)
-    window = np.clip(rows[:, None] + np.arange(-half, half + 1), 0, len(shut) - 1)
+    window = np.clip(middles[:, None] + np.arange(-half, half + 1), 0, len(shut) - 1)
     strongest = window[np.arange(len(window)), shut[window].argmax(axis=1)]
     return np.asarray(np.where(shut[strongest] > 0.5, strongest, window[:, half]), np.intp)
 
 
-def _targets(spans: Sequence[PhonemeSpan], low: int, high: int) -> tuple[F64, F64, F64]:
-    """Return targets (N, 15), dominance (N, 1) and closures (N, 2), lips and lip to teeth, of some rows."""
+def _articulation_curves(spans: Sequence[PhonemeSpan], low: int, high: int) -> tuple[F64, F64, F64]:
+    """Return targets (N, 15), dominance (N, 1), closures (N, C) of rows ``low`` to ``high`` at RATE_HZ."""
     count = high - low
-    weights = np.zeros((count, len(VISEMES)))
-    weights[:, VISEMES.index("sil")] = 1
-    dominance = np.full((count, 1), 0.5)
-    closure = np.zeros((count, 2))
+    targets = np.zeros((count, len(VISEMES)))
+    targets[:, SILENT_COLUMN] = 1
+    dominance = np.full((count, 1), ARTICULATIONS[SILENCE].dominance)
+    closures = np.zeros((count, len(CLOSING_COLUMNS)))
     for span in spans:
-        start_s = span.start_s - (ANTICIPATION_S if span.phoneme in _ROUNDED else 0.0)
-        start = round(start_s * RATE_HZ)
+        sound = ARTICULATIONS[span.phoneme]
+        start = round((span.start_s - (ANTICIPATION_S if sound.rounds else 0.0)) * RATE_HZ)
         end = max(round(span.end_s * RATE_HZ), start + 1)
-        parts = _TARGETS[span.phoneme]
+        parts = [part for part in (sound.target, sound.offglide) if part]
         edges = np.clip(np.linspace(start, end, len(parts) + 1).round().astype(int) - low, 0, count)
-        for part, here, there in zip(parts, edges[:-1], edges[1:], strict=True):
-            weights[here:there] = 0
+        for part, first, last in zip(parts, edges[:-1], edges[1:], strict=True):
+            targets[first:last] = 0
             for name, share in part.items():
-                weights[here:there, VISEMES.index(name)] = share
-        start, end = int(edges[0]), int(edges[-1])
-        dominance[start:end] = _DOMINANCE.get(span.phoneme, 0.5 if span.phoneme == SILENCE else 1.0)
-        closure[start:end] = [span.phoneme in BILABIALS, 0.85 * (span.phoneme in LABIODENTALS)]
-    return weights, dominance, closure
+                targets[first:last, VISEME_INDEX[name]] = share
+            dominance[first:last] = sound.dominance
+            closures[first:last] = [
+                CLOSURE_STRENGTH[row.closes] * part.get(row.name, 0.0) for row in VISEME_TABLE if row.closes
+            ]
+    return targets, dominance, closures
+
+
+def _gaussian(sigma_s: float) -> F64:
+    reach = round(4 * sigma_s * RATE_HZ)
+    return np.asarray(np.exp(-0.5 * (np.arange(-reach, reach + 1) / (sigma_s * RATE_HZ)) ** 2))
 
 
 def _convolve(values: npt.NDArray[np.floating], kernel: npt.NDArray[np.floating]) -> F64:
-    """Return (T, C) columns convolved with an odd kernel, ends held."""
+    """Return (T, C) columns convolved with an odd kernel; the first and the last row are repeated."""
     half = len(kernel) // 2
     padded = np.pad(values, ((half, half), (0, 0)), mode="edge")
     return np.stack([np.convolve(column, kernel, "valid") for column in padded.T], axis=1).astype(np.float64)

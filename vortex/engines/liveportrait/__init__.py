@@ -1,40 +1,32 @@
-"""The neural engine: LivePortrait's published networks, driven by speech. Torch is loaded on first use."""
+"""The neural engine: LivePortrait's published networks, driven by speech. Torch is imported on first use."""
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vortex.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from vortex.engines.liveportrait.device import why_unavailable
     from vortex.engines.liveportrait.engine import LivePortraitEngine, load_liveportrait_engine
     from vortex.engines.liveportrait.model import LivePortraitModel, load_liveportrait
 
-_HOME = {
+_MODULES = {
     "LivePortraitEngine": "engine",
     "LivePortraitModel": "model",
     "load_liveportrait": "model",
     "load_liveportrait_engine": "engine",
-    "why_unavailable": "device",
 }
 
-__all__ = [
-    "LivePortraitEngine",
-    "LivePortraitModel",
-    "load_liveportrait",
-    "load_liveportrait_engine",
-    "why_unavailable",
-]
+__all__ = ["LivePortraitEngine", "LivePortraitModel", "load_liveportrait", "load_liveportrait_engine"]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used (PEP 562)."""
-    if name not in _HOME:
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used (PEP 562); MissingExtraError if torch is not installed."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     except ModuleNotFoundError as exc:
         if exc.name != "torch":
             raise

@@ -1,39 +1,86 @@
-"""Where and in which number format the networks can run, and what to do if they cannot."""
+"""Devices, number formats and memory in which the networks can run, and what to do if one is missing."""
 
 from __future__ import annotations
 
+import glob
 import importlib.util
+import runpy
+import sys
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vortex.errors import DeviceUnavailableError, InputError, PrecisionUnsupportedError
-from vortex.switch import Switch, TurnBack
-from vortex.weights import missing_weights
+from vortex.errors import DeviceUnavailableError, InputError, OutOfMemoryError, PrecisionUnsupportedError
+from vortex.runtime.setting import RefCountedSetting, Restore
+from vortex.weights.cache import missing_weights
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 PRECISIONS = ("fp16", "bf16", "fp32")
+ADVICE = "use the mesh engine, or give the device 'cpu', which needs seconds for each frame"
+GPU_DEVICE_FILES = ("/dev/nvidia[0-9]*", "/dev/dxg", "/dev/kfd")
+"""Files on Linux by which drivers show a GPU: NVIDIA's own, Windows' under WSL, and AMD's."""
+DEFAULT_BUDGET_BYTES = 4_000_000_000
+"""Default budget on a CUDA device; a CPU has none."""
+MAX_FRAMES = 8
+"""Most frames at once: launching a batch's 335 kernels then takes little time, even on the fastest GPUs."""
+FRAME_BYTES = {4: 349_000_000, 2: 130_000_000}
+"""Bytes per number -> peak memory for each frame in bytes, at the release's sizes.
+
+W needs the most; only float32 uses the Fourier domain. Counted without data; a test counts again.
+"""
+SLACK = 1.25
+"""Factor for gaps between allocations and for the workspace of convolutions."""
+FIXED_BYTES = 800_000_000
+"""Memory of a process's CUDA context and of the key frames kept for reuse."""
 
 
 def why_unavailable(device: str | None = None) -> str | None:
-    """Return why the engine cannot run on ``device`` (None: CUDA) and what to do, or None if it can."""
+    """Return why the engine cannot run on ``device`` (None: CUDA) and what to do, or None if it can.
+
+    Checks the device first, then torch, then the weights, so nobody downloads anything for a machine that
+    cannot use it. Imports torch only if all of that is in place and a GPU is to be used.
+    """
+    on_gpu = (device or "cuda").split(":")[0] != "cpu"
+    if on_gpu and not gpu_present():
+        return f"no GPU was found; {ADVICE}"
     if importlib.util.find_spec("torch") is None:
         return "torch is not installed; run: pip install 'vortex-portrait[neural]'"
+    if on_gpu and not _torch_supports_gpus():
+        return f"this build of torch has no CUDA; install one from https://pytorch.org/get-started, {ADVICE}"
     if missing_weights("liveportrait"):
         return "its weights are missing; run: vortex weights fetch liveportrait (498 MiB)"
-    try:
-        resolve_device(device)
-    except DeviceUnavailableError as exc:
-        return str(exc)[:1].lower() + str(exc)[1:].rstrip(".")
+    if on_gpu:
+        try:
+            resolve_device(device)
+        except (DeviceUnavailableError, InputError) as exc:
+            return str(exc)[:1].lower() + str(exc)[1:].rstrip(".")
     return None
 
 
-def resolve_device(device: str | torch.device | None) -> torch.device:
-    """Return a device to compute on; None means the current CUDA device.
+def gpu_present() -> bool:
+    """Return whether a driver shows a GPU; True on systems where only torch can find out."""
+    if sys.platform == "darwin":
+        return False
+    return sys.platform != "linux" or any(map(glob.glob, GPU_DEVICE_FILES))
 
-    Raises:
-        DeviceUnavailableError: no such device here; a CPU is taken only when it is asked for.
-        InputError: not the name of a device.
+
+def _torch_supports_gpus() -> bool:
+    """Return what the file ``version.py`` of torch says; importing torch to ask it takes over a second."""
+    spec = importlib.util.find_spec("torch")
+    version = Path(spec.origin).with_name("version.py") if spec and spec.origin else None
+    if version is None or not version.is_file():
+        return True
+    names = runpy.run_path(str(version))
+    return names.get("cuda") is not None or names.get("hip") is not None
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """Return the device to compute on; None means the current CUDA device. The CPU is used only if named.
+
+    DeviceUnavailableError is raised if it is not available, InputError if that is no name of a device.
     """
     import torch
 
@@ -45,28 +92,27 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         return wanted
     if wanted.type != "cuda":
         raise DeviceUnavailableError(f"The device {str(wanted)!r} is not supported; give 'cuda' or 'cpu'.")
-    slow = "or ask for the device 'cpu', which needs seconds for each frame"
     if torch.version.cuda is None and torch.version.hip is None:
         raise DeviceUnavailableError(
-            f"This build of torch ({torch.__version__}) has no CUDA. Install one that has, from "
-            f"https://pytorch.org/get-started, {slow}."
+            f"This build of torch ({torch.__version__}) has no CUDA. Install one that has from "
+            f"https://pytorch.org/get-started, {ADVICE}."
         )
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:
         raise DeviceUnavailableError(
-            f"No CUDA device was found. Check the driver with nvidia-smi, use the mesh engine, {slow}."
+            f"Torch finds no CUDA device. Check the driver with nvidia-smi, {ADVICE}."
         )
     if wanted.index is not None and wanted.index >= count:
-        raise DeviceUnavailableError(f"The device {str(wanted)!r} is not there; CUDA devices here: {count}.")
+        raise DeviceUnavailableError(
+            f"The device {str(wanted)!r} does not exist; CUDA devices of this machine: {count}."
+        )
     return wanted
 
 
 def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type F, W and G compute in.
+    """Return the type in which F, W and G compute; InputError if it is not one of :data:`PRECISIONS`.
 
-    Raises:
-        InputError: not one of :data:`PRECISIONS`.
-        PrecisionUnsupportedError: a half type on a device that has no fast arithmetic for it.
+    PrecisionUnsupportedError is raised for a half type on a device without fast arithmetic for it.
     """
     import torch
 
@@ -77,7 +123,7 @@ def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
         return dtype
     if device.type == "cpu":
         raise PrecisionUnsupportedError(
-            f"precision is {precision!r}, which makes a CPU slower, not faster. Give precision='fp32' there."
+            f"precision is {precision!r}, which is slower than 'fp32' on a CPU. Give precision='fp32' there."
         )
     if dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise PrecisionUnsupportedError(
@@ -86,15 +132,47 @@ def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
-def _repeat_cudnn() -> TurnBack:
+def networks_bytes(networks: nn.Module) -> int:
+    """Return the size of all weights in bytes."""
+    tensors = [*networks.parameters(), *networks.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def needed_bytes(weights_bytes: int, number_bytes: int, frames: int, *, cuda: bool) -> int:
+    """Return the bytes that rendering ``frames`` at once needs."""
+    return weights_bytes + FIXED_BYTES * cuda + round(frames * FRAME_BYTES[number_bytes] * SLACK)
+
+
+def fit_frames(
+    budget_bytes: int, weights_bytes: int, number_bytes: int, wanted: int | None, *, cuda: bool
+) -> int:
+    """Return how many frames to render at once: ``wanted``, or as many as fit, at most :data:`MAX_FRAMES`.
+
+    OutOfMemoryError: not even one frame fits, or fewer than ``wanted``.
+    """
+    minimum = wanted or 1
+    need = partial(needed_bytes, weights_bytes, number_bytes, cuda=cuda)
+    if need(minimum) > budget_bytes:
+        smaller = ", or load with precision='fp16'" if cuda and number_bytes == 4 else ""
+        fewer = ", or lower batch_frames" if minimum > 1 else ""
+        many = f"{minimum} frames" if minimum > 1 else "1 frame"
+        raise OutOfMemoryError(
+            f"The memory budget is {budget_bytes / 1e9:.2f} GB; LivePortrait needs about "
+            f"{need(minimum) / 1e9:.2f} GB to render {many} at once. "
+            f"Raise memory_budget_bytes{fewer}{smaller}."
+        )
+    if wanted:
+        return wanted
+    return max(frames for frames in range(1, MAX_FRAMES + 1) if need(frames) <= budget_bytes)
+
+
+def _make_cudnn_deterministic() -> Restore:
     from torch.backends import cudnn
 
     before, cudnn.deterministic = cudnn.deterministic, True
     return lambda: setattr(cudnn, "deterministic", before)
 
 
-repeatable = Switch(_repeat_cudnn).held
-"""Let cuDNN use only algorithms that give the same bits each time, as long as anybody renders.
-
-A transposed convolution may otherwise add up in whatever order its threads finish.
-"""
+repeatable = RefCountedSetting(_make_cudnn_deterministic).held
+"""Context manager: while any thread renders, cuDNN uses only algorithms that return the same bits every time,
+not those that add terms in the order in which GPU threads finish."""

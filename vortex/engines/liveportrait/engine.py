@@ -1,33 +1,32 @@
-"""LivePortrait behind the interface that every engine has."""
+"""LivePortrait as an engine of vortex; frames are copied to the host while the next ones are rendered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor
 
 from vortex.engines.liveportrait.device import resolve_device
-from vortex.engines.liveportrait.renderer import PreparedFace, Renderer, check_quality, load_renderer
-from vortex.engines.liveportrait.transfer import iter_on_host
-from vortex.portrait import crop_face, even_sides
+from vortex.engines.liveportrait.load import load_renderer
+from vortex.engines.liveportrait.renderer import PreparedFace, Renderer, check_quality
+from vortex.face.crop import crop_face, even_sides
 from vortex.types import Frame, MotionTrack, Portrait
 
 SQUARE_PX = 512
 """Side of the rendered square, which is 2 wide in keypoint units."""
+Wait = Callable[[], None]
+Copy = Callable[[Tensor, Tensor], Wait]
+"""Starts copying a batch (second) into a host buffer (first); the result waits until that is done."""
 
 
 class LivePortraitEngine:
-    """Renders with the networks; see :class:`vortex.engines.base.Engine`."""
+    """Renders with the networks; ``prepare`` and the iterator raise OutOfMemoryError if memory is short."""
 
     name = "liveportrait"
 
-    def __init__(self, renderer: Renderer, quality: str = "full") -> None:
-        """``quality``, "full" or "fast": see :meth:`~vortex.engines.liveportrait.LivePortraitModel.animate`.
-
-        Raises:
-            InputError: another quality.
-        """
-        self.renderer, self.quality = renderer, check_quality(quality)
+    def __init__(self, renderer: Renderer) -> None:
+        self.renderer = renderer
 
     @property
     def device(self) -> str:
@@ -35,31 +34,29 @@ class LivePortraitEngine:
         return str(self.renderer.device)
 
     def prepare(self, portrait: Portrait, *, size_px: int = 512, paste_back: bool = False) -> PreparedFace:
-        """Extract what the networks know about the face.
-
-        Raises:
-            InputError: a frame size that cannot be rendered.
-            OutOfMemoryError: the device's memory does not suffice.
-        """
+        """Extract the face's features and keypoints."""
         return self.renderer.prepare(even_sides(portrait) if paste_back else crop_face(portrait, size_px))
 
-    def iter_frames(self, prepared: PreparedFace, motion: MotionTrack) -> Iterator[Frame]:
-        """Yield one frame for each row of ``motion``.
+    def iter_frames(
+        self, prepared: PreparedFace, motion: MotionTrack, *, quality: str = "full"
+    ) -> Iterator[Frame]:
+        """Return an iterator of the frames; with the quality "fast", some are derived from similar ones."""
+        check_quality(quality)
+        return self._iter_frames(prepared, motion, quality)
 
-        Raises:
-            OutOfMemoryError: the device's memory does not suffice.
-        """
+    def _iter_frames(self, prepared: PreparedFace, motion: MotionTrack, quality: str) -> Iterator[Frame]:
         x0, y0, x1, y1 = prepared.box
-        batches = map(_pixels, self.renderer.iter_boxes(prepared, motion, self.quality))
+        batches = map(_pixels, self.renderer.iter_boxes(prepared, motion, quality))
         for pixels in iter_on_host(batches, self.renderer.device):
             for box in pixels.numpy():
                 frame = prepared.canvas.copy()
                 frame[y0:y1, x0:x1] = box
                 yield frame
 
-    def notes(self, prepared: PreparedFace, motion: MotionTrack) -> tuple[str, ...]:
-        """Return what was saved, and at what distance."""
-        if self.quality == "full":
+    def notes(self, prepared: PreparedFace, motion: MotionTrack, *, quality: str = "full") -> tuple[str, ...]:
+        """Return how many frames the quality "fast" renders, and how far the others are from those."""
+        check_quality(quality)
+        if quality == "full":
             return ()
         plan = self.renderer.plan(prepared, motion)
         return (
@@ -68,23 +65,63 @@ class LivePortraitEngine:
         )
 
     def close(self) -> None:
-        """Give the memory of the device back; the engine cannot render afterwards."""
+        """Free the device's memory; the engine cannot render afterwards."""
         self.renderer.close()
 
 
 def _pixels(boxes: Tensor) -> Tensor:
-    """(B, 3, h, w) float in [0, 1] -> (B, h, w, 3) uint8, a quarter of the bytes to copy."""
+    """(B, 3, h, w) float32 in [0, 1] -> (B, h, w, 3) uint8, which is a quarter of the bytes to copy."""
     return (boxes * 255 + 0.5).byte().permute(0, 2, 3, 1).contiguous()
 
 
-def load_liveportrait_engine(device: str | None = None, quality: str = "full") -> LivePortraitEngine:
-    """Load the engine on a CUDA device in fp16, or in fp32 on a CPU if that is asked for.
-
-    Raises:
-        InputError: an unknown device or quality.
-        DeviceUnavailableError: no such device here.
-        WeightsMissingError, WeightsCorruptError: fetch them first.
-    """
-    check_quality(quality)
+def load_liveportrait_engine(device: str | None = None) -> LivePortraitEngine:
+    """Return the engine in fp16 on CUDA, in fp32 on "cpu"; errors as of :func:`vortex.load_liveportrait`."""
     precision = "fp32" if resolve_device(device).type == "cpu" else "fp16"
-    return LivePortraitEngine(load_renderer(device, precision), quality)
+    return LivePortraitEngine(load_renderer(device, precision))
+
+
+def iter_on_host(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Yield a device's batches (B, ...) on the host; each is valid until the next one is requested."""
+    return overlap_copies(batches, _cuda_copy(device), pinned=True) if device.type == "cuda" else batches
+
+
+def overlap_copies(batches: Iterator[Tensor], copy: Copy, *, pinned: bool = False) -> Iterator[Tensor]:
+    """Yield each batch on the host after the next one has been queued on the device.
+
+    Two host buffers are filled alternately; ``pinned`` ones are page-locked, so that a GPU can write them.
+    """
+    buffers: list[Tensor] = []
+    pending: tuple[Tensor, Wait] | None = None
+    for number, batch in enumerate(batches):
+        if number < 2:
+            # The first batches are the largest; only the last one may be smaller.
+            buffers.append(torch.empty(batch.shape, dtype=batch.dtype, pin_memory=pinned))
+        host = buffers[number % 2][: len(batch)]
+        started = host, copy(host, batch)
+        if pending:
+            yield _completed(*pending)
+        pending = started
+    if pending:
+        yield _completed(*pending)
+
+
+def _completed(host: Tensor, wait: Wait) -> Tensor:
+    wait()
+    return host
+
+
+def _cuda_copy(device: torch.device) -> Copy:
+    """Return a function that copies on a CUDA stream of its own, after the work queued so far."""
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def copy(host: Tensor, batch: Tensor) -> Wait:
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            host.copy_(batch, non_blocking=True)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record(stream)
+        # The allocator must not reuse the batch's memory before it has been read.
+        batch.record_stream(stream)
+        return copied.synchronize
+
+    return copy

@@ -1,11 +1,11 @@
 """The LivePortrait networks: F appearance, M motion, W warping, G decoder, S stitching and retargeting MLPs.
 
 One class per box of the paper (Guo et al., 2024, arXiv:2407.03168). Attribute names equal the keys of the
-release files, so that these load strictly; shapes are written at every reshape with the release's sizes.
+release files, so these load strictly. Comments give shapes at every reshape, with the release's sizes.
 Letters: B batch, K keypoints (21), C x D feature channels and depth (32 x 16), H = W = 64.
 
 F, W and G may compute in a half type. Keypoints, sampling grids and both softmaxes stay in float32: a grid in
-half precision is off by 1/30 of a feature pixel, which shows as shimmer on hair.
+half precision has errors of 1/30 of a feature pixel, which are visible as shimmer on hair.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from vortex.errors import WeightsCorruptError, WeightsMissingError
 LAYER_NORM_EPS = 1e-6
 GRN_EPS = 1e-6
 KEYPOINT_VARIANCE = 0.01
-"""Spread of the gaussian drawn round each keypoint, in squared units of the [-1, 1] feature cube."""
+"""Variance of the gaussian around each keypoint, in squared units of the [-1, 1] feature cube."""
 FILES: Mapping[str, str] = {
     "appearance": "base_models/appearance_feature_extractor.pth",
     "motion": "base_models/motion_extractor.pth",
@@ -33,12 +33,12 @@ FILES: Mapping[str, str] = {
     "generator": "base_models/spade_generator.pth",
     "retargeting": "retargeting_models/stitching_retargeting_module.pth",
 }
-"""Network -> path below :func:`vortex.weights.weights_dir`, the release's folder ``liveportrait``."""
+"""Network -> path below :func:`vortex.weights.cache.weights_dir`, the release's folder ``liveportrait``."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkSizes:
-    """Every number that fixes the shape of the networks; the defaults are the release's."""
+    """Every number that determines the shape of the networks; the defaults are the release's."""
 
     input_px: int = 256
     keypoints: int = 21
@@ -61,7 +61,7 @@ class NetworkSizes:
 
     @property
     def feature_px(self) -> int:
-        """Side of the feature volume: F halves the input once per step of its channels."""
+        """Side of the feature volume: F halves the input at each step between its channel counts."""
         return self.input_px >> (len(self.appearance_channels) - 1)
 
     @property
@@ -74,14 +74,11 @@ LIVEPORTRAIT_V1 = NetworkSizes()
 """The published human model."""
 
 
-# ---------------------------------------- F: appearance
-
-
 class ConvNorm(nn.Module):
     """Convolution, batch norm, activation: the repeated unit of F and W, in 2-D or 3-D."""
 
     def __init__(self, channels_in: int, channels_out: int, *, dims: int = 2, slope: float = 0.0) -> None:
-        """``slope`` is the leak of the activation for negative values, 0 for a plain ReLU."""
+        """``slope`` is the activation's slope for negative values, 0 for a plain ReLU."""
         super().__init__()
         conv, norm = (nn.Conv2d, nn.BatchNorm2d) if dims == 2 else (nn.Conv3d, nn.BatchNorm3d)
         self.conv = conv(channels_in, channels_out, 3, padding=1)
@@ -94,18 +91,18 @@ class ConvNorm(nn.Module):
 
 
 class DownBlock(ConvNorm):
-    """ConvNorm, then half the height and width; depth is kept."""
+    """ConvNorm, then averaging to half the height and width; depth is kept."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c, [D,] H, W) -> (B, c', [D,] H/2, W/2)."""
         x = super().forward(x)
-        # 3-D pooling lacks half types on a CPU: depth counts as channels, (B, c', D, H, W) -> (B, c' D, H, W)
+        # 3-D pooling has no half types on a CPU, so depth joins the channels: -> (B, c' D, H, W)
         pooled = functional.avg_pool2d(x.flatten(1, -3), 2)
         return pooled.view(*x.shape[:-2], *pooled.shape[-2:])
 
 
 class UpBlock(ConvNorm):
-    """Double the height and width by repetition, then ConvNorm; depth is kept."""
+    """Doubling of height and width by repetition, then ConvNorm; depth is kept."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c, D, H, W) -> (B, c', D, 2H, 2W)."""
@@ -153,19 +150,16 @@ class AppearanceExtractor(nn.Module):
         return cast(Tensor, self.resblocks_3d(x))
 
 
-# ---------------------------------------- M: motion
-
-
 class ChannelsFirstNorm(nn.LayerNorm):
     """Layer norm over the channels of a picture."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, c, H, W) -> the same shape, each pixel normalised over c."""
+        """(B, c, H, W) -> the same shape, each pixel normalized over c."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class GlobalResponseNorm(nn.Module):
-    """Channels compete by their energy over the picture (ConvNeXt V2)."""
+    """Scales each channel by its energy over the picture, relative to the mean energy (ConvNeXt V2)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -180,7 +174,7 @@ class GlobalResponseNorm(nn.Module):
 
 
 class ConvNextBlock(nn.Module):
-    """Depth-wise 7x7, then a per-pixel MLP with global response norm, added to the input."""
+    """Depth-wise 7x7 convolution, then a per-pixel MLP with global response norm, added to the input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -199,7 +193,7 @@ class ConvNextBlock(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class KeypointInfo:
-    """What M says about pictures.
+    """M's result for B pictures.
 
     ``canonical_kp`` x_c and ``exp`` (B, K, 3), ``scale`` (B, 1), ``translation`` (B, 3), ``angles_deg``
     (B, 3) pitch, yaw, roll in the network's signs; float32.
@@ -255,17 +249,14 @@ class MotionExtractor(nn.Module):
 
 
 def angle_from_bins(logits: Tensor) -> Tensor:
-    """(B, 66) scores of 3-degree bins -> (B,) expected angle in degrees; bin 32.5 is zero."""
+    """(B, 66) logits of 3-degree bins -> (B,) expected angle in degrees; bin 32.5 is zero."""
     probability = functional.softmax(logits.float(), dim=1)
     bins = torch.arange(logits.shape[1], dtype=torch.float32, device=logits.device)
     return (probability * bins).sum(dim=1) * 3.0 - 97.5
 
 
-# ---------------------------------------- W: warping
-
-
 def coordinate_grid(depth: int, height: int, width: int, device: torch.device) -> Tensor:
-    """Return (D, H, W, 3) float32: x, y, z of each cell; the outer cells sit at -1 and 1."""
+    """Return (D, H, W, 3) float32: x, y, z of each cell; the outer cells are at -1 and 1."""
     z, y, x = (
         torch.linspace(-1.0, 1.0, n, dtype=torch.float32, device=device) for n in (depth, height, width)
     )
@@ -280,7 +271,7 @@ def sample_volume(volume: Tensor, grid: Tensor) -> Tensor:
 
 
 class HourglassEncoder(nn.Module):
-    """Five halvings; every level is kept for the decoder."""
+    """Five halvings; the decoder receives every level."""
 
     def __init__(self, channels_in: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -317,7 +308,7 @@ class HourglassDecoder(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """The U-net that weighs the motions of the keypoints against each other."""
+    """The U-net from which the weights of the keypoints' motions are predicted."""
 
     def __init__(self, channels_in: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -331,14 +322,14 @@ class Hourglass(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class WarpSource:
-    """What W needs of one source: f_s ``feature_3d`` (1, 32, 16, 64, 64) and ``x_s`` (1, 21, 3) float32."""
+    """What W needs of one source: f_s, ``feature_3d`` (1, 32, 16, 64, 64), and ``x_s`` (1, 21, 3) float32."""
 
     feature_3d: Tensor
     x_s: Tensor
 
 
 class DenseMotion(nn.Module):
-    """Keypoint pairs -> where each cell of the driven volume comes from, and what is occluded."""
+    """Source and driven keypoints -> where each cell of the driven volume comes from; what is occluded."""
 
     def __init__(self, sizes: NetworkSizes) -> None:
         super().__init__()
@@ -351,7 +342,7 @@ class DenseMotion(nn.Module):
         self.occlusion = nn.Conv2d(width * sizes.feature_depth, 1, 7, padding=3)
 
     def prepare(self, feature_3d: Tensor, x_s: Tensor) -> WarpSource:
-        """Do once what depends on the source alone: in the published network, nothing."""
+        """Return what depends on the source alone; the published network precomputes nothing."""
         return WarpSource(feature_3d, x_s.float())
 
     def forward(self, source: WarpSource, x_d: Tensor) -> tuple[Tensor, Tensor]:
@@ -379,10 +370,7 @@ class DenseMotion(nn.Module):
 
 
 def gaussian(grid: Tensor, keypoints: Tensor) -> Tensor:
-    """(D, H, W, 3) and (B, K, 3) -> (B, K, D, H, W): one blob per keypoint, peak 1.
-
-    The exponential splits into one factor per axis, so nothing of six dimensions is built.
-    """
+    """(D, H, W, 3), (B, K, 3) -> (B, K, D, H, W): a gaussian per keypoint, peak 1, as a product over axes."""
     axes = (grid[0, 0, :, 0], grid[0, :, 0, 1], grid[:, 0, 0, 2])
     x, y, z = (
         torch.exp(-0.5 / KEYPOINT_VARIANCE * (axis - keypoints[:, :, index, None]) ** 2)
@@ -419,11 +407,8 @@ class WarpingNetwork(nn.Module):
         return Warped(x, deformation, occlusion)
 
 
-# ---------------------------------------- G: generator
-
-
 class Spade(nn.Module):
-    """Instance norm whose scale and shift are drawn by the warped features."""
+    """Instance norm whose scale and shift are computed from the warped features."""
 
     def __init__(self, channels: int, condition: int, hidden: int) -> None:
         super().__init__()
@@ -439,7 +424,7 @@ class Spade(nn.Module):
 
 
 class SpadeBlock(nn.Module):
-    """Residual block of two Spade-normalised convolutions; a third carries a change of width."""
+    """Residual block of two Spade-normalized convolutions; a third adapts the channels of the input."""
 
     def __init__(self, channels_in: int, channels_out: int, condition: int, hidden: int) -> None:
         super().__init__()
@@ -493,11 +478,8 @@ def _double(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
-# ---------------------------------------- S: stitching and retargeting
-
-
 class KeypointMlp(nn.Module):
-    """A small perceptron on flattened keypoints."""
+    """S and the retargeting networks: a small perceptron on flattened keypoints."""
 
     def __init__(self, inputs: int, hidden: tuple[int, ...], outputs: int) -> None:
         super().__init__()
@@ -512,11 +494,8 @@ class KeypointMlp(nn.Module):
         return cast(Tensor, self.mlp(x))
 
 
-# ---------------------------------------- all together
-
-
 class Networks(nn.Module):
-    """The five networks of one release, in evaluation mode; calls are pure, so threads may share them."""
+    """The networks of one release, in evaluation mode; calls change no state, so threads may share them."""
 
     def __init__(self, sizes: NetworkSizes = LIVEPORTRAIT_V1) -> None:
         """Build the networks with torch's random initial weights; :func:`load_networks` reads real ones."""
@@ -534,13 +513,13 @@ class Networks(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type F, W and G compute in."""
+        """The type in which F, W and G compute."""
         return next(self.generator.parameters()).dtype
 
     def set_precision(self, dtype: torch.dtype) -> Networks:
-        """Let F, W and G compute in ``dtype``; M and the keypoint MLPs stay float32, they run in no time.
+        """Make F, W and G compute in ``dtype`` and return the networks.
 
-        Complex tensors, the spectra of a rewritten W, stay what they are.
+        M and the keypoint MLPs, whose cost is negligible, and spectra of a rewritten W are left as they are.
         """
         for module in (self.appearance, self.warping, self.generator):
             cast_floating(module, dtype)
@@ -555,7 +534,7 @@ class Networks(nn.Module):
         return cast(KeypointInfo, self.motion(picture.float()))
 
     def stitch(self, x_s: Tensor, x_d: Tensor) -> Tensor:
-        """Move driven keypoints (B, 21, 3) so that shoulders and hair stay with x_s (1 or B, 21, 3)."""
+        """Return x_d (B, 21, 3) moved so that shoulders and hair stay where x_s (1 or B, 21, 3) has them."""
         x_s = x_s.expand_as(x_d)
         delta = self.stitching(torch.cat([x_s.flatten(1), x_d.flatten(1)], dim=1))  # (B, 65)
         moved = x_d + delta[:, :-2].view_as(x_d)
@@ -563,16 +542,17 @@ class Networks(nn.Module):
         return cast(Tensor, moved + shift[:, None])
 
     def retarget_lips(self, x_s: Tensor, ratios: Tensor) -> Tensor:
-        """x_s (B, 21, 3) and (B, 2) source and wanted lip ratio -> keypoint delta (B, 21, 3)."""
+        """x_s (B, 21, 3) and (B, 2) source and target lip ratio -> keypoint delta (B, 21, 3)."""
         return cast(Tensor, self.lip(torch.cat([x_s.flatten(1), ratios], dim=1))).view_as(x_s)
 
     def retarget_eyes(self, x_s: Tensor, ratios: Tensor) -> Tensor:
-        """x_s (B, 21, 3) and (B, 3) left, right, wanted eye ratio -> keypoint delta (B, 21, 3)."""
+        """x_s (B, 21, 3) and (B, 3) left, right and target eye ratio -> keypoint delta (B, 21, 3)."""
         return cast(Tensor, self.eye(torch.cat([x_s.flatten(1), ratios], dim=1))).view_as(x_s)
 
     def prepare_warp(self, feature_3d: Tensor, x_s: Tensor) -> WarpSource:
-        """f_s (1, 32, 16, 64, 64) and x_s (1, 21, 3) -> what :meth:`warp` needs of them, once a portrait."""
-        return cast(WarpSource, cast(Any, self.warping.dense_motion_network).prepare(feature_3d, x_s))
+        """f_s (1, 32, 16, 64, 64) and x_s (1, 21, 3) -> what :meth:`warp` needs of them."""
+        dense_motion = cast(DenseMotion, self.warping.dense_motion_network)
+        return dense_motion.prepare(feature_3d, x_s)
 
     def warp(self, source: WarpSource, x_d: Tensor) -> Warped:
         """A source and x_d (B, 21, 3) -> Warped."""
@@ -584,7 +564,7 @@ class Networks(nn.Module):
 
 
 def cast_floating(module: nn.Module, dtype: torch.dtype) -> None:
-    """Store the floating numbers of a network in ``dtype``; complex ones stay what they are."""
+    """Convert the floating-point tensors of a network to ``dtype``; complex ones are not converted."""
     for tensor in chain(module.parameters(), module.buffers()):
         if tensor.is_floating_point():
             tensor.data = tensor.data.to(dtype)
@@ -593,11 +573,10 @@ def cast_floating(module: nn.Module, dtype: torch.dtype) -> None:
 def load_networks(
     directory: Path, sizes: NetworkSizes = LIVEPORTRAIT_V1, *, dtype: torch.dtype = torch.float32
 ) -> Networks:
-    """Load the five release files below ``directory`` on the CPU; F, W and G in ``dtype``.
+    """Return the networks of the five release files below ``directory``, on the CPU; F, W and G in ``dtype``.
 
-    Raises:
-        WeightsMissingError: a file is not there.
-        WeightsCorruptError: a file is not a plain tensor file, or a tensor is missing, unknown or misshapen.
+    WeightsMissingError is raised if a file is missing, WeightsCorruptError if it is not a plain tensor file,
+    or a tensor is missing, unknown or of another shape.
     """
     with torch.device("meta"):
         networks = Networks(sizes)
@@ -618,9 +597,10 @@ def load_networks(
         "retarget_eye": networks.eye,
     }
     for key, module in retargeting.items():
-        if not isinstance(nested.get(key), dict):
+        part = nested.get(key)
+        if not isinstance(part, dict):
             raise WeightsCorruptError(f"{path} has no part {key!r}; it has {', '.join(map(str, nested))}.")
-        state = {k.removeprefix("module."): v for k, v in _tensors(path, nested[key]).items()}
+        state = {k.removeprefix("module."): v for k, v in _tensors(path, part).items()}
         parts.append((f"{path} [{key}]", module, state))
     for label, module, state in parts:
         try:
@@ -634,9 +614,9 @@ def load_networks(
 
 
 def fold_spectral_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Replace each ``weight_orig``, ``weight_u``, ``weight_v`` by ``weight`` = W / (u^T W v).
+    """Replace each ``weight_orig``, ``weight_u``, ``weight_v`` by ``weight`` = W / (u^T W v), in a copy.
 
-    u and v are the stored ones: training left them unconverged, and the published network divides by that.
+    u and v are used as stored, though training left them unconverged, as the published network does.
     """
     folded = dict(state)
     for key in [key for key in state if key.endswith("weight_orig")]:
@@ -650,15 +630,15 @@ def fold_spectral_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read one release file without running code from it."""
+def _read(path: Path) -> dict[str, object]:
+    """Return the content of a release file without executing code from it."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as exc:
         raise WeightsMissingError(
             f"Weights {path} are missing. Run: vortex weights fetch liveportrait"
         ) from exc
-    except Exception as exc:  # torch raises many kinds for a damaged zip or a refused pickle
+    except Exception as exc:  # For a damaged zip or a refused pickle torch raises many types.
         raise WeightsCorruptError(
             f"{path} cannot be read as a tensor file ({type(exc).__name__}). "
             "Run: vortex weights verify liveportrait, then fetch again."
@@ -668,9 +648,11 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _tensors(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Check that a state dict holds tensors only."""
+def _tensors(path: Path, content: Mapping[str, object]) -> dict[str, Tensor]:
+    """Return a state dict that is checked to hold only tensors."""
+    tensors: dict[str, Tensor] = {}
     for key, value in content.items():
         if not isinstance(value, Tensor):
             raise WeightsCorruptError(f"{path}: {key!r} is a {type(value).__name__}; a tensor is expected.")
-    return dict(content)
+        tensors[key] = value
+    return tensors

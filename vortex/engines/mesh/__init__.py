@@ -1,5 +1,1 @@
-"""The mesh engine: CPU only, nothing to download."""
-
-from vortex.engines.mesh.engine import MeshEngine, MeshPortrait
-
-__all__ = ["MeshEngine", "MeshPortrait"]
+"""The mesh engine: warps the photo on the CPU and needs no download."""

@@ -1,0 +1,1 @@
+"""What several tests use: paths, servers, small models, made-up speech."""

@@ -1,0 +1,311 @@
+"""A video has exact times, synchronous sound and declared colours, is whole or absent, and is read back."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from support.frames import exact_planes, planes
+
+from vortex.demo import DEMO_SPEECH, demo_portrait
+from vortex.errors import InputError
+from vortex.media.audio import load_audio
+from vortex.media.video import (
+    PREFETCHED_FRAMES,
+    YcbcrConverter,
+    changed_box,
+    encode_video,
+    iter_video_frames,
+    video_fps,
+)
+from vortex.types import Audio, Frame
+
+SAMPLE_RATE = 48_000
+SIZE = (96, 64)
+
+
+def noise(frames: int, fps: Fraction) -> Audio:
+    """Band-limited noise, so that its place in time is sharp, as long as the frames."""
+    count = round(Fraction(frames) / fps * SAMPLE_RATE)
+    white = np.random.default_rng(5).standard_normal(count)
+    smooth = np.convolve(white, np.hanning(12), mode="same")
+    return Audio((0.3 * smooth / np.abs(smooth).max()).astype(np.float32), SAMPLE_RATE)
+
+
+def greys(count: int) -> Iterator[Frame]:
+    """Frames whose brightness is 20 + 3 * index."""
+    for index in range(count):
+        yield np.full((SIZE[1], SIZE[0], 3), 20 + 3 * index, np.uint8)
+
+
+def decoded_sound(path: Path) -> tuple[np.ndarray, float]:
+    """Return samples (N,) as a player decodes them, and the second at which they start."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))
+    return np.concatenate([frame.to_ndarray().mean(0) for frame in frames]), float(frames[0].time)
+
+
+@pytest.mark.parametrize("fps", [Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(24000, 1001)])
+def test_every_frame_is_at_its_exact_time(tmp_path: Path, fps: Fraction) -> None:
+    path = tmp_path / "a.mp4"
+    assert encode_video(path, greys(50), noise(50, fps), fps, SIZE) == 50
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.width, stream.height) == SIZE
+        assert stream.average_rate == fps
+        assert stream.frames == 50
+        frames = list(container.decode(stream))
+        assert abs(Fraction(container.duration, av.time_base) - 50 / fps) <= 1 / fps
+    assert len(frames) == 50
+    for index, frame in enumerate(frames):
+        assert frame.pts * frame.time_base == index / fps
+        assert frame.to_ndarray(format="rgb24").mean() == pytest.approx(20 + 3 * index, abs=1.5)
+
+
+def test_sound_is_synchronous_to_the_sample(tmp_path: Path) -> None:
+    path, fps = tmp_path / "a.mp4", Fraction(24)
+    audio = noise(72, fps)
+    encode_video(path, greys(72), audio, fps, SIZE)
+    decoded, start_s = decoded_sound(path)
+    assert start_s == 0
+    assert len(decoded) >= len(audio.samples)
+    lags = range(-2048, 2049)
+    inner = slice(4096, len(audio.samples) - 4096)
+    given = audio.samples[inner]
+    correlation = [float(given @ decoded[inner.start + lag : inner.stop + lag]) for lag in lags]
+    assert lags[int(np.argmax(correlation))] == 0
+    assert max(correlation) > 0.9 * float(given @ given)
+
+
+def test_sound_is_aac_and_the_header_comes_first(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    encode_video(path, greys(10), noise(10, Fraction(24)), Fraction(24), SIZE, comment="engine=mesh seed=7")
+    with av.open(str(path)) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+        assert container.metadata["comment"] == "engine=mesh seed=7"
+    content = path.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 140, 120), (255, 255, 255)])
+def test_colours_survive_and_are_declared(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+    path = tmp_path / "a.mp4"
+    frame = np.broadcast_to(np.array(colour, np.uint8), (SIZE[1], SIZE[0], 3)).copy()
+    encode_video(path, iter([frame] * 4), noise(4, Fraction(24)), Fraction(24), SIZE)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        seen = next(container.decode(stream))
+        context = stream.codec_context
+        # 1 is BT.709 in all three tables of ITU-T H.273, and limited range in FFmpeg.
+        assert (int(context.colorspace), int(context.color_primaries), int(context.color_trc)) == (1, 1, 1)
+        assert int(context.color_range) == 1
+    y, cb, cr = (float(plane.mean()) for plane in planes(seen))
+    r, g, b = (value / 255 for value in colour)
+    luma = 0.2126 * r + 0.7152 * g + 0.0722 * b
+    assert y == pytest.approx(16 + 219 * luma, abs=2)
+    assert cb == pytest.approx(128 + 224 * (b - luma) / 1.8556, abs=2)
+    assert cr == pytest.approx(128 + 224 * (r - luma) / 1.5748, abs=2)
+
+
+def test_the_video_is_the_same_on_any_number_of_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, videos, threads = (256, 256), [], []
+    for cores in (1, 2, 8, 64):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        frames = (np.random.default_rng(i).integers(0, 256, (*size, 3), dtype=np.uint8) for i in range(12))
+        encode_video(tmp_path / "a.mp4", frames, noise(12, Fraction(24)), Fraction(24), size)
+        video = (tmp_path / "a.mp4").read_bytes()
+        # x264 writes the number of threads into the first frame; nothing else may differ.
+        threads += re.findall(rb" threads=(\d+)", video)
+        videos.append(re.sub(rb"threads=\d+ lookahead_threads=\d+", b"", video))
+    assert threads == [b"1", b"1", b"7", b"8"]
+    assert len(set(videos)) == 1
+
+
+def test_pictures_and_sound_keep_their_quality(tmp_path: Path) -> None:
+    """Above 40 dB a photo and its copy look the same; speech masks noise 35 dB below it."""
+    photo = np.array(Image.open(demo_portrait()).convert("RGB"))[:480, :480]
+    frames = [np.roll(photo, shift, axis=1) for shift in range(24)]
+    speech = load_audio(DEMO_SPEECH, SAMPLE_RATE).samples[:SAMPLE_RATE]
+    path = tmp_path / "a.mp4"
+    encode_video(path, iter(frames), Audio(speech, SAMPLE_RATE), Fraction(24), (480, 480))
+    with av.open(str(path)) as container:
+        seen = [frame.to_ndarray()[:480] for frame in container.decode(video=0)]
+    for picture, luma in zip(frames, seen, strict=True):
+        assert decibels(exact_planes(picture)[:480], luma, 255.0) > 40
+    decoded, _ = decoded_sound(path)
+    loudest = float(np.sqrt((speech**2).mean()))
+    assert decibels(speech, decoded[: len(speech)], loudest) > 35
+
+
+def decibels(expected: np.ndarray, got: np.ndarray, full: float) -> float:
+    error = expected.astype(np.float64) - got
+    return float(20 * np.log10(full / np.sqrt((error**2).mean())))
+
+
+def test_only_a_few_frames_wait_at_any_time(tmp_path: Path) -> None:
+    drawn = 0
+    most_ahead = 0
+
+    def counted() -> Iterator[Frame]:
+        nonlocal drawn
+        for frame in greys(70):
+            drawn += 1
+            yield frame
+
+    def on_progress(stage: str, completed: int, total: int) -> None:
+        nonlocal most_ahead
+        assert (stage, total) == ("render", 70)
+        most_ahead = max(most_ahead, drawn - completed)
+
+    encode_video(
+        tmp_path / "a.mp4", counted(), noise(70, Fraction(24)), Fraction(24), SIZE, on_progress=on_progress
+    )
+    assert most_ahead <= PREFETCHED_FRAMES + 2
+
+
+class EngineFailureError(Exception):
+    pass
+
+
+def test_a_failing_renderer_leaves_nothing(tmp_path: Path) -> None:
+    def failing() -> Iterator[Frame]:
+        yield from greys(5)
+        raise EngineFailureError("no more")
+
+    with pytest.raises(EngineFailureError, match="no more"):
+        encode_video(tmp_path / "a.mp4", failing(), noise(20, Fraction(24)), Fraction(24), SIZE)
+    assert list(tmp_path.iterdir()) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("vortex-render")]
+
+
+def test_an_interrupt_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"an older video")
+
+    def interrupt(stage: str, completed: int, total: int) -> None:
+        if completed == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_video(path, greys(50), noise(50, Fraction(24)), Fraction(24), SIZE, on_progress=interrupt)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.mp4"]
+    assert path.read_bytes() == b"an older video"
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("vortex-render")]
+
+
+def test_a_video_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.touch()
+    encode_video(tmp_path / "a.mp4", greys(5), noise(5, Fraction(24)), Fraction(24), SIZE)
+    assert (tmp_path / "a.mp4").stat().st_mode == other.stat().st_mode
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
+    # A limit on the size of files acts like a full disk. It cannot be lifted again, so it needs a process.
+    code = textwrap.dedent("""
+        import resource, sys
+        from fractions import Fraction
+        from pathlib import Path
+        import numpy as np
+        from vortex.media.video import encode_video
+        from vortex.errors import EncodeError
+        from vortex.types import Audio
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        rng = np.random.default_rng(0)
+        frames = (rng.integers(0, 255, (256, 256, 3), dtype=np.uint8) for _ in range(40))
+        sound = Audio(np.zeros(80_000, np.float32), 48_000)
+        try:
+            encode_video(Path(sys.argv[1]), frames, sound, Fraction(24), (256, 256))
+        except EncodeError as exc:
+            print(exc)
+    """)
+    command = [sys.executable, "-c", code, str(tmp_path / "a.mp4")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "cannot be written" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_longest_legal_name_works(tmp_path: Path) -> None:
+    longest = tmp_path / ("a" * 251 + ".mp4")
+    assert encode_video(longest, greys(3), noise(3, Fraction(24)), Fraction(24), SIZE) == 3
+
+
+def test_frames_and_rate_are_those_that_were_written(tmp_path: Path) -> None:
+    path, fps = tmp_path / "a.mp4", Fraction(30_000, 1001)
+    colours = [(20 + 8 * index, 120, 200 - 5 * index) for index in range(20)]
+
+    def frames() -> Iterator[Frame]:
+        for colour in colours:
+            yield np.broadcast_to(np.array(colour, np.uint8), (64, 96, 3)).copy()
+
+    encode_video(path, frames(), Audio(np.zeros(round(20 / fps * 48_000), np.float32), 48_000), fps, (96, 64))
+    assert video_fps(path) == fps
+    read = list(iter_video_frames(path))
+    assert [frame.shape for frame in read] == [(64, 96, 3)] * 20
+    for frame, colour in zip(read, colours, strict=True):
+        assert frame.mean(axis=(0, 1)) == pytest.approx(colour, abs=4)
+
+
+def test_what_is_not_a_video_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("not a video")
+    with pytest.raises(InputError, match="cannot be read"):
+        video_fps(tmp_path / "text.mp4")
+    with pytest.raises(InputError, match="does not exist"):
+        video_fps(tmp_path / "missing.mp4")
+    with pytest.raises(InputError, match="has no moving picture"):
+        video_fps(DEMO_SPEECH)
+
+
+def test_planes_are_those_of_the_standard_also_when_only_a_part_changes() -> None:
+    random = np.random.default_rng(3)
+    for _ in range(60):
+        width, height = (2 * int(half) for half in random.integers(9, 90, 2))
+        picture = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        converter = YcbcrConverter((width, height))
+        for _ in range(4):
+            error = converter.convert(picture).to_ndarray() - exact_planes(picture)
+            # Rounding adds half a level; chroma is rounded before it is averaged, too.
+            assert np.abs(error).max() <= 1.1 and np.abs(error.mean()) < 0.15
+            picture = picture.copy()
+            (x0, x1), (y0, y1) = (np.sort(random.integers(0, side, 2)) for side in (width, height))
+            part = picture[y0 : y1 + 1, x0 : x1 + 1]
+            part[:] = random.integers(0, 256, part.shape, dtype=np.uint8)
+
+
+def test_a_frame_does_not_change_when_the_next_is_converted() -> None:
+    """An encoder may read a frame after the next one is converted."""
+    converter = YcbcrConverter((96, 64))
+    first, second = (np.full((64, 96, 3), level, np.uint8) for level in (20, 23))
+    kept = converter.convert(first)
+    before = kept.to_ndarray().copy()
+    converter.convert(second)
+    assert np.array_equal(kept.to_ndarray(), before)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "box"),
+    [(0, 0, (0, 0, 2, 2)), (5, 3, (4, 2, 6, 4)), (8, 6, (8, 6, 10, 8)), (9, 7, (8, 6, 10, 8))],
+)
+@pytest.mark.parametrize("channel", range(3))
+def test_one_changed_pixel_is_found(x: int, y: int, box: tuple[int, ...], channel: int) -> None:
+    before = np.full((8, 10, 3), 9, np.uint8)
+    after = before.copy()
+    after[y, x, channel] += 1
+    assert changed_box(before, after) == box
+    assert changed_box(before, before.copy()) is None

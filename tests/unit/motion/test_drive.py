@@ -1,0 +1,315 @@
+"""Motion: seeded, within human limits, lips shut when they must be; independent of the chunks of a stream."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from support.syllables import column, speech
+
+from vortex.errors import UnknownPresetError
+from vortex.lipsync.visemes import coarticulate
+from vortex.motion.drive import (
+    MAX_POSE_DEG,
+    VISEME_BLENDSHAPES,
+    MotionStream,
+    articulate,
+    drive,
+    expand,
+    still,
+)
+from vortex.motion.idle import Gaze
+from vortex.motion.presets import PRESETS
+from vortex.types import BLENDSHAPE_INDEX, BLENDSHAPES, MotionTrack, VisemeTrack
+from vortex.visemes import SILENT_COLUMN, VISEME_INDEX, VISEMES
+
+FPS = Fraction(24)
+
+
+@pytest.fixture(scope="module")
+def minute() -> VisemeTrack:
+    return speech(60)
+
+
+def test_same_seed_same_motion_other_seed_other_motion(minute: VisemeTrack) -> None:
+    one, same, other = (drive(minute, "excited", seed) for seed in (5, 5, 6))
+    assert np.array_equal(one.blendshapes, same.blendshapes)
+    assert np.array_equal(one.head_pose_deg, same.head_pose_deg)
+    assert not np.array_equal(one.head_pose_deg, other.head_pose_deg)
+
+
+def test_the_global_generator_is_not_touched(minute: VisemeTrack) -> None:
+    np.random.seed(1)
+    before = np.random.get_state()[1].copy()
+    drive(minute, "manic", 9)
+    assert np.array_equal(before, np.random.get_state()[1])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_people_blink_every_two_to_six_seconds(minute: VisemeTrack, preset: str) -> None:
+    for seed in range(4):
+        lids = column(drive(minute, preset, seed), "eyeBlinkLeft")
+        shut = lids > 0.5
+        starts_s = (np.flatnonzero(shut[1:] & ~shut[:-1]) + 1) / 24
+        assert starts_s[0] < 6
+        gaps_s = np.diff(starts_s)
+        assert gaps_s.min() > 1.9
+        assert gaps_s.max() < 6.1
+        # A blink lasts 0.1 to 0.4 s.
+        assert 0.1 <= shut.sum() / 24 / len(starts_s) <= 0.4
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_head_stays_within_its_limits_and_moves_slowly(minute: VisemeTrack, preset: str) -> None:
+    pose = drive(minute, preset, 1).head_pose_deg
+    assert (np.abs(pose) <= MAX_POSE_DEG).all()
+    assert (np.ptp(pose, axis=0) > 0.5).all()
+    # People who talk turn their heads well below 100 degrees a second.
+    assert np.abs(np.diff(pose, axis=0)).max() * 24 < 30
+
+
+def test_presets_differ_in_the_order_of_their_strength(minute: VisemeTrack) -> None:
+    tracks = [drive(minute, name, 1) for name in ("calm", "neutral", "excited", "manic")]
+    jaws = [column(track, "jawOpen").mean() for track in tracks]
+    nods = [np.ptp(track.head_pose_deg[:, 0]) for track in tracks]
+    brows = [column(track, "browInnerUp").mean() for track in tracks]
+    assert jaws == sorted(jaws)
+    assert nods == sorted(nods)
+    assert brows == sorted(brows)
+    assert jaws[-1] > 1.3 * jaws[0]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_m_closes_the_lips_in_every_preset(preset: str) -> None:
+    motion = drive(speech(10), preset, 2)
+    for index in range(4):
+        middle_s = 0.5 + index * 0.41 + 0.14 + 0.06 + 0.12 + 0.045
+        frame = round(middle_s * 24 - 0.5)
+        assert column(motion, "mouthClose")[frame - 1 : frame + 2].max() > 0.95, index
+
+
+def test_presets_never_change_the_timing_of_the_mouth(minute: VisemeTrack) -> None:
+    jaws = [column(drive(minute, name, 1), "jawOpen") for name in PRESETS]
+    for jaw in jaws[1:]:
+        scores = [np.corrcoef(np.roll(jaw, lag), jaws[0])[0, 1] for lag in (-1, 0, 1)]
+        assert np.argmax(scores) == 1
+        assert scores[1] > 0.98
+
+
+def test_a_transition_jumps_no_more_than_a_preset_does(minute: VisemeTrack) -> None:
+    inside = [drive(minute, name, 4) for name in ("calm", "manic")]
+    across = drive(minute, "calm,manic@30", 4)
+    window = slice(29 * 24, 31 * 24)
+    largest = max(np.abs(np.diff(track.blendshapes, axis=0)).max() for track in inside)
+    assert np.abs(np.diff(across.blendshapes[window], axis=0)).max() <= largest
+    largest = max(np.abs(np.diff(track.head_pose_deg, axis=0)).max() for track in inside)
+    assert np.abs(np.diff(across.head_pose_deg[window], axis=0)).max() <= largest
+    assert np.allclose(across.blendshapes[: 29 * 24, 0], inside[0].blendshapes[: 29 * 24, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("frames", [0, 1, 10])
+def test_short_tracks_have_as_many_frames_and_a_shut_mouth_in_silence(frames: int) -> None:
+    motion = drive(VisemeTrack(coarticulate([], frames, FPS), np.zeros(frames), FPS), "neutral", 0)
+    assert len(motion) == frames
+    assert (column(motion, "jawOpen") == 0).all() and (column(motion, "mouthClose") == 1).all()
+
+
+def test_rounded_lips_do_not_smile() -> None:
+    weights = np.zeros((48, len(VISEMES)), np.float32)
+    weights[:24, SILENT_COLUMN] = weights[24:, VISEME_INDEX["ou"]] = 1
+    smile = column(drive(VisemeTrack(weights, np.ones(48), FPS), "excited", 0), "mouthSmileRight")
+    assert smile[:24].min() > 0.4
+    assert smile[24:].max() < 0.3 * smile[:24].min()
+
+
+def test_a_smile_is_not_symmetric_but_nearly(minute: VisemeTrack) -> None:
+    left, right = (column(drive(minute, "excited", 1), f"mouthSmile{side}") for side in ("Left", "Right"))
+    assert 0 < np.abs(left - right).max() < 0.3 * left.max()
+
+
+def test_the_eyes_follow_the_gaze_and_the_lids_follow_them_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # To the viewer's right, which is the left of the person in the picture, and down.
+    monkeypatch.setattr(Gaze, "next", lambda self, time_s: np.tile([0.5, 0.8], (len(time_s), 1)))
+    motion = drive(VisemeTrack(coarticulate([], 240, FPS), np.zeros(240), FPS), "manic", 1)
+    amount = PRESETS["manic"].gaze
+    assert column(motion, "eyeLookLeft") == pytest.approx(0.5 * amount, abs=1e-6)
+    assert column(motion, "eyeLookDown") == pytest.approx(0.8 * amount, abs=1e-6)
+    assert not column(motion, "eyeLookRight").any() and not column(motion, "eyeLookUp").any()
+    for side in ("Left", "Right"):
+        lids = column(motion, f"eyeBlink{side}")
+        assert 0 < lids.min() < 0.3 and lids.max() > 0.9
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_face_at_rest_holds_the_expression_of_its_preset(preset: str) -> None:
+    motion = drive(VisemeTrack(coarticulate([], 48, FPS), np.zeros(48), FPS), preset, 1)
+    values = PRESETS[preset]
+    for name, expected in (
+        ("mouthSmile", values.smile),
+        ("mouthFrown", values.frown),
+        ("eyeWide", values.eye_wide),
+        # A smile raises the cheeks and narrows the eyes (Duchenne).
+        ("eyeSquint", values.squint + 0.35 * values.smile),
+    ):
+        both = (column(motion, f"{name}Left") + column(motion, f"{name}Right")) / 2
+        assert both == pytest.approx(expected, abs=1e-5), name
+    assert column(motion, "browInnerUp") == pytest.approx(0.9 * 0.55 * values.brow_up, abs=1e-5)
+
+
+def test_the_head_nods_on_stressed_syllables() -> None:
+    loudness = np.full(240, 0.2)
+    loudness[118:124] = 1
+    weights = coarticulate([], 240, FPS)
+    for seed in range(3):
+        stressed = drive(VisemeTrack(weights, loudness, FPS), "manic", seed).head_pose_deg[:, 0]
+        level = drive(VisemeTrack(weights, np.full(240, 0.2), FPS), "manic", seed).head_pose_deg[:, 0]
+        nod = stressed - level
+        # Down, within a quarter of a second of the syllable, and back up.
+        assert nod.max() > 0.1 and abs(int(nod.argmax()) - 121) <= 6
+        assert np.abs(nod[:90]).max() < 0.05 and np.abs(nod[-60:]).max() < 0.05
+
+
+def test_still_is_the_picture_with_the_mouth_shut() -> None:
+    motion = still(5, FPS)
+    assert len(motion) == 5
+    assert (motion.head_pose_deg == 0).all()
+    assert (motion.blendshapes == [float(name == "mouthClose") for name in BLENDSHAPES]).all()
+
+
+def held(viseme: str, loudness: float = 1.0, gain: float = 1.0) -> dict[str, float]:
+    """Return the blendshapes of one viseme, by name."""
+    weights = np.eye(1, len(VISEMES), VISEME_INDEX[viseme])
+    row = articulate(VisemeTrack(weights, np.array([loudness]), Fraction(24)), np.array([gain]))[0]
+    return dict(zip(BLENDSHAPES, row.tolist(), strict=True))
+
+
+def test_a_name_without_its_side_means_both_sides() -> None:
+    row = expand({"mouthSmile": 0.5, "jawOpen": 0.25, "browDownLeft": 1.0})
+    expected = {"mouthSmileLeft": 0.5, "mouthSmileRight": 0.5, "jawOpen": 0.25, "browDownLeft": 1.0}
+    assert row == pytest.approx([expected.get(name, 0) for name in BLENDSHAPES])
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(KeyError):
+        expand({"mouthGrin": 1.0})
+
+
+@pytest.mark.parametrize(("loudness", "gain"), [(0.0, 0.5), (1.0, 1.0), (1.0, 1.5)])
+def test_closures_are_never_scaled(loudness: float, gain: float) -> None:
+    shapes = held("PP", loudness, gain)
+    assert shapes["mouthClose"] == 1
+    assert shapes["mouthPressLeft"] == shapes["mouthPressRight"] == pytest.approx(0.35)
+    assert held("FF", loudness, gain)["mouthRollLower"] == pytest.approx(0.75)
+    assert held("sil", loudness, gain)["jawOpen"] == 0
+
+
+def test_openings_grow_with_loudness_and_gain() -> None:
+    full = held("aa")["jawOpen"]
+    assert full == VISEME_BLENDSHAPES[VISEME_INDEX["aa"], BLENDSHAPE_INDEX["jawOpen"]]
+    assert held("aa", loudness=0.0)["jawOpen"] == pytest.approx(0.7 * full)
+    assert held("aa", gain=1.5)["jawOpen"] == pytest.approx(1.5 * full)
+    assert held("aa", gain=10.0)["jawOpen"] == 1
+
+
+def test_a_mouth_that_is_closed_in_part_only_stays_open() -> None:
+    weights = np.zeros((1, len(VISEMES)))
+    weights[0, [VISEME_INDEX["PP"], VISEME_INDEX["aa"]]] = 0.3, 0.7
+    row = articulate(VisemeTrack(weights, np.ones(1), Fraction(24)), np.ones(1))[0]
+    assert row[BLENDSHAPE_INDEX["mouthClose"]] == 0
+    assert row[BLENDSHAPE_INDEX["jawOpen"]] > 0.3
+
+
+SILENCE = np.eye(1, len(VISEMES), SILENT_COLUMN, dtype=np.float32)
+
+
+def pushed(visemes: VisemeTrack, step: int, preset: str = "neutral", seed: int = 3) -> MotionTrack:
+    stream = MotionStream(visemes.fps, preset, seed)
+    parts = [
+        stream.push(VisemeTrack(visemes.weights[i : i + step], visemes.loudness[i : i + step], visemes.fps))
+        for i in range(0, len(visemes.weights), step)
+    ]
+    return MotionTrack(
+        np.concatenate([part.blendshapes for part in parts]),
+        np.concatenate([part.head_pose_deg for part in parts]),
+        visemes.fps,
+    )
+
+
+@pytest.mark.parametrize("step", [1, 7, 1440])
+def test_rows_do_not_depend_on_the_chunks(minute: VisemeTrack, step: int) -> None:
+    found, expected = pushed(minute, step, "neutral,manic@20.01"), pushed(minute, 2, "neutral,manic@20.01")
+    assert np.abs(found.blendshapes - expected.blendshapes).max() < 1e-5
+    assert np.abs(found.head_pose_deg - expected.head_pose_deg).max() < 1e-4
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_mouth_moves_as_in_drive(minute: VisemeTrack, preset: str) -> None:
+    live, known = pushed(minute, 2, preset), drive(minute, preset, 3)
+    for name in ("jawOpen", "mouthClose", "mouthPucker"):
+        assert np.allclose(column(live, name), column(known, name), atol=1e-6), name
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_motion_is_within_human_limits(minute: VisemeTrack, preset: str) -> None:
+    motion = pushed(minute, 2, preset)
+    assert (np.abs(motion.head_pose_deg) <= MAX_POSE_DEG).all()
+    assert (np.ptp(motion.head_pose_deg, axis=0) > 0.5).all()
+    assert np.abs(np.diff(motion.head_pose_deg, axis=0)).max() * 24 < 30
+    shut = column(motion, "eyeBlinkLeft") > 0.5
+    gaps_s = np.diff(np.flatnonzero(shut[1:] & ~shut[:-1])) / 24
+    assert 1.9 < gaps_s.min() <= gaps_s.max() < 6.1
+
+
+def test_the_head_nods_after_a_stressed_syllable() -> None:
+    frames = 24 * 8
+    loudness = np.zeros(frames, np.float32)
+    loudness[96:102] = 1
+    weights = SILENCE.repeat(frames, axis=0)
+    quiet = pushed(VisemeTrack(weights, 0 * loudness, FPS), 2, "manic")
+    stressed = pushed(VisemeTrack(weights, loudness, FPS), 2, "manic")
+    nod = stressed.head_pose_deg[:, 0] - quiet.head_pose_deg[:, 0]
+    assert np.allclose(nod[:96], 0)
+    # Down, within half a second, and back up.
+    assert 96 < nod.argmax() < 96 + 12
+    assert nod.max() > 0.3
+    assert abs(nod[-1]) < 0.05
+
+
+def test_another_preset_is_cross_faded_and_stays() -> None:
+    frames = 24 * 12
+    silence = VisemeTrack(SILENCE.repeat(frames, axis=0), np.zeros(frames), FPS)
+    second = VisemeTrack(silence.weights[:24], silence.loudness[:24], FPS)
+    stream, tracks = MotionStream(FPS, "neutral", 1), []
+    for index in range(12):
+        if index in (3, 6):
+            stream.change_preset("manic" if index == 3 else "calm")
+        tracks.append(stream.push(second).blendshapes)
+    smile = column(MotionTrack(np.concatenate(tracks), np.zeros((frames, 3)), FPS), "mouthSmileLeft")
+    manic = column(drive(silence, "manic", 1), "mouthSmileLeft")[-1]
+    assert smile[5 * 24] > 3 * smile[2 * 24]
+    assert smile[5 * 24] == pytest.approx(manic, rel=0.3)
+    assert smile[-1] < 0.5 * smile[5 * 24]
+    # A smoothstep over 0.8 s changes by at most 1.5 / (0.8 * 24) of the way in a frame.
+    assert np.abs(np.diff(smile)).max() <= 1.01 * 1.5 / (0.8 * 24) * np.ptp(smile)
+
+
+def test_changes_in_quick_succession_do_not_jump() -> None:
+    stream, rows = MotionStream(FPS, "neutral", 1), []
+    one = VisemeTrack(SILENCE, np.zeros(1), FPS)
+    for index in range(120):
+        if index in (24, 26, 28, 30):
+            stream.change_preset("manic" if index % 4 == 0 else "calm")
+        rows.append(stream.push(one).blendshapes)
+    wide = np.concatenate(rows)[:, [12, 13]]
+    assert np.abs(np.diff(wide, axis=0)).max() <= 1.01 * 1.5 / (0.8 * 24) * np.ptp(wide)
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(UnknownPresetError):
+        MotionStream(FPS, "happy")
+    for bad in ("happy", "calm,manic@3", ""):
+        with pytest.raises(UnknownPresetError):
+            MotionStream(FPS).change_preset(bad)

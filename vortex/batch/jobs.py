@@ -1,0 +1,156 @@
+"""Lists of jobs, CSV and JSON lines, each row one video; and how a row ended."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
+
+from vortex.errors import InputError
+from vortex.media.containers import DEFAULT_CONTAINER, SUFFIXES
+from vortex.options import VideoOptions, accepts, options_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vortex.options import VideoKeywords
+
+INPUT_COLUMNS = ("portrait", "speech", "text", "output")
+COLUMNS = (*INPUT_COLUMNS, *options_of(VideoOptions))
+"""Every column that a list may have: inputs and output, then each option of a video under its own name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One video: absolute paths of portrait and speech, or a text; ``output`` is below the batch's folder."""
+
+    portrait: str
+    output: str
+    speech: str | None
+    text: str | None
+    options: VideoOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a list: a job, or why it is none. ``number`` counts from 1."""
+
+    number: int
+    job: Job | None
+    problem: str = ""
+
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a row ended; "skipped" means that an earlier run made the same video. ``reason`` says why."""
+
+    number: int
+    output: str
+    status: Status
+    reason: str = ""
+    duration_s: float = 0.0
+    frames: int = 0
+    seed: int | None = None
+    key: str = ""
+
+
+@accepts(VideoOptions)
+def read_jobs(path: str | Path, **options: Unpack[VideoKeywords]) -> list[Row]:
+    """Read a .csv file with a header, or a .jsonl file with one object a line.
+
+    Columns and keys are :data:`COLUMNS`; ``portrait`` and one of ``speech`` and ``text`` are required.
+    Relative paths start at the folder of the file. A row that cannot be used is returned with its problem.
+    The options are defaults for rows that do not set them.
+
+    Args:
+        path: the list.
+        **options: see below.
+
+    Raises:
+        InputError: no such file, another kind of file, an unknown column, a bad default, or no rows.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".jsonl"):
+        raise InputError(f"Jobs '{path}' are neither .csv nor .jsonl. Give a list in one of these formats.")
+    VideoOptions.parse(**options)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        raise InputError(f"Jobs '{path}' cannot be read ({reason}). Give a .csv or .jsonl file.") from exc
+    records = _csv_records(path, text) if suffix == ".csv" else _jsonl_records(text)
+    rows: list[Row] = []
+    taken: set[str] = set()
+    for number, record in enumerate(records, start=1):
+        try:
+            job = _job(path.parent.resolve(), number, record, options)
+            if job.output in taken:
+                raise InputError(f"the output '{job.output}' is that of an earlier row")
+            taken.add(job.output)
+            rows.append(Row(number, job))
+        except InputError as exc:
+            rows.append(Row(number, None, str(exc)))
+    if not rows:
+        raise InputError(f"Jobs '{path}' hold no rows. The columns are {', '.join(COLUMNS)}.")
+    return rows
+
+
+def _csv_records(path: Path, text: str) -> list[Any]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    unknown = [name for name in reader.fieldnames or () if name not in COLUMNS]
+    if unknown:
+        raise InputError(
+            f"Jobs '{path}' have an unknown column {unknown[0]!r}; known are {', '.join(COLUMNS)}."
+        )
+    return [{name: value for name, value in record.items() if value} for record in reader]
+
+
+def _jsonl_records(text: str) -> Iterator[Any]:
+    for line in filter(str.strip, text.splitlines()):
+        try:
+            yield json.loads(line)
+        except ValueError as exc:
+            yield f"the line is not JSON ({exc})"
+
+
+def _job(folder: Path, number: int, record: Any, defaults: Mapping[str, Any]) -> Job:
+    if not isinstance(record, Mapping):
+        raise InputError(record if isinstance(record, str) else "the line is not a JSON object")
+    unknown = [name for name in record if name not in COLUMNS]
+    if unknown:
+        raise InputError(f"unknown column {unknown[0]!r}; known are {', '.join(COLUMNS)}")
+    inputs = {name: str(record[name]) for name in INPUT_COLUMNS if record.get(name)}
+    if "portrait" not in inputs:
+        raise InputError("the portrait is missing")
+    if ("speech" in inputs) == ("text" in inputs):
+        raise InputError("give either a speech or a text")
+    given = {n: v for n, v in record.items() if n not in INPUT_COLUMNS and v not in (None, "")}
+    options = VideoOptions.parse(**{**defaults, **given})
+    return Job(
+        portrait=str(folder / inputs["portrait"]),
+        output=_output(number, inputs),
+        speech=str(folder / inputs["speech"]) if "speech" in inputs else None,
+        text=inputs.get("text"),
+        options=options,
+    )
+
+
+def _output(number: int, inputs: Mapping[str, str]) -> str:
+    """Return the name of the video below the batch's folder: the given one, or one made from the inputs."""
+    spoken = Path(inputs["speech"]).stem if "speech" in inputs else "text"
+    made = f"{number:04d}-{Path(inputs['portrait']).stem}-{spoken}{DEFAULT_CONTAINER.suffix}"
+    output = inputs.get("output", made)
+    path = PurePosixPath(output)
+    if path.is_absolute() or ".." in path.parts or path.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            f"the output '{output}' is not a {' or '.join(SUFFIXES)} name below the folder of the batch"
+        )
+    return output

@@ -1,0 +1,275 @@
+"""One run of a batch: skip what the journal has, render the rest here or on a cluster, report every row."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TextIO
+
+from vortex.batch.jobs import Job, Outcome, Row
+from vortex.cluster import Cluster, VideoInput
+from vortex.engines.registry import AUTO, resolve_engine
+from vortex.errors import InputError, in_one_line
+from vortex.options import AnimateOptions, SpeakOptions
+from vortex.runtime.files import whole_file, write_whole
+from vortex.session import Session
+from vortex.version import __version__
+
+JOURNAL = "jobs.done.jsonl"
+"""In the batch's folder: one line for each finished video, appended when it is finished."""
+REPORT = "report.json"
+STATUSES = ("done", "skipped", "failed")
+ATTEMPTS = 2
+"""How often a row is tried whose process dies."""
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+OutcomeCallback = Callable[[Outcome, int, int], None]
+"""Called as on_outcome(outcome, rows ended, rows) when a row ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A row to render: its job with a seed, and the key under which the journal records it."""
+
+    number: int
+    job: Job
+    key: str
+
+    @classmethod
+    def of(cls, number: int, job: Job, key: str) -> Task:
+        """Return a task; a job without a seed takes one from its key, to give the same frames again."""
+        seed = job.options.seed
+        options = replace(job.options, seed=int(key[:8], 16) >> 1 if seed is None else seed)
+        return cls(number, replace(job, options=options), key)
+
+    def outcome(self, started_s: float, frames: int, problem: str = "") -> Outcome:
+        """Return how the task ended: with a video of so many frames, or with a problem."""
+        output, took_s = self.job.output, round(time.perf_counter() - started_s, 3)
+        if problem:
+            return Outcome(self.number, output, "failed", problem, took_s)
+        return Outcome(self.number, output, "done", "", took_s, frames, self.job.options.seed, self.key)
+
+
+def run_batch(
+    rows: Sequence[Row],
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    cluster: Cluster | None = None,
+    on_outcome: OutcomeCallback | None = None,
+) -> list[Outcome]:
+    """Make the videos of all rows below ``folder``; return how each row ended, in their order.
+
+    A row whose video an earlier run made from the same content and options is skipped. A failing row is
+    reported in its outcome; the others continue. What ``on_outcome`` raises ends the batch.
+
+    ``workers`` is the number of processes; default, half of the CPU cores, at least one. With a ``cluster``,
+    its actors render instead. The folder is created; InputError if that fails, or for fewer than one worker.
+    """
+    folder = Path(folder)
+    workers = max((os.cpu_count() or 1) // 2, 1) if workers is None else workers
+    if workers < 1:
+        raise InputError(f"workers is {workers}; give 1 or more.")
+    ended: dict[int, Outcome] = {}
+    with _open_journal(folder) as journal:
+
+        def end(outcome: Outcome) -> None:
+            ended[outcome.number] = outcome
+            if outcome.status == "done":
+                journal.write(json.dumps(asdict(outcome)) + "\n")
+                journal.flush()
+            if on_outcome:
+                on_outcome(outcome, len(ended), len(rows))
+
+        keys, tasks = _read_keys(folder), []
+        for row in rows:
+            decided = _without_work(row, folder, keys, cluster)
+            if isinstance(decided, Outcome):
+                end(decided)
+            else:
+                tasks.append(decided)
+        done = _run_on_cluster(cluster, tasks, folder) if cluster else _run_processes(workers, tasks, folder)
+        for outcome in done:
+            end(outcome)
+    outcomes = [ended[row.number] for row in rows]
+    report = {**count_statuses(outcomes), "rows": [asdict(outcome) for outcome in outcomes]}
+    write_whole(folder / REPORT, json.dumps(report, indent=1) + "\n")
+    return outcomes
+
+
+def count_statuses(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """Return how many rows ended in each status."""
+    return {status: sum(o.status == status for o in outcomes) for status in STATUSES}
+
+
+def _without_work(row: Row, folder: Path, keys: Mapping[str, str], cluster: Cluster | None) -> Outcome | Task:
+    """Return how a row ended if it needs no work, else its task."""
+    if row.job is None:
+        return Outcome(row.number, "", "failed", row.problem)
+    job = row.job
+    try:
+        name = cluster.name if cluster else resolve_engine(job.options.engine, job.options.device)[0].name
+        if job.options.engine not in (name, AUTO):
+            raise InputError(f"The cluster renders with {name}; engine is {job.options.engine!r}.")
+        job = replace(job, options=replace(job.options, engine=name))
+        key = _key(job)
+    except InputError as exc:
+        return Outcome(row.number, job.output, "failed", str(exc))
+    except OSError as exc:
+        return Outcome(row.number, job.output, "failed", f"'{exc.filename}' cannot be read ({exc.strerror})")
+    if keys.get(job.output) == key and (folder / job.output).is_file():
+        return Outcome(row.number, job.output, "skipped", "an earlier run made this video", key=key)
+    return Task.of(row.number, job, key)
+
+
+def _key(job: Job) -> str:
+    """Return a hash of all that decides the video: content of the files, text, options and version."""
+    decided = [__version__, job.output, job.text, job.options.as_json()]
+    digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode())
+    for path in filter(None, (job.portrait, job.speech)):
+        digest.update(b"file:")
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _open_journal(folder: Path) -> TextIO:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return open(folder / JOURNAL, "a", encoding="utf-8")
+    except OSError as exc:
+        raise InputError(
+            f"Folder '{folder}' cannot be written ({exc.strerror}). Choose another one."
+        ) from exc
+
+
+def _read_keys(folder: Path) -> Mapping[str, str]:
+    """Return output -> key of each finished video in the journal."""
+    keys = {}
+    for line in (folder / JOURNAL).read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, TypeError, KeyError):  # a line that a kill cut off
+            entry = json.loads(line)
+            keys[str(entry["output"])] = str(entry["key"])
+    return keys
+
+
+def _run_processes(workers: int, tasks: Sequence[Task], folder: Path) -> Iterator[Outcome]:
+    """Yield each outcome when its task ends; rows whose process died are tried ATTEMPTS times in all."""
+    left = {task.number: task for task in tasks}
+    attempts = dict.fromkeys(left, 0)
+    while left:
+        running: dict[Future[Outcome], int] = {}
+        try:
+            for number, outcome in _run_pool(workers, list(left.values()), folder, running):
+                del left[number]
+                yield outcome
+        except BrokenProcessPool:
+            for number in running.values():
+                attempts[number] += 1
+                if attempts[number] >= ATTEMPTS:
+                    reason = "its process died; is there enough memory?"
+                    yield left.pop(number).outcome(time.perf_counter(), 0, reason)
+
+
+def _run_pool(
+    workers: int, tasks: list[Task], folder: Path, running: dict[Future[Outcome], int]
+) -> Iterator[tuple[int, Outcome]]:
+    """Yield row numbers and outcomes; ``running`` holds what the pool works on, also when it breaks."""
+    context = multiprocessing.get_context("spawn")  # MediaPipe and OpenCV hang in forked children
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker)
+    queue = iter(tasks)
+    try:
+        while True:
+            # Only as many tasks as workers: then the death of a process concerns these and no more.
+            while len(running) < workers and (task := next(queue, None)) is not None:
+                running[pool.submit(_render_in_worker, task, folder)] = task.number
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                outcome = future.result()
+                yield running.pop(future), outcome
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+_worker_session: Session | None = None
+"""The session of this worker process."""
+
+
+def _start_worker() -> None:
+    """Open the worker's session, and have the kernel end the worker with its parent, even if killed."""
+    global _worker_session
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends the workers
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _worker_session = Session()
+    atexit.register(_worker_session.close)
+
+
+def _render_in_worker(task: Task, folder: Path) -> Outcome:
+    assert _worker_session is not None
+    return render_task(_worker_session, task, folder)
+
+
+def render_task(session: Session, task: Task, folder: Path) -> Outcome:
+    """Write the video of a task below ``folder``; return its outcome, also when it fails."""
+    started_s = time.perf_counter()
+    job, out = task.job, folder / task.job.output
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if job.text is not None:
+                report, _ = session.speak(job.portrait, job.text, out, job.options.part(SpeakOptions))
+            else:
+                options = job.options.part(AnimateOptions)
+                report = session.animate(job.portrait, job.speech or "", out, options)
+    except Exception as exc:  # whatever a row or a plug-in does, the other rows continue
+        return task.outcome(started_s, 0, in_one_line(exc))
+    return task.outcome(started_s, report.frames)
+
+
+def _run_on_cluster(cluster: Cluster, tasks: Sequence[Task], folder: Path) -> Iterator[Outcome]:
+    """Yield outcomes as actors finish; the videos come back as bytes and are written below ``folder``."""
+    started_s: dict[int, float] = {}
+
+    def submitted() -> Iterator[tuple[Task, VideoInput]]:
+        for task in tasks:
+            started_s[task.number] = time.perf_counter()
+            job = task.job
+            try:
+                speech = Path(job.speech).read_bytes() if job.speech else job.text or ""
+                picture = Path(job.portrait).read_bytes()
+            except OSError:
+                speech = picture = b""  # the actor reports a picture that cannot be read
+            yield task, (picture, speech, job.options.as_json())
+
+    for task, result in cluster.render_videos(submitted()):
+        problem = result.problem or _write(folder / task.job.output, result.content)
+        yield task.outcome(started_s[task.number], result.frames, problem)
+
+
+def _write(out: Path, content: bytes) -> str:
+    """Write a video; return what went wrong, or an empty string."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(out) as part:
+            part.write_bytes(content)
+    except OSError as exc:
+        return f"it cannot be written ({exc.strerror})"
+    return ""

@@ -1,0 +1,87 @@
+"""``vortex weights``, ``doctor`` and ``bench``: what this machine has, what can run here, and how fast."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from vortex.cli.console import progress_line
+from vortex.engines.registry import engine_specs
+from vortex.errors import InputError
+from vortex.extras import EXTRAS, why_not_installed
+from vortex.version import __version__
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the commands of this file; ``common`` holds the options of every command."""
+    weights = commands.add_parser("weights", parents=[common], help="fetch and verify network weights")
+    weights.add_argument("action", choices=("fetch", "verify", "list", "path"))
+    weights.add_argument(
+        "name", nargs="?", default="liveportrait", metavar="NAME", help="default liveportrait"
+    )
+    weights.set_defaults(run=_weights)
+
+    doctor = commands.add_parser("doctor", parents=[common], help="tell what can run here, and why not")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(run=_doctor)
+
+    bench = commands.add_parser("bench", parents=[common], help="measure this machine (needs a checkout)")
+    bench.add_argument("names", nargs="*", metavar="NAME", help="default, those that need no extra")
+    bench.add_argument("--record", action="store_true", help="append the records to benchmarks/records")
+    bench.set_defaults(run=_bench)
+
+
+def _weights(args: argparse.Namespace, console: TextIO) -> int:
+    # Imported late: urllib and ssl, which fetch_weights needs, would slow the start of the other commands.
+    from vortex.weights import cache
+    from vortex.weights.fetch import fetch_weights
+
+    name = args.name
+    if args.action == "fetch":
+        # the licence is shown before anything is downloaded
+        print(cache.describe_weights(name), file=console)
+        folder = fetch_weights(name, on_progress=progress_line(console) if console.isatty() else None)
+        print(folder)
+    elif args.action == "verify":
+        folder = cache.verify_weights(name)
+        print(f"{folder}: {len(cache.weights_files(name))} files, all as published")
+    elif args.action == "list":
+        missing = cache.missing_weights(name)
+        print(cache.describe_weights(name))
+        for file in cache.weights_files(name):
+            state = "missing" if file in missing else "there"
+            print(f"  {state:<8}{file.size_bytes:>13,} bytes  {file.path}")
+    else:
+        print(cache.weights_dir(name))
+    return 0
+
+
+def _doctor(args: argparse.Namespace, console: TextIO) -> int:
+    engines = {name: spec.why_unavailable(None) for name, spec in engine_specs().items()}
+    extras = {name: why_not_installed(name) for name in EXTRAS}
+    if args.json:
+        versions = {"vortex": __version__, "python": platform.python_version()}
+        print(json.dumps({**versions, "engines": engines, "extras": extras}))
+    else:
+        print(f"vortex {__version__}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
+        for name, reason in engines.items():
+            print(f"  {name:<13} {'can run' if reason is None else 'cannot run: ' + reason}")
+        for name, reason in extras.items():
+            print(f"  {name:<13} {'installed' if reason is None else reason}")
+    return 0 if None in engines.values() else 1
+
+
+def _bench(args: argparse.Namespace, console: TextIO) -> int:
+    script = Path(__file__).parents[2] / "benchmarks" / "bench.py"
+    if not script.is_file():
+        raise InputError(
+            f"There is no {script}: the benchmarks are part of the repository, not of the installed package. "
+            "Clone the repository and run this from there."
+        )
+    return subprocess.run([sys.executable, str(script), *args.names, *["--record"] * args.record]).returncode

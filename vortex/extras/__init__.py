@@ -1,1 +1,0 @@
-"""Optional stages around the video, each behind an extra of its own: speech, image, verification."""

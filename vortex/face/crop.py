@@ -1,0 +1,76 @@
+"""Crops of a face: LivePortrait's tilted square, and the upright square that the mesh engine renders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from vortex.errors import InputError
+from vortex.face.landmarks import CROP_OUTLINE, EYES, MOUTH_CORNERS
+from vortex.types import F32, F64, Portrait
+
+CROP_PX = 512
+"""Side of LivePortrait's crop of a source picture."""
+CROP_SCALE = 2.3
+"""Side of the crop, in larger sides of the face (LivePortrait's ``scale``)."""
+CROP_RISE = 0.125
+"""How far the centre of the crop lies above that of the face, in sides of the crop (its ``vy_ratio``)."""
+
+
+def crop_transform(landmarks_px: F32, size_px: int) -> F64:
+    """Return the similarity (3, 3) from a picture to its crop by LivePortrait's rule for source pictures.
+
+    The line from the eyes to the lips becomes vertical. The side of the square is 2.3 times the larger side
+    of the face, and its centre lies an eighth of a side above the centre of the face.
+    """
+    points = landmarks_px[:, :2].astype(np.float64)
+    eyes, lips = points[EYES].mean(0), points[list(MOUTH_CORNERS)].mean(0)
+    down = (lips - eyes) / np.linalg.norm(lips - eyes)
+    axes = np.array([[down[1], -down[0]], down])  # the unit vectors to the right and down
+    outline = points[CROP_OUTLINE] @ axes.T
+    low, high = outline.min(0), outline.max(0)
+    side = float((high - low).max()) * CROP_SCALE
+    centre = (low + high) / 2 - [0, CROP_RISE * side]
+    scale = size_px / side
+    shift = size_px / 2 - 0.5 - scale * centre
+    return np.vstack([np.column_stack([scale * axes, shift]), [0, 0, 1]])
+
+
+def crop_face(portrait: Portrait, size_px: int) -> Portrait:
+    """Return an upright square of ``size_px`` around the face, cut from the picture and resized.
+
+    Its place and size follow :func:`crop_transform`, but it is never tilted and stays inside the picture:
+    if that is too small, the square shrinks and moves. InputError: ``size_px`` odd or not in 128..2048.
+    """
+    import cv2
+
+    if size_px % 2 or not 128 <= size_px <= 2048:
+        raise InputError(f"The frame size is {size_px}; give an even number of pixels from 128 to 2048.")
+    height, width = portrait.image.shape[:2]
+    outline = portrait.landmarks_px[CROP_OUTLINE, :2]
+    low, high = outline.min(0), outline.max(0)
+    wanted = CROP_SCALE * float((high - low).max())
+    # If the square nearly covers the picture (1/1.3 of its shorter side), the framing is kept.
+    side = min(height, width) if 1.3 * wanted >= min(height, width) else round(wanted)
+    centre = (low + high) / 2 - [0, CROP_RISE * wanted]
+    x0, y0 = np.clip(np.round(centre - side / 2), 0, [width - side, height - side]).astype(int)
+    square = portrait.image[y0 : y0 + side, x0 : x0 + side]
+    kernel = cv2.INTER_AREA if side > size_px else cv2.INTER_CUBIC
+    scale = size_px / side
+    transform = np.diag([scale, scale, 1.0])
+    transform[:2, 2] = scale * (0.5 - x0) - 0.5, scale * (0.5 - y0) - 0.5
+    landmarks = portrait.landmarks_px * np.float32(scale)
+    landmarks[:, :2] += transform[:2, 2].astype(np.float32)
+    return replace(
+        portrait,
+        image=np.asarray(cv2.resize(square, (size_px, size_px), interpolation=kernel), np.uint8),
+        landmarks_px=landmarks,
+        crop_from_image=portrait.crop_from_image @ np.linalg.inv(transform),
+    )
+
+
+def even_sides(portrait: Portrait) -> Portrait:
+    """Return the whole picture, without its last row or column if a side is odd: video needs even sides."""
+    height, width = portrait.image.shape[:2]
+    return replace(portrait, image=portrait.image[: height - height % 2, : width - width % 2])

@@ -1,0 +1,142 @@
+"""Loads picture files and picture objects as upright sRGB arrays."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from contextlib import nullcontext, suppress
+from io import BytesIO
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from vortex.errors import ImageError, OutOfMemoryError
+from vortex.types import Frame
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+MAX_PIXELS = 120_000_000
+"""Larger pictures are refused before they are decoded."""
+MAX_SIDE_PX = 1920
+"""Larger pictures are reduced until their longer side has this length."""
+_TOO_LARGE = "{} {}; at most {:g} million pixels are read. Give a smaller picture."
+
+PictureSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Frame | PillowImage"
+"""A path, the bytes of a file, an open binary file, a PIL image, or an array (H, W, 3) uint8 sRGB, RGB."""
+
+
+def picture_name(source: PictureSource) -> str:
+    """Return the name of a picture for messages: its file name, or the type of object."""
+    if isinstance(source, str | os.PathLike):
+        return Path(source).name
+    return {bytes: "bytes", np.ndarray: "array"}.get(type(source), type(source).__name__)
+
+
+def load_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, tuple[str, ...]]:
+    """Return a picture as (H, W, 3) uint8 sRGB, RGB order, and notes for the user.
+
+    The picture is turned upright by its EXIF tag, and reduced to a longest side of 1920 px. Transparent
+    pixels become white; colour profiles are applied; CMYK, 16-bit, palette and grey pictures are converted.
+
+    Raises ImageError: no such file, no picture, damaged, an array of another kind, above ``max_pixels``;
+    OutOfMemoryError: its pixels do not fit in memory.
+    """
+    from PIL import Image
+
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if not os.path.isfile(path):
+            what = "is a folder" if os.path.isdir(path) else "does not exist"
+            raise ImageError(f"Portrait '{path}' {what}. Give a picture file, such as a JPEG or PNG.")
+        return _decode(path, f"Portrait '{path}'", max_pixels)
+    if isinstance(source, np.ndarray):
+        if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8 or not source.size:
+            raise ImageError(
+                f"The picture is an array of {source.dtype}, shape {source.shape}; "
+                "give uint8 RGB of shape (H, W, 3)."
+            )
+        _check_pixels("The picture", source.shape[1], source.shape[0], max_pixels)
+        return _reduced(Image.fromarray(np.ascontiguousarray(source)), (source.shape[1], source.shape[0]))
+    if isinstance(source, Image.Image):
+        return _decode(source, "The picture", max_pixels)
+    # The content of an open file is copied, because Pillow closes files that hold several pictures.
+    content = source.read() if hasattr(source, "read") else source
+    if not isinstance(content, bytes):
+        raise ImageError(
+            f"The picture is a {type(source).__name__}. "
+            "Give a path, bytes, a binary file, an array or a PIL image."
+        )
+    return _decode(BytesIO(content), "The picture", max_pixels)
+
+
+def _decode(
+    source: Path | BytesIO | PillowImage, what: str, max_pixels: int
+) -> tuple[Frame, tuple[str, ...]]:
+    """Return pixels and notes of a file or a PIL image; ``what`` names it in messages."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns about large pictures; our own limit is stricter and its message says what to do.
+            warnings.simplefilter("ignore")
+            with nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as picture:
+                size = picture.size
+                _check_pixels(what, *size, max_pixels)
+                if picture is not source:
+                    picture.draft("RGB", (MAX_SIDE_PX, MAX_SIDE_PX))
+                picture.load()
+                upright = _to_srgb(ImageOps.exif_transpose(picture))
+    except ImageError:
+        raise
+    except UnidentifiedImageError as exc:
+        raise ImageError(f"{what} is not a picture. Give a JPEG, PNG or WebP file.") from exc
+    except MemoryError as exc:
+        raise OutOfMemoryError(
+            f"Not enough memory to decode {what}. Close other programs, or give a smaller picture."
+        ) from exc
+    except Image.DecompressionBombError as exc:
+        # Pillow refuses before the size is known.
+        raise ImageError(_TOO_LARGE.format(what, "has far too many pixels", max_pixels / 10**6)) from exc
+    except (OSError, ValueError, SyntaxError) as exc:
+        raise ImageError(f"{what} cannot be decoded ({exc}). Give an undamaged picture.") from exc
+    return _reduced(upright, size)
+
+
+def _check_pixels(what: str, width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(_TOO_LARGE.format(what, f"is {width}x{height}", max_pixels / 10**6))
+
+
+def _reduced(picture: PillowImage, original_px: tuple[int, int]) -> tuple[Frame, tuple[str, ...]]:
+    """Return the pixels, the longest side at most MAX_SIDE_PX, and a note if they were reduced."""
+    from PIL import Image
+
+    notes: tuple[str, ...] = ()
+    if max(picture.size) > MAX_SIDE_PX:
+        picture.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.LANCZOS)
+        width, height = original_px
+        notes = (f"portrait reduced from {width}x{height} to {picture.width}x{picture.height}",)
+    return np.ascontiguousarray(np.asarray(picture, np.uint8)), notes
+
+
+def _to_srgb(picture: PillowImage) -> PillowImage:
+    """Return an 8-bit sRGB picture: colour profile applied, transparent pixels white."""
+    from PIL import Image, ImageCms
+
+    if picture.mode.startswith("I") or picture.mode == "F":
+        # 16-bit grey: Pillow's own conversion clips instead of scaling.
+        values = np.asarray(picture, np.float64)
+        top = 255.0 if values.max(initial=0) <= 255 else 65535.0
+        return Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8)).convert("RGB")
+    if "A" in picture.mode or "transparency" in picture.info:
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+    profile = picture.info.get("icc_profile")
+    if profile and picture.mode in ("RGB", "CMYK", "L"):
+        # Broken profiles are common, and the pixels are usually good.
+        with suppress(ImageCms.PyCMSError, OSError):
+            source, srgb = ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB")
+            return ImageCms.profileToProfile(picture, source, srgb, outputMode="RGB") or picture
+    return picture.convert("RGB")

@@ -1,0 +1,424 @@
+"""The one definition of the options: every interface takes names, defaults, limits and help from here.
+
+The interfaces are the flags of the command line, the keywords of the Python functions, the columns of a batch
+list and the fields of the server's requests. Each class below is a frozen group of options; ``parse`` turns
+what an interface received, text or Python values, into exact values once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+
+from vortex.engines.registry import AUTO, find_engine
+from vortex.errors import InputError
+from vortex.motion.presets import PRESETS, PresetLike, PresetTrack
+from vortex.speech.base import DEFAULT_VOICE, SPEED_RANGE
+from vortex.speech.registry import find_speech_engine
+from vortex.types import DEFAULT_SAMPLE_RATE_HZ, MAX_OFFSET_FRAMES, parse_fps
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+MAX_SEED = 2**31 - 1
+MAX_DURATION_S = 4 * 3600.0
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Options = TypeVar("Options", bound="OptionGroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What every interface needs to know of one option.
+
+    Args:
+        kind: how an interface writes it: text, a whole number, a number, or a flag (true or false).
+        help: one line for people, without the default.
+        convert: turns a text, or an exact value, into the exact value; raises InputError.
+        minimum, maximum, multiple_of: limits of numbers, inclusive.
+        max_length: most characters of a text.
+        metavar: what stands for the value in ``--help``.
+        examples: values that a reader can try.
+    """
+
+    kind: Literal["text", "whole", "number", "flag"]
+    help: str
+    convert: Callable[[Any], Any] = str
+    minimum: float | None = None
+    maximum: float | None = None
+    multiple_of: int | None = None
+    max_length: int | None = None
+    metavar: str | None = None
+    examples: tuple[str, ...] = ()
+
+    def parse(self, name: str, value: Any) -> Any:
+        """Return the exact value of the option ``name``.
+
+        Raises:
+            InputError: the option does not accept the value.
+        """
+        if self.kind == "flag":
+            text = str(value).strip().lower()
+            if text not in ("true", "yes", "1", "false", "no", "0"):
+                raise InputError(f"{name} is {str(value)[:40]!r}; give true or false.")
+            return text in ("true", "yes", "1")
+        if self.kind != "text":
+            return self._parse_number(name, value)
+        if self.max_length is not None and isinstance(value, str) and len(value) > self.max_length:
+            raise InputError(f"{name} has {len(value)} characters; at most {self.max_length} are accepted.")
+        return self.convert(value)
+
+    def _parse_number(self, name: str, value: Any) -> float:
+        whole = self.kind == "whole"
+        what = f"{'an even' if self.multiple_of == 2 else 'a'} {'whole ' if whole else ''}number"
+        assert self.minimum is not None and self.maximum is not None
+        unit = {"px": " px", "s": " s", "hz": " Hz", "gb": " GB"}.get(name.rsplit("_", 1)[-1], "")
+        accepted = f"give {what} from {self.minimum:.10g} to {self.maximum:.10g}{unit}"
+        try:
+            if isinstance(value, bool) or (whole and isinstance(value, float) and not value.is_integer()):
+                raise ValueError
+            exact = int(value) if whole else float(value)
+        except (TypeError, ValueError, OverflowError) as exc:
+            raise InputError(f"{name} is {str(value)[:40]!r}; {accepted}.") from exc
+        if not self.minimum <= exact <= self.maximum or (self.multiple_of and exact % self.multiple_of):
+            raise InputError(f"{name} is {exact:.10g}; {accepted}.")
+        return exact
+
+
+def _option(default: Any, kind: Any, help: str, convert: Callable[[Any], Any] = str, **more: Any) -> Any:
+    """Return a dataclass field of an option."""
+    exact = default if default is None or kind != "text" else convert(default)
+    return field(default=exact, metadata={"option": Option(kind, help, convert, **more)})
+
+
+def _seconds(default: float | None, help: str) -> Any:
+    return _option(default, "number", help, minimum=0.001, maximum=7 * 86_400.0, metavar="S")
+
+
+def _preset() -> Any:
+    choices = f"{', '.join(PRESETS)}; or a sequence with start times in seconds"
+    examples = ("neutral", "neutral,excited@3.5")
+    return _option(
+        "neutral", "text", choices, PresetTrack.parse, max_length=500, metavar="NAMES", examples=examples
+    )
+
+
+def _transcript(purpose: str) -> Any:
+    help = f"the English words spoken, {purpose}"
+    return _option(None, "text", help, lambda text: text or None, max_length=100_000, metavar="TEXT")
+
+
+def _max_offset() -> Any:
+    help = "offset of the lips that still passes, in frames"
+    return _option(MAX_OFFSET_FRAMES, "number", help, minimum=0.0, maximum=100.0, metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionGroup:
+    """Base of the groups."""
+
+    @classmethod
+    def parse(cls, **given: Any) -> Self:
+        """Return exact options from text or Python values; None and a missing option take the default.
+
+        Raises:
+            InputError: an unknown option, or a value that its option does not accept.
+        """
+        known = options_of(cls)
+        unknown = sorted(given.keys() - known.keys())
+        if unknown:
+            raise InputError(f"Unknown option {unknown[0]!r}; known are {', '.join(known)}.")
+        return cls(**{n: known[n].parse(n, value) for n, value in given.items() if value is not None})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return every option as a value that JSON can hold and :meth:`parse` reads."""
+        return {name: _as_json(getattr(self, name)) for name in options_of(type(self))}
+
+    def part(self, group: type[Options]) -> Options:
+        """Return the options of a group that this one includes."""
+        return group(**{name: getattr(self, name) for name in options_of(group)})
+
+
+def options_of(group: type[OptionGroup]) -> Mapping[str, Option]:
+    """Return the options of a group by name, in the order in which interfaces show them."""
+    return {entry.name: entry.metadata["option"] for entry in fields(group)}
+
+
+def default_of(group: type[OptionGroup], name: str) -> Any:
+    """Return the default of an option as a value that JSON can hold; None if there is none."""
+    return _as_json(next(entry.default for entry in fields(group) if entry.name == name))
+
+
+def _as_json(value: Any) -> Any:
+    return str(value) if isinstance(value, Fraction | PresetTrack) else value
+
+
+def accepts(group: type[OptionGroup]) -> Callable[[Function], Function]:
+    """Return a decorator that shows a group's options in a function's signature and docstring.
+
+    The function takes them as ``**options``; the line "**options: see below." of its docstring is replaced.
+    """
+
+    def decorate(function: Function) -> Function:
+        shown = signature(function)
+        given = [p for p in shown.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+        types = globals()[group.__name__.replace("Options", "Keywords")].__annotations__
+        made = [
+            Parameter(
+                name,
+                Parameter.KEYWORD_ONLY,
+                default=default_of(group, name),
+                annotation=types[name].__forward_arg__,
+            )
+            for name in options_of(group)
+        ]
+        function.__signature__ = shown.replace(parameters=[*given, *made])  # type: ignore[attr-defined]
+        lines = [f"        {name}: {option.help}.\n" for name, option in options_of(group).items()]
+        text = function.__doc__ or ""
+        function.__doc__ = text.replace("        **options: see below.\n", "".join(lines))
+        return function
+
+    return decorate
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions(OptionGroup):
+    """Which engine renders, where, and how well."""
+
+    engine: str = _option(
+        "mesh", "text", "mesh, liveportrait, or auto: the best engine that can run here",
+        lambda name: name if name == AUTO else find_engine(name).name, metavar="NAME",
+    )  # fmt: skip
+    device: str | None = _option(
+        None, "text", "where the engine renders, such as cuda or cpu; default, the engine's own choice",
+        metavar="NAME",
+    )  # fmt: skip
+    quality: str = _option(
+        "full", "text", "full, or for liveportrait fast: render similar frames once", metavar="NAME"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceOptions(EngineOptions):
+    """How a face looks and moves."""
+
+    preset: PresetTrack = _preset()
+    fps: Fraction = _option(
+        "24", "text", "frames per second, exact, 1 to 120", parse_fps, max_length=32, metavar="RATE",
+        examples=("24", "30000/1001"),
+    )  # fmt: skip
+    size_px: int = _option(
+        512, "whole", "side of the square video in pixels, even", minimum=128, maximum=2048, multiple_of=2,
+        metavar="PX",
+    )  # fmt: skip
+    seed: int | None = _option(
+        None, "whole", "decides blinks, glances and sway; default, a new one each time", minimum=0,
+        maximum=MAX_SEED, metavar="N",
+    )  # fmt: skip
+    paste_back: bool = _option(False, "flag", "animate the face inside the whole picture, at its own size")
+
+    def with_seed(self) -> Self:
+        """Return the options with a seed: the given one, or a new random one."""
+        return self if self.seed is not None else replace(self, seed=secrets.randbelow(MAX_SEED + 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderOptions(FaceOptions):
+    """How a video file is made."""
+
+    duration_s: float | None = _option(
+        None, "number", "seconds of video; default, the length of the speech", minimum=0.001,
+        maximum=MAX_DURATION_S, metavar="S",
+    )  # fmt: skip
+    mark: bool = _option(True, "flag", "write into the file that it is synthetic")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnimateOptions(RenderOptions):
+    """How a video of a given sound is made."""
+
+    transcript: str | None = _transcript("for better synchrony")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechOptions(OptionGroup):
+    """How a text is spoken."""
+
+    voice: str = _option(
+        DEFAULT_VOICE, "text", "who speaks a text; see vortex voices", max_length=50, metavar="NAME"
+    )
+    speed: float = _option(
+        1.0, "number", "how fast a text is spoken, 0.5 (slow) to 2 (fast)", minimum=SPEED_RANGE[0],
+        maximum=SPEED_RANGE[1], metavar="X",
+    )  # fmt: skip
+    speech_engine: str = _option(
+        "kokoro", "text", "kokoro or kokoro-fp32", lambda name: find_speech_engine(name).name, max_length=50,
+        metavar="NAME",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SayOptions(SpeechOptions):
+    """How a text becomes a sound."""
+
+    preset: PresetTrack = _preset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeakOptions(RenderOptions, SpeechOptions):
+    """How a video of a text is made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions(AnimateOptions, SpeakOptions):
+    """How a video of a sound or of a text is made: the options of a batch row and of a server's job."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveOptions(FaceOptions):
+    """How a live face looks, moves and listens."""
+
+    sample_rate_hz: int = _option(
+        DEFAULT_SAMPLE_RATE_HZ, "whole", "sample rate of the sound that is pushed, in Hz", minimum=8_000,
+        maximum=192_000, metavar="HZ",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(OptionGroup):
+    """How the lip-sync of a finished video is measured and judged."""
+
+    transcript: str | None = _transcript("for exact closures")
+    max_offset_frames: float = _max_offset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions(SpeakOptions):
+    """How a video is made from a text and a prompt, and verified."""
+
+    prompt: str | None = _option(
+        None, "text", "the portrait to draw, such as: an old sailor, oil painting", max_length=5000,
+        metavar="TEXT",
+    )  # fmt: skip
+    verify_prompt: bool = _option(True, "flag", "compare the picture with the prompt, by CLIP")
+    verify_lips: bool = _option(True, "flag", "measure the lip-sync of the video")
+    max_offset_frames: float = _max_offset()
+    min_clip_score: float = _option(
+        0.2, "number", "least CLIP score that passes", minimum=-1.0, maximum=1.0, metavar="X"
+    )
+    min_clip_likeness: float = _option(
+        0.75, "number", "CLIP likeness below which a keyframe is an outlier", minimum=-1.0, maximum=1.0,
+        metavar="X",
+    )  # fmt: skip
+    deadline_s: float | None = _seconds(None, "seconds for everything; default, no limit")
+    speech_timeout_s: float = _seconds(600.0, "seconds for the speech")
+    image_timeout_s: float = _seconds(900.0, "seconds for the picture")
+    verify_timeout_s: float = _seconds(600.0, "seconds for each verification")
+    memory_gb: float | None = _option(
+        None, "number", "memory for models in GB; default, most of what is free", minimum=0.01,
+        maximum=10_000.0, metavar="GB",
+    )  # fmt: skip
+    image_model: str | None = _option(
+        None, "text", "folder of another Flux pipeline, in the layout of diffusers", max_length=4096,
+        metavar="FOLDER",
+    )  # fmt: skip
+    image_device: str = _option(
+        "cuda", "text", "where pictures are drawn: cuda or cpu", max_length=20, metavar="NAME"
+    )
+    clip_models: str | None = _option(
+        None, "text", "folders of two other CLIP models, with a comma between", max_length=8192,
+        metavar="B32,L14",
+    )  # fmt: skip
+
+
+# What the Python functions accept as keywords, for type checkers; a test holds these equal to the groups
+# above.
+
+
+class EngineKeywords(TypedDict, total=False):
+    """Keywords of :class:`EngineOptions`."""
+
+    engine: str
+    device: str | None
+    quality: str
+
+
+class FaceKeywords(EngineKeywords, total=False):
+    """Keywords of :class:`FaceOptions`."""
+
+    preset: PresetLike
+    fps: float | str | Fraction
+    size_px: int
+    seed: int | None
+    paste_back: bool
+
+
+class RenderKeywords(FaceKeywords, total=False):
+    """Keywords of :class:`RenderOptions`."""
+
+    duration_s: float | None
+    mark: bool
+
+
+class AnimateKeywords(RenderKeywords, total=False):
+    """Keywords of :class:`AnimateOptions`."""
+
+    transcript: str | None
+
+
+class SpeechKeywords(TypedDict, total=False):
+    """Keywords of :class:`SpeechOptions`."""
+
+    voice: str
+    speed: float
+    speech_engine: str
+
+
+class SayKeywords(SpeechKeywords, total=False):
+    """Keywords of :class:`SayOptions`."""
+
+    preset: PresetLike
+
+
+class SpeakKeywords(RenderKeywords, SpeechKeywords, total=False):
+    """Keywords of :class:`SpeakOptions`."""
+
+
+class VideoKeywords(AnimateKeywords, SpeakKeywords, total=False):
+    """Keywords of :class:`VideoOptions`."""
+
+
+class LiveKeywords(FaceKeywords, total=False):
+    """Keywords of :class:`LiveOptions`."""
+
+    sample_rate_hz: int
+
+
+class CheckKeywords(TypedDict, total=False):
+    """Keywords of :class:`CheckOptions`."""
+
+    transcript: str | None
+    max_offset_frames: float
+
+
+class GenerateKeywords(SpeakKeywords, total=False):
+    """Keywords of :class:`GenerateOptions`."""
+
+    prompt: str | None
+    verify_prompt: bool
+    verify_lips: bool
+    max_offset_frames: float
+    min_clip_score: float
+    min_clip_likeness: float
+    deadline_s: float | None
+    speech_timeout_s: float
+    image_timeout_s: float
+    verify_timeout_s: float
+    memory_gb: float | None
+    image_model: str | None
+    image_device: str
+    clip_models: str | None

@@ -1,0 +1,1 @@
+"""Tools for one process: files, memory, threads, caches and process-wide settings."""

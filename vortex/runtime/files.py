@@ -1,0 +1,78 @@
+"""Files: written whole or not at all, checked before any work starts, or found in an installed package."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vortex.errors import InputError
+
+
+def check_output_path(path: Path, suffixes: tuple[str, ...], what: str) -> None:
+    """Raise InputError if no file, called ``what`` in messages, can be written at ``path``.
+
+    It must have one of ``suffixes`` (lower case), be no folder, and have a parent folder that is writable.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{what} '{path}' does not end in {' or '.join(suffixes)}. Change the name.")
+    if os.path.isdir(path):
+        raise InputError(f"{what} '{path}' is a folder. Give the name of a file to write.")
+    folder = path.parent
+    if not os.path.isdir(folder):
+        raise InputError(f"The folder '{folder}' does not exist. Create it first, or write elsewhere.")
+    try:
+        # Permission bits do not tell: root ignores them, and a disk may be full or read-only.
+        with tempfile.TemporaryFile(dir=folder), suppress(FileNotFoundError):
+            os.stat(path)  # fails if the name is too long
+    except OSError as exc:
+        raise InputError(f"{what} '{path}' cannot be written ({exc.strerror}). Write elsewhere.") from exc
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; its content gets the name ``path`` when the block ends without an error.
+
+    On Linux the content has no name until then (``O_TMPFILE``), so even a killed process leaves nothing.
+    Where the file system has no such files, the content has a hidden name in the same folder, which is
+    removed on any error. An OSError is raised if the file cannot be created or renamed.
+    """
+    # The longest legal file name leaves no room for a suffix, so the hidden name is not made from it.
+    hidden = path.with_name(f".vortex-{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except (OSError, AttributeError):
+        descriptor = None
+    try:
+        if descriptor is None:
+            yield hidden
+        else:
+            unnamed = Path(f"/proc/self/fd/{descriptor}")
+            yield unnamed
+            hidden.unlink(missing_ok=True)
+            # Python calls linkat(), which follows the link in /proc, only if src_dir_fd is given.
+            os.link(unnamed, hidden, src_dir_fd=descriptor, follow_symlinks=True)
+        os.replace(hidden, path)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+        hidden.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a UTF-8 text file as :func:`whole_file` does."""
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def package_file(package: str, name: str) -> Path | None:
+    """Return the path of a file of an installed package, which is not imported; None if it is missing."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / name
+    return path if path.is_file() else None

@@ -1,0 +1,229 @@
+"""What videos are made of: read from requests, checked before any work starts; portraits are kept."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from fastapi import HTTPException
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from vortex.errors import InputError
+from vortex.face.landmarks import SKIN_LANDMARKS
+from vortex.face.portrait import load_portrait
+from vortex.media.audio import load_audio
+from vortex.options import FaceOptions, SpeechOptions
+from vortex.render import PreparedPortrait, StageClock
+from vortex.server.errors import summary
+from vortex.server.settings import ServerSettings
+from vortex.server.store import DataFolder, PortraitRecord, Store, new_id
+from vortex.session import Session
+from vortex.speech.registry import list_voices
+from vortex.types import Portrait
+
+Model = TypeVar("Model", bound=BaseModel)
+
+FILES = ("portrait", "speech")
+"""Fields of a form that are files; in JSON they are called ``portrait_base64`` and ``speech_base64``."""
+
+_ARRAYS = tuple(entry.name for entry in fields(Portrait) if entry.name != "notes")
+
+# Only these formats reach a decoder: others, such as playlists that name further files, are a risk.
+_PICTURES = ((0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n"), (8, b"WEBP"))
+_SOUNDS = (
+    (8, b"WAVE"), (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AIFF"),
+    *((0, bytes([0xFF, second])) for second in (0xFB, 0xFA, 0xF3, 0xF2, 0xE3, 0xE2, 0xF1, 0xF9)),
+)  # fmt: skip
+
+
+def check_picture(path: Path) -> None:
+    """Refuse what does not begin like a JPEG, PNG or WebP file, with status 415."""
+    _check_start(path, _PICTURES, "The portrait is not a JPEG, PNG or WebP file.")
+
+
+def check_sound(path: Path, max_duration_s: float) -> None:
+    """Refuse another format, with status 415, and with AudioError what is damaged, silent or too long."""
+    _check_start(path, _SOUNDS, "The speech is not a WAV, FLAC, MP3, AAC, M4A, OGG, WebM, AIFF or MP4 file.")
+    with warnings.catch_warnings():
+        # A truncated file is accepted: the job warns when it decodes it again.
+        warnings.simplefilter("ignore", UserWarning)
+        load_audio(path, max_duration_s=max_duration_s)
+
+
+def _check_start(path: Path, known: tuple[tuple[int, bytes], ...], complaint: str) -> None:
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not any(head[at : at + len(start)] == start for at, start in known):
+        raise HTTPException(415, complaint)
+
+
+def check_text(text: str, options: SpeechOptions) -> None:
+    """Refuse an unknown voice or an empty text; raises WeightsError if no voice is installed."""
+    names = [known.name for known in list_voices(options.speech_engine)]
+    if options.voice not in names:
+        raise InputError(f"Unknown voice {options.voice!r}; this server has {', '.join(names)}.")
+    if not text.strip():
+        raise InputError("text: there is nothing to say.")
+
+
+def form_or_json(model: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the OpenAPI description of a body that is a form with files, or JSON with files as base64.
+
+    Written by hand: FastAPI describes a body by the parameters of its route, as a form or as JSON, not both.
+    A form has the fields of ``model``, with files for base64; they are never null.
+    """
+    schema = model.model_json_schema()
+    fields = {}
+    for name, field in schema["properties"].items():
+        if name.endswith("_base64"):
+            field = {"type": "string", "format": "binary"}
+        elif "anyOf" in field:
+            # Of several types, the first.
+            kept = {key: value for key, value in field.items() if key != "anyOf" and value is not None}
+            field = {**next(kind for kind in field["anyOf"] if kind["type"] != "null"), **kept}
+        fields[name.removesuffix("_base64")] = field
+    required = [name.removesuffix("_base64") for name in schema.get("required", [])]
+    form = {"type": "object", "required": required, "additionalProperties": False, "properties": fields}
+    content = {
+        "multipart/form-data": {"schema": form},
+        "application/json": {"schema": schema, "example": dict(example)},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+async def read_request(request: Request, model: type[Model], folder: Path, max_bytes: int) -> Model:
+    """Return the fields of a form or of JSON; files go to ``folder``. HTTPException 400, 413, 415 or 422."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    try:
+        if kind == "multipart/form-data":
+            return model.model_validate(await _read_form(request, folder, max_bytes))
+        if kind == "application/json":
+            return model.model_validate(await _read_json(request, folder, max_bytes))
+    except ValidationError as exc:
+        raise HTTPException(422, summary(exc)) from exc
+    raise HTTPException(415, f"Content-Type is {kind!r}; send multipart/form-data or application/json.")
+
+
+async def _read_form(request: Request, folder: Path, max_bytes: int) -> Mapping[str, Any]:
+    fields: dict[str, Any] = {}
+    async with request.form(max_files=2, max_fields=30, max_part_size=200_000) as form:
+        for name, value in form.multi_items():
+            if name in fields:
+                raise HTTPException(422, f"The field {name!r} is there twice; send it once.")
+            if not isinstance(value, UploadFile):
+                fields[name] = value
+            elif name in FILES:
+                _check_size(name, value.size or 0, max_bytes)
+                await run_in_threadpool(_save, value, folder / name)
+                # The model knows files by their names in JSON.
+                fields[f"{name}_base64"] = ""
+            else:
+                raise HTTPException(422, f"The file {name!r} is not expected; send 'portrait' and 'speech'.")
+    return fields
+
+
+def _save(upload: UploadFile, path: Path) -> None:
+    with path.open("wb") as file:
+        shutil.copyfileobj(upload.file, file)
+
+
+async def _read_json(request: Request, folder: Path, max_bytes: int) -> Mapping[str, Any]:
+    try:
+        fields = json.loads(await request.body())
+    except (ValueError, RecursionError) as exc:
+        raise HTTPException(400, f"The body is not JSON ({exc}).") from exc
+    if not isinstance(fields, dict):
+        raise HTTPException(422, "The body is not a JSON object.")
+    for name in FILES:
+        text = fields.get(f"{name}_base64")
+        if isinstance(text, str):
+            await run_in_threadpool(_decode, text, folder / name, max_bytes)
+            fields[f"{name}_base64"] = ""
+    return fields
+
+
+def _decode(text: str, path: Path, max_bytes: int) -> None:
+    try:
+        content = base64.b64decode(text, validate=True)
+    except ValueError as exc:
+        raise HTTPException(422, f"{path.name}_base64 is not base64 ({exc}).") from exc
+    _check_size(path.name, len(content), max_bytes)
+    path.write_bytes(content)
+
+
+def _check_size(name: str, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise HTTPException(413, f"The {name} is larger than {max_bytes} bytes. Send a smaller file.")
+
+
+@dataclass(frozen=True, slots=True)
+class PortraitCache:
+    """Finds the faces of uploaded pictures and keeps the portraits on disk.
+
+    At most ``max_portraits`` shared portraits stay; the least recently used is deleted. Safe in any thread.
+    """
+
+    store: Store
+    folder: DataFolder
+    session: Session
+    settings: ServerSettings
+
+    def add(self, picture: Path, *, shared: bool) -> PortraitRecord:
+        """Find the face and keep it; raises what ``check_picture`` and ``load_portrait`` raise."""
+        check_picture(picture)
+        portrait = load_portrait(picture, max_pixels=self.settings.max_pixels)
+        portrait_id, now_s = new_id(), time.time()
+        # Uncompressed, the largest one would take 11 MB.
+        np.savez_compressed(
+            self.folder.portrait(portrait_id), **{name: getattr(portrait, name) for name in _ARRAYS}
+        )
+        height_px, width_px = portrait.image.shape[:2]
+        face = portrait.landmarks_px[:SKIN_LANDMARKS, :2]
+        record = PortraitRecord(
+            id=portrait_id,
+            created_s=now_s,
+            used_s=now_s,
+            width_px=width_px,
+            height_px=height_px,
+            face_box_px=tuple(round(float(edge), 1) for edge in (*face.min(0), *face.max(0))),
+            notes=portrait.notes,
+            shared=shared,
+        )
+        self.store.add_portrait(record)
+        surplus = len(self.store.portraits()) - self.settings.max_portraits
+        # The newest is not yet in use, but its client is about to use it.
+        for idle in self.store.idle_portraits(time.time())[:-1][: max(surplus, 0)]:
+            self.delete(idle.id)
+        return record
+
+    def delete(self, portrait_id: str) -> None:
+        """Delete a portrait from the disk, the database and the session's cache."""
+        self.store.delete_portrait(portrait_id)
+        self.folder.portrait(portrait_id).unlink(missing_ok=True)
+        self.session.forget(portrait_id)
+
+    def prepared(
+        self, portrait_id: str, options: FaceOptions, clock: StageClock | None = None
+    ) -> PreparedPortrait[Any]:
+        """Return a portrait as the engine prepared it; InputError if deleted, or of an impossible size."""
+
+        def load() -> Portrait:
+            path, record = self.folder.portrait(portrait_id), self.store.portrait(portrait_id)
+            if record is None or not path.is_file():
+                raise InputError("The portrait was deleted before the video was made. Send it again.")
+            with np.load(path, allow_pickle=False) as arrays:
+                return Portrait(**{name: arrays[name] for name in _ARRAYS}, notes=record.notes)
+
+        self.store.touch_portrait(portrait_id)
+        return self.session.prepare(load, portrait_id, options, clock)

@@ -1,0 +1,206 @@
+"""One live face and its client, whatever the transport between them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from fastapi import WebSocketDisconnect, WebSocketException
+from starlette.concurrency import run_in_threadpool
+from websockets.frames import CloseCode
+
+from vortex.errors import InputError, VortexError
+from vortex.lipsync.stream import STEP_FRAMES
+from vortex.live import LiveFace, LiveFrame, LiveTalk
+from vortex.options import LiveOptions
+from vortex.server.context import ServerContext
+from vortex.server.schema import LiveRequest
+from vortex.types import F32
+
+MAX_LAG_S = 3.0
+"""A session ends when its frames are this far behind the clock."""
+SEND_TIMEOUT_S = 10.0
+
+Message: TypeAlias = "F32 | bytes | str"
+"""What a client sends: samples (N,) float32, samples as 16-bit little-endian bytes, or a command as JSON."""
+
+
+class Transport(Protocol):
+    """A connection to the client of a live face."""
+
+    async def receive(self) -> Message:
+        """Return the next message; raises WebSocketDisconnect once the connection is closed."""
+
+    async def send_event(self, event: dict[str, Any]) -> None:
+        """Send an event: a dictionary with a "type"."""
+
+    async def send_frame(self, frame: LiveFrame) -> None:
+        """Send a frame with its sound."""
+
+
+@contextmanager
+def reserve_place(context: ServerContext) -> Iterator[None]:
+    """Reserve one of the ``max_live`` places; raises WebSocketException if there is none."""
+    if context.stopping.is_set():
+        raise WebSocketException(CloseCode.GOING_AWAY, "The server is stopping.")
+    if not context.live_places.acquire(blocking=False):
+        raise WebSocketException(
+            CloseCode.TRY_AGAIN_LATER, "All places for live faces are taken. Try again later."
+        )
+    context.metrics.live.inc()
+    try:
+        yield
+    finally:
+        context.metrics.live.dec()
+        context.live_places.release()
+
+
+async def open_session(context: ServerContext, transport: Transport, request: LiveRequest) -> LiveSession:
+    """Prepare a face; raises WebSocketException for an unknown portrait, or an option not offered here."""
+    record = context.store.portrait(request.portrait_id)
+    if record is None or not record.shared:
+        reason = "There is no portrait with that id. Send the picture again."
+        raise WebSocketException(CloseCode.POLICY_VIOLATION, reason)
+
+    def open_face() -> LiveFace:
+        options = context.with_engine(request.options(LiveOptions), request.model_fields_set)
+        prepared = context.portraits.prepared(request.portrait_id, options).prepared
+        return LiveFace(context.engine, prepared, options)
+
+    try:
+        face = await run_in_threadpool(open_face)
+    except VortexError as exc:
+        code = CloseCode.POLICY_VIOLATION if isinstance(exc, InputError) else CloseCode.INTERNAL_ERROR
+        raise WebSocketException(code, context.folder.without_paths(str(exc))) from exc
+    return LiveSession(context, transport, request.pace, face)
+
+
+class LiveSession:
+    """Serves one face, by the clock or by the sound; see :class:`vortex.server.schema.LiveRequest`."""
+
+    def __init__(self, context: ServerContext, transport: Transport, pace: str, face: LiveFace) -> None:
+        self.face = face
+        self._context, self._transport, self._pace = context, transport, pace
+        self._talk = LiveTalk(face)
+        self._messages: asyncio.Queue[Message | WebSocketDisconnect] = asyncio.Queue(maxsize=64)
+        self._ended = False
+        self._frames = 0
+
+    async def run(self) -> None:
+        """Serve to the end of the sound; WebSocketException for an unknown message or at a limit."""
+        ready = {
+            "type": "ready",
+            "fps": str(self.face.fps),
+            "size_px": list(self.face.size_px),
+            "sample_rate_hz": self.face.sample_rate_hz,
+            "delay_s": round(self.face.delay_s, 4),
+            "seed": self.face.seed,
+        }
+        await self._transport.send_event(ready)
+        reader = asyncio.create_task(self._read())
+        try:
+            await (self._follow_clock() if self._pace == "clock" else self._follow_sound())
+            await self._transport.send_event({"type": "end", "frames": self._frames})
+        finally:
+            reader.cancel()
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                await self._messages.put(await self._transport.receive())
+        except WebSocketDisconnect as exc:
+            await self._messages.put(exc)
+
+    async def _follow_clock(self) -> None:
+        """Send frames at the pace of the clock; sound waits in a queue until its time."""
+        step_s = STEP_FRAMES / float(self.face.fps)
+        clock = asyncio.get_running_loop().time
+        start_s = clock()
+        while not self._ended or self._talk.unspoken_s:
+            while not self._messages.empty():
+                self._handle(self._messages.get_nowait())
+            if self._ended:
+                self._talk.end_of_speech()
+            now_s = clock() - start_s
+            self._check_limits(now_s)
+            await self._send(self._talk.advance(now_s))
+            if now_s - self._frames / float(self.face.fps) > MAX_LAG_S:
+                reason = "The frames cannot be made or sent in time."
+                raise WebSocketException(CloseCode.TRY_AGAIN_LATER, reason)
+            await asyncio.sleep(max(start_s + now_s + step_s - clock(), 0))
+        await self._send(self.face.finish())
+
+    async def _follow_sound(self) -> None:
+        """Send the frames of the sound, as fast as it arrives."""
+        clock = asyncio.get_running_loop().time
+        start_s = clock()
+        while not self._ended:
+            self._check_limits(clock() - start_s)
+            try:
+                message = await asyncio.wait_for(self._messages.get(), 0.5)
+            except asyncio.TimeoutError:
+                continue
+            samples = self._handle(message)
+            if samples is not None:
+                await self._send(self.face.push(samples))
+        await self._send(self.face.finish())
+
+    def _check_limits(self, spent_s: float) -> None:
+        if self._context.stopping.is_set():
+            raise WebSocketException(CloseCode.GOING_AWAY, "The server is stopping.")
+        if spent_s > (most_s := self._context.settings.max_live_s):
+            reason = f"A face may be live for {most_s:g} s. Connect again."
+            raise WebSocketException(CloseCode.POLICY_VIOLATION, reason)
+
+    def _handle(self, message: Message | WebSocketDisconnect) -> F32 | None:
+        """Run a command, or queue samples; with the pace "sound", return the samples instead."""
+        if isinstance(message, WebSocketDisconnect):
+            raise message
+        if isinstance(message, str):
+            self._run_command(message)
+            return None
+        if isinstance(message, bytes):
+            if len(message) % 2:
+                reason = "Sound is 16-bit samples; a message had an odd length."
+                raise WebSocketException(CloseCode.POLICY_VIOLATION, reason)
+            message = np.frombuffer(message, "<i2").astype(np.float32) / np.float32(32768)
+        if self._pace == "sound":
+            return message
+        self._talk.say(message)
+        if self._talk.unspoken_s > (most_s := self._context.settings.max_duration_s):
+            reason = f"More than {most_s:g} s wait to be spoken. Send them later."
+            raise WebSocketException(CloseCode.MESSAGE_TOO_BIG, reason)
+        return None
+
+    def _run_command(self, text: str) -> None:
+        """Run a command: end, end_of_speech, interrupt, or preset with its name."""
+        try:
+            command = json.loads(text)
+            kind = command["type"]
+            if kind == "preset":
+                self.face.change_preset(str(command["preset"]))
+            elif kind == "interrupt":
+                self._talk.interrupt()
+            elif kind == "end_of_speech":
+                self._talk.end_of_speech()
+            elif kind == "end":
+                self._ended = True
+            else:
+                raise InputError("give end, end_of_speech, interrupt or preset.")
+        except (ValueError, KeyError, TypeError, RecursionError, InputError) as exc:
+            reason = f"Not a command that is known: {exc}"
+            raise WebSocketException(CloseCode.POLICY_VIOLATION, reason) from exc
+
+    async def _send(self, frames: Iterator[LiveFrame]) -> None:
+        """Render in a thread, and send; a client that accepts no frame for long counts as disconnected."""
+        while (frame := await run_in_threadpool(next, frames, None)) is not None:
+            try:
+                await asyncio.wait_for(self._transport.send_frame(frame), SEND_TIMEOUT_S)
+            except asyncio.TimeoutError as exc:
+                raise WebSocketDisconnect from exc
+            self._frames += 1
+            self._context.metrics.live_frames.inc()

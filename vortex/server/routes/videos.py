@@ -1,0 +1,206 @@
+"""``/v1/videos``: make, follow, fetch, cancel, list and delete videos."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, HTTPException, Query
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+
+from vortex.errors import InputError, MissingExtraError
+from vortex.media.containers import DEFAULT_CONTAINER
+from vortex.options import SpeechOptions, VideoOptions
+from vortex.server.context import Context, ServerContext
+from vortex.server.errors import links, problems
+from vortex.server.inputs import check_sound, check_text, form_or_json, read_request
+from vortex.server.schema import ID_EXAMPLE, Video, VideoPage, VideoRequest
+from vortex.server.store import STATES, Job, new_id
+
+POLL_S = 0.2
+HEARTBEAT_S = 15.0
+"""Proxies close connections on which nothing is sent."""
+
+router = APIRouter(prefix="/v1/videos", tags=["videos"])
+
+_BODY = form_or_json(
+    VideoRequest, {"portrait_id": ID_EXAMPLE, "speech_base64": "UklGR...", "preset": "excited", "seed": 7}
+)
+_LINKS = links("video", "show", "fetch", "follow", "cancel", "delete")
+
+
+@router.post(
+    "",
+    status_code=202,
+    openapi_extra=_BODY,
+    responses={202: {"links": _LINKS}, **problems(400, 404, 408, 413, 415, 422, 429, 501, 503)},
+)
+async def make_video(context: Context, request: Request, response: Response) -> Video:
+    """Queue a video of a portrait, a file or the id of an earlier one, that speaks a sound or a text.
+
+    Picture and sound are checked before the answer: what cannot become a video is refused here.
+    """
+    context.check_running()
+    if context.store.count_jobs("queued") >= context.settings.max_queued:
+        raise HTTPException(429, "The queue is full. Try again later.", {"Retry-After": "30"})
+    with context.folder.incoming() as folder:
+        wanted = await read_request(request, VideoRequest, folder, context.settings.max_upload_bytes)
+        job = await run_in_threadpool(_queue, context, wanted, folder)
+    response.headers["Location"] = f"/v1/videos/{job.id}"
+    return Video.of(job, context.store.count_ahead(job))
+
+
+def _queue(context: ServerContext, wanted: VideoRequest, folder: Path) -> Job:
+    """Check a request, whose files are in ``folder``, and queue its job."""
+    speech, picture = folder / "speech", folder / "portrait"
+    if picture.exists() == (wanted.portrait_id is not None):
+        raise InputError("Give either a portrait or a portrait_id.")
+    if speech.exists() == (wanted.text is not None):
+        raise InputError("Give either speech, as a file, or a text.")
+    options, most_s = wanted.options(VideoOptions), context.settings.max_duration_s
+    if options.duration_s is not None and options.duration_s > most_s:
+        raise InputError(f"duration_s is {options.duration_s:g}; at most {most_s:g} are allowed.")
+    options = context.with_engine(options, wanted.model_fields_set)
+    if wanted.text is None:
+        check_sound(speech, most_s)
+    elif context.why_no_speech:
+        raise MissingExtraError(f"The server cannot speak: {context.why_no_speech}")
+    else:
+        check_text(wanted.text, options.part(SpeechOptions))
+    if wanted.portrait_id is None:
+        portrait_id = context.portraits.add(picture, shared=False).id
+    else:
+        portrait_id = wanted.portrait_id
+        if context.store.portrait(portrait_id) is None:
+            raise HTTPException(404, "There is no portrait with that id. Send the picture again.")
+    job_id = new_id()
+    target = context.folder.speech(job_id)
+    target.parent.mkdir()
+    if wanted.text is None:
+        os.replace(speech, target)
+    stored = {**options.as_json(), "text": wanted.text, "check": wanted.check}
+    job = context.store.add_job(job_id, stored, portrait_id, owns_portrait=wanted.portrait_id is None)
+    context.workers.wake()
+    return job
+
+
+@router.get("", responses=problems(422))
+def list_videos(
+    context: Context,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[int | None, Query(ge=0, le=2**62, description="``next`` of the page before")] = None,
+    state: Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})] = None,
+) -> VideoPage:
+    """List videos, the newest first."""
+    if state is not None and state not in STATES:
+        raise InputError(f"state is {state!r}; give one of {', '.join(STATES)}.")
+    store = context.store
+    jobs = store.jobs(limit=limit + 1, before=cursor, state=state)
+    more = str(jobs[limit - 1].seq) if len(jobs) > limit else None
+    return VideoPage(videos=[Video.of(job, store.count_ahead(job)) for job in jobs[:limit]], next=more)
+
+
+def _known_job(context: Context, video_id: str) -> Job:
+    job = context.store.job(video_id)
+    if job is None:
+        raise HTTPException(404, "There is no video with that id; it may have expired.")
+    return job
+
+
+KnownJob = Annotated[Job, Depends(_known_job)]
+
+
+@router.get("/{video_id}", responses=problems(404))
+def show_video(context: Context, job: KnownJob) -> Video:
+    """Return the state of a video."""
+    return Video.of(job, context.store.count_ahead(job))
+
+
+_CONTENT: dict[str, dict[str, str]] = {DEFAULT_CONTAINER.media_type: {}}
+
+
+@router.get(
+    "/{video_id}/video.mp4",
+    response_class=FileResponse,
+    responses={
+        200: {"content": _CONTENT},
+        206: {"description": "Part of the video", "content": _CONTENT},
+        400: {"description": "A Range header that cannot be read"},
+        416: {"description": "A range outside the video"},
+        **problems(404, 409),
+    },
+)
+def fetch_video(context: Context, job: KnownJob) -> FileResponse:
+    """Return the video file, or with a Range header a part of it."""
+    path = context.folder.video(job.id)
+    if job.state != "done":
+        raise HTTPException(409, f"The video is {job.state}; there is no file.")
+    if not path.is_file():
+        raise HTTPException(404, "The video has expired.")
+    name, kind = f"{job.id}{path.suffix}", DEFAULT_CONTAINER.media_type
+    return FileResponse(path, media_type=kind, filename=name, content_disposition_type="inline")
+
+
+@router.get(
+    "/{video_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "Server-sent events", "content": {"text/event-stream": {}}},
+        204: {"description": "Nothing will change after Last-Event-ID"},
+        **problems(404),
+    },
+)
+async def follow_video(context: Context, request: Request, job: KnownJob) -> Response:
+    """Stream the job as server-sent events until it is settled.
+
+    Each event is named by the job's state; its data is the job as from ``GET``, its id the ``revision``. With
+    ``Last-Event-ID``, only newer events are sent.
+    """
+    last = request.headers.get("last-event-id", "")
+    seen = int(last) if last.isascii() and last.isdigit() and len(last) < 16 else 0
+    if job.settled and seen >= job.revision:
+        return Response(status_code=204)
+    # X-Accel-Buffering: nginx would hold the events back.
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_events(context, job.id, seen), media_type="text/event-stream", headers=headers)
+
+
+async def _events(context: ServerContext, job_id: str, seen: int) -> AsyncIterator[str]:
+    yield "retry: 1000\n\n"
+    silent_s = 0.0
+    while not context.stopping.is_set():
+        job = await run_in_threadpool(context.store.job, job_id)
+        if job is None:
+            yield "event: deleted\ndata: {}\n\n"
+            return
+        if job.revision > seen:
+            seen, silent_s = job.revision, 0.0
+            view = Video.of(job, await run_in_threadpool(context.store.count_ahead, job))
+            yield f"id: {job.revision}\nevent: {job.state}\ndata: {view.model_dump_json()}\n\n"
+        if job.settled:
+            return
+        await asyncio.sleep(POLL_S)
+        silent_s += POLL_S
+        if silent_s >= HEARTBEAT_S:
+            silent_s = 0.0
+            yield ": still here\n\n"
+
+
+@router.post("/{video_id}/cancel", responses=problems(404, 409))
+def cancel_video(context: Context, job: KnownJob) -> Video:
+    """Cancel a queued or running video; nothing of it stays on the disk but this record."""
+    cancelled = context.workers.cancel(job)
+    if cancelled is None:
+        raise HTTPException(409, "The video is finished already.")
+    return Video.of(cancelled, 0)
+
+
+@router.delete("/{video_id}", status_code=204, responses=problems(404))
+def delete_video(context: Context, job: KnownJob) -> None:
+    """Delete a video with all that belongs to it; if it is still being made, stop that first."""
+    context.workers.delete(job)

@@ -1,0 +1,187 @@
+"""The checks that every request passes before a route sees it.
+
+Starlette's ``TrustedHostMiddleware`` decides which host names are accepted. Neither it nor uvicorn has the
+other checks: the origin of requests, API keys, the size and time of bodies, and the time-out of headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from vortex.server.errors import problem
+from vortex.server.metrics import Metrics
+from vortex.server.settings import LOOPBACK, ServerSettings
+
+OPEN_PATHS = ("/", "/healthz", "/openapi.json")
+KEY_PROTOCOL = "key."
+"""A websocket may send its key as a protocol with this prefix, beside that of the live route."""
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; worker-src 'self'; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+}
+
+
+def _host_of(url: str) -> str:
+    """Return the host name in a Host header or an origin, without its port; empty if there is none."""
+    try:
+        return (urlsplit(url if "//" in url else f"//{url}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+class Guard:
+    """ASGI middleware around the whole server.
+
+    - A page of another site can make a browser call this server: requests under an unknown host name (DNS
+      rebinding), and requests from another origin that change something, are refused with 403.
+    - With API keys, everything but the description, the page and ``/healthz`` needs one (401).
+    - Bodies end at ``max_body_bytes`` (413), must not pause (408) and must be complete in time (408).
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
+        self._app, self._settings, self._metrics = app, settings, metrics
+        names = (*LOOPBACK, settings.host, *settings.allow_host)
+        # A public address without allow_host may have any name.
+        known = settings.host in LOOPBACK or settings.allow_host
+        self._hosts = [f"[{name}]" if ":" in name else name for name in names] if known else ["*"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it here."""
+        refusal = await self._refusal(scope, receive) if scope["type"] in ("http", "websocket") else None
+        if scope["type"] == "http":
+            send = self._with_headers(scope, send)
+            receive = receive if refusal else _limited(receive, self._settings)
+        if refusal is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            # A websocket that is closed before it is accepted gets status 403.
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            status, detail = refusal
+            headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+            await problem(status, detail, headers)(scope, receive, send)
+
+    async def _refusal(self, scope: Scope, receive: Receive) -> tuple[int, str] | None:
+        """Return status and reason if a request must be refused."""
+        headers, settings, path = Headers(scope=scope), self._settings, scope["path"]
+        if not await self._host_is_known(scope, receive):
+            return 403, "This server does not answer to that host name. Add it to the setting allow_host."
+        if scope.get("method") not in SAFE_METHODS and "origin" in headers:
+            # A page may open websockets to any site, too: only those of the own origin are accepted.
+            origin = _host_of(headers["origin"])
+            if not origin or origin != _host_of(headers.get("host", "")):
+                return 403, "Pages of other sites may not use this server."
+        if settings.api_keys and path not in OPEN_PATHS and not path.startswith("/page/"):
+            given = _key_in(headers).encode()
+            # All are compared, each in constant time.
+            if not any([hmac.compare_digest(given, key.encode()) for key in settings.api_keys]):
+                return 401, "An API key is needed. Send it as: Authorization: Bearer KEY"
+        length, most = headers.get("content-length", ""), settings.max_upload_bytes
+        if length.isdigit() and int(length) > settings.max_body_bytes:
+            return 413, f"The request has {length} bytes; at most {most} bytes are accepted for each file."
+        return None
+
+    async def _host_is_known(self, scope: Scope, receive: Receive) -> bool:
+        """Return what Starlette's middleware decides; its own answer is a text without a next step."""
+        known = False
+
+        async def accept(*_: object) -> None:
+            nonlocal known
+            known = True
+
+        async def discard(_: Message) -> None:
+            pass
+
+        check = TrustedHostMiddleware(accept, self._hosts, www_redirect=False)
+        await check({**scope, "type": "http"}, receive, discard)
+        return known
+
+    def _with_headers(self, scope: Scope, send: Send) -> Send:
+        """Return ``send`` that counts answers and adds the headers that keep browsers safe."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(SAFE_HEADERS)
+                if scope["path"].startswith("/v1/"):
+                    headers.setdefault("Cache-Control", "no-store")
+                self._metrics.requests.labels(scope["method"], str(message["status"])).inc()
+            await send(message)
+
+        return send_with_headers
+
+
+def _key_in(headers: Headers) -> str:
+    """Return the key that a request sends, or an empty text."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return key.strip()
+    # The only header of a websocket that a page can set is its protocols.
+    for protocol in headers.get("sec-websocket-protocol", "").split(","):
+        if protocol.strip().startswith(KEY_PROTOCOL):
+            return protocol.strip()[len(KEY_PROTOCOL) :]
+    return headers.get("x-api-key", "")
+
+
+def _limited(receive: Receive, settings: ServerSettings) -> Receive:
+    """Return ``receive`` that raises HTTPException, 408 or 413, for a body that is too slow or too large."""
+    bytes_left = settings.max_body_bytes
+    end_s = time.monotonic() + settings.upload_timeout_s
+    complete = False
+
+    async def receive_part() -> Message:
+        nonlocal bytes_left, complete
+        if complete:
+            return await receive()
+        wait_s = min(settings.idle_timeout_s, end_s - time.monotonic())
+        try:
+            message = await asyncio.wait_for(receive(), max(wait_s, 0))
+        except asyncio.TimeoutError:
+            raise HTTPException(408, "The upload is too slow.", {"Connection": "close"}) from None
+        bytes_left -= len(message.get("body", b""))
+        if bytes_left < 0:
+            detail = f"At most {settings.max_upload_bytes} bytes are accepted for each file."
+            raise HTTPException(413, detail, {"Connection": "close"})
+        complete = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    return receive_part
+
+
+def header_timeout_protocol(timeout_s: float) -> type[H11Protocol]:
+    """Return uvicorn's HTTP protocol with a time-out for headers; it has one between requests only."""
+
+    class HeaderTimeoutProtocol(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._header_timer = self.loop.call_later(timeout_s, self._close_if_no_request)
+
+        def _close_if_no_request(self) -> None:
+            if self.cycle is None and not self.transport.is_closing():
+                self.transport.close()
+
+        def handle_websocket_upgrade(self, event: Any) -> None:
+            # From here on, the connection belongs to the websocket protocol.
+            self._header_timer.cancel()
+            super().handle_websocket_upgrade(event)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._header_timer.cancel()
+            super().connection_lost(exc)
+
+    return HeaderTimeoutProtocol

@@ -1,0 +1,143 @@
+"""The settings of a server: each one defined once, for the environment and the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from vortex.errors import InputError
+from vortex.options import EngineOptions, default_of, options_of
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+MIN_KEY_LENGTH = 16
+PREFIX = "VORTEX_"
+
+
+def _as_tuple(value: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the names of a list, or of a text with commas between them."""
+    names = value.split(",") if isinstance(value, str) else value
+    return tuple(name.strip() for name in names if name.strip())
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_as_tuple)]
+"""Several texts; a variable of the environment has commas between them."""
+
+
+class ServerSettings(BaseSettings):
+    """Limits and places of one server.
+
+    Each setting comes from an argument, else from the environment (``VORTEX_`` and its name in upper case),
+    else from its default. The command line has a flag for each one: ``max_queued`` becomes ``--max-queued``.
+
+    Raises InputError for a value that its setting does not accept, a key that is too short or cannot be read,
+    and an address that others can reach without a key.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", validate_default=False
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8321, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
+    data: Path = Field(
+        # Where the XDG base directory specification keeps state.
+        default_factory=lambda: Path(
+            os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state", "vortex/server"
+        ),
+        description="folder for jobs and results; default, vortex/server in the state folder of the user",
+    )
+    engine: str = Field(
+        default_of(EngineOptions, "engine"), description=options_of(EngineOptions)["engine"].help
+    )
+    device: str | None = Field(None, description=options_of(EngineOptions)["device"].help)
+    # It has no flag, because every user of a machine can read its commands.
+    api_key: str = Field("", repr=False, description="a key that clients must send")
+    api_key_file: Path | None = Field(None, description="file of keys that clients must send, one a line")
+    allow_host: Names = Field((), description="name by which a proxy calls the server, such as *.example.org")
+    ice_server: Names = Field((), description="STUN or TURN server for WebRTC, as stun:HOST:PORT")
+    max_upload_mb: PositiveFloat = Field(
+        50, allow_inf_nan=False, description="megabytes of one picture or sound"
+    )
+    max_pixels: PositiveInt = Field(40_000_000, description="pixels of a picture")
+    max_duration_s: PositiveFloat = Field(300, description="seconds of speech or video")
+    max_queued: PositiveInt = Field(100, description="jobs that wait")
+    max_running: PositiveInt = Field(
+        default_factory=lambda: max((os.cpu_count() or 2) // 2, 1),
+        description="jobs that run at the same time; default, one for every two processors",
+    )
+    max_live: PositiveInt = Field(
+        default_factory=lambda: os.cpu_count() or 2,
+        description="live faces at the same time; default, one for every processor",
+    )
+    max_live_s: PositiveFloat = Field(3600, description="seconds for which a face may be live")
+    max_portraits: PositiveInt = Field(200, description="portraits kept on disk")
+    max_prepared: PositiveInt = Field(16, description="portraits kept in memory, about 15 MB each")
+    max_connections: PositiveInt = Field(200, description="connections at the same time")
+    keep_s: PositiveFloat = Field(
+        86_400, description="seconds for which results and unused portraits are kept"
+    )
+    upload_timeout_s: PositiveFloat = Field(
+        120, description="seconds within which an upload must be complete"
+    )
+    idle_timeout_s: PositiveFloat = Field(15, description="seconds for which a header or an upload may pause")
+    grace_s: PositiveFloat = Field(
+        10, description="seconds that running jobs get when the server stops, before they are queued again"
+    )
+
+    def __init__(self, **values: Any) -> None:
+        """See the class."""
+        try:
+            super().__init__(**values)
+        except ValidationError as exc:
+            first = exc.errors(include_url=False)[0]
+            name = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                known = ", ".join(type(self).model_fields)
+                raise InputError(f"Unknown setting {name!r}; known are {known}.") from exc
+            message = first["msg"].replace("Input", "It")
+            raise InputError(f"The setting {name} is {first['input']!r}. {message}.") from exc
+        if any(len(key) < MIN_KEY_LENGTH for key in self.api_keys):
+            raise InputError(
+                f"An API key has fewer than {MIN_KEY_LENGTH} characters. Make one with: openssl rand -hex 24"
+            )
+        if self.host not in LOOPBACK and not self.api_keys:
+            raise InputError(
+                f"host is {self.host!r}, which others can reach. Set an API key in {PREFIX}API_KEY or "
+                "api_key_file, or stay on 127.0.0.1."
+            )
+
+    @cached_property
+    def api_keys(self) -> tuple[str, ...]:
+        """Every key that is accepted; empty if none is asked for."""
+        own, path = (self.api_key,) if self.api_key else (), self.api_key_file
+        if path is None:
+            return own
+        try:
+            lines = path.read_text(encoding="utf-8").split()
+        except (OSError, ValueError) as exc:
+            raise InputError(f"The key file '{path}' cannot be read ({exc}).") from exc
+        if not lines:
+            raise InputError(f"The key file '{path}' is empty. Write one key a line.")
+        return (*lines, *own)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Largest request: base64 takes four bytes for three."""
+        return round(self.max_upload_mb * 1e6 * 4 / 3) + 65_536
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """Largest picture or sound."""
+        return round(self.max_upload_mb * 1e6)
+
+
+def shown_default(name: str) -> str:
+    """Return the default of a setting; empty if there is none, or if its description has it."""
+    field = ServerSettings.model_fields[name]
+    return "" if field.default_factory or not field.default else str(field.default)

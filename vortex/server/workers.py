@@ -1,0 +1,229 @@
+"""The threads that render queued jobs, record their progress, and delete what has expired."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from vortex.errors import InputError, VortexError
+from vortex.lipsync.sync import measure_sync
+from vortex.media.audio import load_audio
+from vortex.options import VideoOptions, options_of
+from vortex.render import SOUND_HZ, SpeechInput, StageClock, report_as_json
+from vortex.server.inputs import PortraitCache
+from vortex.server.metrics import Metrics
+from vortex.server.settings import ServerSettings
+from vortex.server.store import ACTIVE, DataFolder, Job, Store
+from vortex.session import Session
+from vortex.types import ProgressCallback, RenderReport
+
+log = logging.getLogger("vortex.server")
+
+MAX_ATTEMPTS = 3
+"""A job that was running when the server died this often is assumed to be the cause."""
+PROGRESS_INTERVAL_S = 0.2
+SWEEP_INTERVAL_S = 30.0
+
+
+class _AbandonedError(Exception):
+    """The job was cancelled or deleted, or the server stops."""
+
+
+@dataclass(eq=False)
+class Workers:
+    """Renders jobs of the store in ``max_running`` threads; a further one deletes what has expired."""
+
+    store: Store
+    folder: DataFolder
+    portraits: PortraitCache
+    session: Session
+    metrics: Metrics
+    settings: ServerSettings
+
+    _work: threading.Condition = field(default_factory=threading.Condition, init=False)
+    _stopping: bool = field(default=False, init=False)
+    _interrupt: threading.Event = field(default_factory=threading.Event, init=False)
+    _threads: list[threading.Thread] = field(default_factory=list, init=False)
+
+    def start(self) -> None:
+        """Start the threads."""
+        for target in (*[self._render_jobs] * self.settings.max_running, self._sweep):
+            self._threads.append(threading.Thread(target=target, daemon=True))
+            self._threads[-1].start()
+
+    def wake(self) -> None:
+        """Let a waiting thread look for a new job."""
+        with self._work:
+            self._work.notify_all()
+
+    def stop(self, grace_s: float) -> None:
+        """Start no more jobs; what still runs after ``grace_s`` is queued again."""
+        with self._work:
+            self._stopping = True
+            self._work.notify_all()
+        deadline_s = time.monotonic() + grace_s
+        for thread in self._threads:
+            thread.join(max(deadline_s - time.monotonic(), 0))
+        self._interrupt.set()
+        for thread in self._threads:
+            thread.join(grace_s)
+
+    def cancel(self, job: Job) -> Job | None:
+        """Cancel a queued or running job; return None if it was settled already."""
+        return self._settle(job, "cancelled", ACTIVE)
+
+    def delete(self, job: Job) -> None:
+        """Delete a job and its files; if it runs, it stops."""
+        self.store.delete_job(job.id)
+        self._delete_inputs(job)
+        self.folder.delete_job(job.id)
+
+    def _settle(
+        self, job: Job, state: str, expect: tuple[str, ...] = ("running",), **columns: Any
+    ) -> Job | None:
+        """Record the end of a job and delete its inputs; return None if it has ended already."""
+        now_s = time.time()
+        columns.update(state=state, finished_s=now_s, expires_s=now_s + self.settings.keep_s, eta_s=None)
+        settled = self.store.move_job(job.id, expect=expect, **columns)
+        if settled:
+            self.metrics.jobs.labels(state).inc()
+            self._delete_inputs(settled)
+        return settled
+
+    def _delete_inputs(self, job: Job) -> None:
+        self.folder.speech(job.id).unlink(missing_ok=True)
+        if job.owns_portrait:
+            self.portraits.delete(job.portrait_id)
+
+    def _render_jobs(self) -> None:
+        while True:
+            with self._work:
+                if self._stopping:
+                    return
+                job = self.store.claim_job()
+                if job is None:
+                    self._work.wait(timeout=1.0)
+                    continue
+            self._render_one(job)
+
+    def _render_one(self, job: Job) -> None:
+        try:
+            if job.attempts > MAX_ATTEMPTS:
+                raise VortexError(f"The server stopped {MAX_ATTEMPTS} times while it made this video.")
+            with self.metrics.job_seconds.time():
+                report, speech = self._render(job)
+            self._finish(job, report, speech)
+        except _AbandonedError:
+            self._after_abandoning(job)
+        except Exception as exc:
+            self._fail(job, exc)
+
+    def _render(self, job: Job) -> tuple[RenderReport, SpeechInput]:
+        """Render a job; return the report and the sound, with its transcript or phonemes."""
+        options = VideoOptions.parse(**{name: job.options.get(name) for name in options_of(VideoOptions)})
+        on_progress = self._progress_callback(job)
+        inputs: list[SpeechInput] = []
+
+        def load() -> SpeechInput:
+            text: str | None = job.options.get("text")
+            if text is None:
+                sound = load_audio(self.folder.speech(job.id), SOUND_HZ)
+                inputs.append(SpeechInput(sound, options.transcript))
+            else:
+                speech = self.session.say(text, options, options.preset, on_progress=on_progress)
+                length_s, most_s = float(speech.audio.duration_s), self.settings.max_duration_s
+                if length_s > most_s:
+                    raise InputError(
+                        f"The text takes {length_s:.0f} s; at most {most_s:g} s are allowed here."
+                    )
+                inputs.append(SpeechInput(speech.audio, speech.words, speech.phonemes))
+            return inputs[0]
+
+        report = self.session.render(
+            lambda clock: self.portraits.prepared(job.portrait_id, options, clock),
+            load,
+            self.folder.video(job.id),
+            options,
+            clock=StageClock(on_progress),
+        )
+        return report, inputs[0]
+
+    def _progress_callback(self, job: Job) -> ProgressCallback:
+        """Return a callback that records the progress, and ends the work when the job has been abandoned."""
+        started_s: dict[str, float] = {}
+        next_s = 0.0
+
+        def on_progress(stage: str, completed: int, total: int) -> None:
+            nonlocal next_s
+            now_s = time.monotonic()
+            spent_s = now_s - started_s.setdefault(stage, now_s)
+            if self._interrupt.is_set():
+                raise _AbandonedError
+            if now_s < next_s and spent_s and completed < total:
+                return
+            next_s = now_s + PROGRESS_INTERVAL_S
+            eta_s = spent_s / completed * (total - completed) if completed and spent_s else None
+            if not self.store.move_job(
+                job.id, expect=("running",), stage=stage, completed=completed, total=total,
+                eta_s=None if eta_s is None else round(eta_s, 2),
+            ):  # fmt: skip
+                raise _AbandonedError
+
+        return on_progress
+
+    def _finish(self, job: Job, report: RenderReport, speech: SpeechInput) -> None:
+        measure = bool(job.options.get("check"))
+        shown = report_as_json(report)
+        del shown["path"]
+        if not self._settle(job, "done", report=shown, measuring=measure):
+            raise _AbandonedError
+        self.metrics.video_seconds.inc(report.duration_s)
+        if not measure:
+            return
+        sync = None
+        try:
+            # Against the planned phonemes of a text, if there are any.
+            measured = measure_sync(
+                self.folder.video(job.id), transcript=speech.transcript, phonemes=speech.phonemes
+            )
+            sync = measured.report.as_json()
+        except (VortexError, OSError) as exc:
+            # A video that cannot be measured, such as one without a face, is still a video.
+            log.warning("job %s: sync not measured: %s", job.id, exc)
+        self.store.move_job(job.id, expect=("done",), sync=sync, measuring=False)
+
+    def _after_abandoning(self, job: Job) -> None:
+        self.folder.video(job.id).unlink(missing_ok=True)
+        if self.store.job(job.id) is None:
+            self.folder.delete_job(job.id)
+        elif self._interrupt.is_set():
+            # An attempt that the server itself ended does not count.
+            self.store.move_job(
+                job.id, expect=("running",), state="queued", attempts=job.attempts - 1, stage=None,
+                completed=0, total=0, eta_s=None,
+            )  # fmt: skip
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        if isinstance(error, VortexError):
+            name, message = type(error).__name__, self.folder.without_paths(str(error))
+        else:
+            log.error("job %s failed", job.id, exc_info=error)
+            name, message = "InternalError", "The server failed on this job; its log has the reason."
+        if not self._settle(job, "failed", error={"type": name, "message": message}):
+            self._after_abandoning(job)
+
+    def _sweep(self) -> None:
+        while not self._stopping:
+            self.delete_expired()
+            with self._work:
+                self._work.wait_for(lambda: self._stopping, timeout=SWEEP_INTERVAL_S)
+
+    def delete_expired(self) -> None:
+        """Delete the expired jobs, and portraits that were not used for as long."""
+        for job in self.store.expired_jobs():
+            self.delete(job)
+        for record in self.store.idle_portraits(time.time() - self.settings.keep_s):
+            self.portraits.delete(record.id)

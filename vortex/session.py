@@ -1,0 +1,291 @@
+"""The one owner of what is expensive to load: engines, speech models and prepared portraits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vortex.engines.base import Engine
+from vortex.engines.registry import check_engine_options, resolve_engine
+from vortex.errors import VortexError
+from vortex.face.portrait import PortraitSource, load_portrait
+from vortex.live import LiveFace
+from vortex.media.audio import SoundSource, load_audio
+from vortex.media.containers import check_video_path
+from vortex.motion.presets import PresetLike
+from vortex.options import (
+    AnimateOptions,
+    EngineOptions,
+    FaceOptions,
+    LiveOptions,
+    RenderOptions,
+    SpeakOptions,
+    SpeechOptions,
+)
+from vortex.render import SOUND_HZ, FrameCallback, PreparedPortrait, SpeechInput, StageClock, render_video
+from vortex.runtime.memory import BoundedCache, ModelCache
+from vortex.speech.base import Speech, SpeechEngine
+from vortex.speech.registry import find_speech_engine
+from vortex.speech.synthesis import synthesize
+from vortex.speech.text import split_sentences
+from vortex.types import Portrait, ProgressCallback, RenderReport
+
+PREPARED_KEPT = 8
+"""Prepared portraits that a session keeps by default, about 15 MB each with the mesh engine."""
+
+
+class Session(AbstractContextManager["Session"]):
+    """Loads each engine and speech model once, keeps prepared portraits, and closes everything at its end.
+
+    Use it as a context manager. Any number of threads may use one session at the same time.
+
+    Args:
+        engine: an open engine to use instead of loading one, such as a cluster. The session renders with it,
+            whatever engine the options name, and does not close it.
+        models: keeps speech and other models; default, a cache of the session's own.
+        max_prepared: how many prepared portraits to keep; the least recently used is dropped.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine[Any] | None = None,
+        models: ModelCache | None = None,
+        max_prepared: int = PREPARED_KEPT,
+    ) -> None:
+        self.models = models or ModelCache()
+        self._given_engine = engine
+        self._engines: dict[tuple[str, str | None], Engine[Any]] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        self._prepared: BoundedCache[tuple[Hashable, ...], PreparedPortrait[Any]] = BoundedCache(max_prepared)
+
+    def __exit__(self, *_: object) -> None:
+        """Close the session."""
+        self.close()
+
+    def close(self) -> None:
+        """Close every engine that the session loaded and drop its caches; it cannot be used afterwards."""
+        with self._lock:
+            self._closed = True
+            engines, self._engines = list(self._engines.values()), {}
+        self._prepared.clear()
+        self.models = ModelCache()
+        with ExitStack() as stack:
+            for engine in engines:
+                stack.callback(engine.close)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise VortexError("The session is closed. Open another one: with vortex.Session() as session.")
+
+    @property
+    def prepared_count(self) -> int:
+        """How many prepared portraits are in memory."""
+        return len(self._prepared)
+
+    def engine(self, options: EngineOptions) -> tuple[Engine[Any], tuple[str, ...]]:
+        """Return the engine that the options name, loaded at the first call, and notes on the choice of auto.
+
+        Raises:
+            InputError: an unknown engine, or a device or quality that it does not offer.
+            EngineError, WeightsError, MissingExtraError: it cannot run here; the message says why.
+            VortexError: the session is closed.
+        """
+        self._check_open()
+        if self._given_engine is not None:
+            return self._given_engine, ()
+        spec, notes = resolve_engine(options.engine, options.device)
+        check_engine_options(spec, options.device, options.quality)
+        with self._lock:
+            self._check_open()
+            key = (spec.name, options.device)
+            if key not in self._engines:
+                self._engines[key] = spec.load(options.device)
+            return self._engines[key], notes
+
+    @contextmanager
+    def speech_engine(self, name: str) -> Iterator[SpeechEngine]:
+        """Yield the speech engine called ``name``, loaded at the first use.
+
+        Raises:
+            InputError: an unknown name.
+            MissingExtraError, WeightsError, EngineError, OutOfMemoryError: it cannot run here.
+        """
+        self._check_open()
+        spec = find_speech_engine(name)
+        with self.models.use(spec.name, spec.memory_bytes, spec.load) as engine:
+            yield engine
+
+    def prepare(
+        self,
+        portrait: Callable[[], Portrait],
+        key: Hashable | None,
+        options: FaceOptions,
+        clock: StageClock | None = None,
+    ) -> PreparedPortrait[Any]:
+        """Return a portrait as the engine prepared it, from the cache if it is there.
+
+        ``portrait`` is called if it is not; ``key`` identifies it, None keeps it out of the cache.
+        """
+        clock = clock or StageClock()
+        engine, _ = self.engine(options)
+
+        def make() -> PreparedPortrait[Any]:
+            with clock.stage("portrait"):
+                face = portrait()
+            with clock.stage("prepare"):
+                prepared = engine.prepare(face, size_px=options.size_px, paste_back=options.paste_back)
+            return PreparedPortrait(prepared, face.notes)
+
+        if key is None:
+            return make()
+        return self._prepared.get(
+            (key, engine.name, engine.device, options.size_px, options.paste_back), make
+        )
+
+    def prepare_source(
+        self, source: PortraitSource, options: FaceOptions, clock: StageClock | None = None
+    ) -> PreparedPortrait[Any]:
+        """Load a picture, find its face, and return it prepared; cached by :func:`source_key`.
+
+        Raises:
+            ImageError, NoFaceError: see :func:`vortex.face.portrait.load_portrait`.
+        """
+        return self.prepare(lambda: load_portrait(source), source_key(source), options, clock)
+
+    def forget(self, key: Hashable) -> None:
+        """Drop a portrait from the cache, at every size."""
+        self._prepared.discard(lambda entry: entry[0] == key)
+
+    def render(
+        self,
+        portrait: Callable[[StageClock], PreparedPortrait[Any]],
+        speech: Callable[[], SpeechInput],
+        out: str | Path,
+        options: RenderOptions,
+        *,
+        part: Path | None = None,
+        clock: StageClock | None = None,
+        on_frame: FrameCallback | None = None,
+    ) -> RenderReport:
+        """Render one video of a portrait and a sound that are loaded at the same time, in two threads.
+
+        ``portrait(clock)`` usually calls :meth:`prepare`; see :func:`vortex.render.render_video`.
+
+        Raises:
+            InputError: see :func:`vortex.media.containers.check_video_path` and :meth:`engine`.
+        """
+        clock, path = clock or StageClock(), Path(out)
+        check_video_path(path)
+        with clock.stage("engine"):
+            engine, notes = self.engine(options)
+
+        def prepared() -> PreparedPortrait[Any]:
+            face = portrait(clock)
+            return PreparedPortrait(face.prepared, notes + face.notes)
+
+        return render_video(
+            engine, prepared, speech, path, options, part=part, clock=clock, on_frame=on_frame
+        )
+
+    def animate(
+        self,
+        portrait: PortraitSource,
+        speech: SoundSource,
+        out: str | Path,
+        options: AnimateOptions,
+        *,
+        on_progress: ProgressCallback | None = None,
+    ) -> RenderReport:
+        """Make a talking video of a picture and a sound; see :func:`vortex.animate`."""
+        return self.render(
+            lambda clock: self.prepare_source(portrait, options, clock),
+            lambda: SpeechInput(load_audio(speech, SOUND_HZ), options.transcript),
+            out,
+            options,
+            clock=StageClock(on_progress),
+        )
+
+    def speak(
+        self,
+        portrait: PortraitSource,
+        text: str,
+        out: str | Path,
+        options: SpeakOptions,
+        *,
+        on_progress: ProgressCallback | None = None,
+    ) -> tuple[RenderReport, Speech]:
+        """Make a video in which a portrait speaks a text; see :func:`vortex.speak`."""
+        split_sentences(text)  # refuses a text without words before any work starts
+        spoken: list[Speech] = []
+
+        def speech() -> SpeechInput:
+            spoken.append(self.say(text, options, options.preset, on_progress=on_progress))
+            return SpeechInput(spoken[0].audio, spoken[0].words, spoken[0].phonemes)
+
+        report = self.render(
+            lambda clock: self.prepare_source(portrait, options, clock),
+            speech,
+            out,
+            options,
+            clock=StageClock(on_progress),
+        )
+        return report, spoken[0]
+
+    def say(
+        self,
+        text: str,
+        options: SpeechOptions,
+        preset: PresetLike = "neutral",
+        *,
+        on_progress: ProgressCallback | None = None,
+    ) -> Speech:
+        """Speak a text; see :func:`vortex.speech.synthesis.synthesize`."""
+        with self.speech_engine(options.speech_engine) as engine:
+            return synthesize(
+                text, engine, voice=options.voice, speed=options.speed, preset=preset, on_progress=on_progress
+            )
+
+    def open_live_face(self, portrait: PortraitSource, options: LiveOptions) -> LiveFace:
+        """Return a face that follows a voice as it arrives; see :func:`vortex.open_live_face`.
+
+        The session must stay open as long as the face is used.
+        """
+        engine, _ = self.engine(options)
+        return LiveFace(engine, self.prepare_source(portrait, options).prepared, options)
+
+
+def source_key(source: PortraitSource) -> Hashable | None:
+    """Return what identifies a picture: a file's path, time and size, or a hash of the content.
+
+    A file that changes on disk becomes another picture. An open file or a PIL image has no key.
+    """
+    if isinstance(source, str | os.PathLike):
+        try:
+            state = os.stat(source)
+        except OSError:
+            return ("missing", os.fspath(source))
+        return ("file", os.path.abspath(source), state.st_mtime_ns, state.st_size)
+    if isinstance(source, bytes):
+        return ("bytes", hashlib.sha256(source).hexdigest())
+    if isinstance(source, np.ndarray):
+        return ("array", source.shape, hashlib.sha256(np.ascontiguousarray(source).tobytes()).hexdigest())
+    return None
+
+
+@contextmanager
+def session_or_new(given: Session | None) -> Iterator[Session]:
+    """Yield the given session, or a new one that is closed at the end of the block."""
+    if given is not None:
+        yield given
+        return
+    with Session() as session:
+        yield session

@@ -1,0 +1,154 @@
+"""A text of any length becomes one sound with the exact times of its phonemes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vortex.errors import InputError
+from vortex.lipsync.visemes import SILENCE
+from vortex.motion.presets import PresetLike, PresetTrack
+from vortex.speech.base import DEFAULT_VOICE, SPEED_RANGE, Speech, SpeechEngine, Utterance
+from vortex.speech.text import split_sentences
+from vortex.types import F32, I64, Audio, PhonemeSpan, ProgressCallback
+
+LEAD_S, TAIL_S = 0.25, 0.45
+"""Silence before the first word, so that the face can take a breath, and after the last."""
+SENTENCE_PAUSE_S, PARAGRAPH_PAUSE_S = 0.3, 0.65
+ONSET_S, RELEASE_S = 0.05, 0.1
+"""How much of the engine's own silence is kept before and after a sentence: it contains breath and decay."""
+FADE_S = 0.01
+"""Length of the fades at both ends of a sentence, which prevent clicks."""
+PEAK = 0.97
+"""Largest magnitude of a sample, whatever gain the preset adds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prosody:
+    """How a preset sounds: ``speed`` multiplies the speed, ``gain_db`` is added to the level."""
+
+    speed: float
+    gain_db: float
+
+
+PRESET_PROSODY: Mapping[str, Prosody] = {
+    "neutral": Prosody(1.0, 0.0),
+    "excited": Prosody(1.1, 2.0),
+    "manic": Prosody(1.22, 3.5),
+    "calm": Prosody(0.9, -2.0),
+}
+"""Name of a preset of :data:`vortex.motion.presets.PRESETS` -> how it sounds."""
+
+
+def synthesize(
+    text: str,
+    engine: SpeechEngine,
+    *,
+    voice: str = DEFAULT_VOICE,
+    speed: float = 1.0,
+    preset: PresetLike = "neutral",
+    output: F32 | None = None,
+    on_progress: ProgressCallback | None = None,
+) -> Speech:
+    """Speak an English text of any length; ``engine`` may be ``find_speech_engine("kokoro").load()``.
+
+    Each sentence is spoken separately, with the prosody of the preset at its start, and placed between pauses
+    of exact length, so that times do not drift, however long the text.
+
+    Args:
+        text: as one writes it; see :func:`vortex.speech.text.split_sentences`.
+        voice: a name of ``engine.voices``.
+        speed: 0.5 (slow) to 2 (fast); the preset's own speed multiplies it, within these limits.
+        preset: sets speed and level, see :data:`PRESET_PROSODY`; a timed sequence changes between sentences.
+        output: (M,) float32 that receives the samples; ``Speech.audio`` is then a view of its beginning.
+        on_progress: called as on_progress("speech", sentences done, sentences); what it raises ends the work.
+
+    Raises:
+        InputError: no words, an unknown voice or preset, a speed out of range, an unfit or short ``output``.
+        MissingExtraError: the extra "speech" is not installed.
+    """
+    if not SPEED_RANGE[0] <= speed <= SPEED_RANGE[1]:
+        raise InputError(f"speed is {speed:g}; give {SPEED_RANGE[0]:g} (slow) to {SPEED_RANGE[1]:g} (fast).")
+    track = PresetTrack.parse(preset)
+    prosodies = [(PRESET_PROSODY[name], s) for name, s in zip(track.names, track.starts_s, strict=True)]
+    sentences = split_sentences(text)
+    buffer = _SpeechBuffer(output, engine.sample_rate_hz)
+    buffer.add_silence(LEAD_S)
+    for index, sentence in enumerate(sentences):
+        if on_progress:
+            on_progress("speech", index, len(sentences))
+        prosody = [prosody for prosody, start_s in prosodies if start_s <= buffer.length_s][-1]
+        pace = min(max(speed * prosody.speed, SPEED_RANGE[0]), SPEED_RANGE[1])
+        buffer.add(engine.say(sentence.text, voice=voice, speed=pace), prosody.gain_db)
+        pause_s = PARAGRAPH_PAUSE_S if sentence.ends_paragraph else SENTENCE_PAUSE_S
+        buffer.add_silence(pause_s / pace if index + 1 < len(sentences) else TAIL_S)
+    if on_progress:
+        on_progress("speech", len(sentences), len(sentences))
+    words = " ".join(sentence.text for sentence in sentences)
+    return Speech(buffer.audio(), tuple(buffer.spans()), words, voice, engine.name)
+
+
+class _SpeechBuffer:
+    """Collects the samples and phonemes of sentences and pauses in order."""
+
+    def __init__(self, output: F32 | None, rate_hz: int) -> None:
+        if output is not None and (output.dtype != np.float32 or output.ndim != 1):
+            raise InputError(
+                f"output is {output.dtype} of shape {output.shape}; give float32 of shape (M,), 24 kHz mono."
+            )
+        self.rate_hz, self._output, self._length = rate_hz, output, 0
+        self._chunks: list[F32] = []
+        self._phonemes: list[str] = []
+        self._ends: list[int] = []
+
+    @property
+    def length_s(self) -> float:
+        """Seconds collected so far."""
+        return self._length / self.rate_hz
+
+    def add_silence(self, length_s: float) -> None:
+        """Append a pause."""
+        samples = np.zeros(round(length_s * self.rate_hz), np.float32)
+        self._append(samples, (SILENCE,), np.array([len(samples)]))
+
+    def add(self, utterance: Utterance, gain_db: float) -> None:
+        """Append a sentence, trimmed, amplified and faded."""
+        part = utterance.trimmed(round(ONSET_S * self.rate_hz), round(RELEASE_S * self.rate_hz))
+        samples = part.samples * np.float32(10 ** (gain_db / 20))
+        samples *= min(1.0, PEAK / max(float(np.abs(samples).max(initial=0)), 1e-9))
+        fade = np.linspace(0, 1, min(round(FADE_S * self.rate_hz), len(samples) // 2), dtype=np.float32)
+        samples[: len(fade)] *= fade
+        samples[len(samples) - len(fade) :] *= fade[::-1]
+        self._append(samples, part.phonemes, part.ends)
+
+    def _append(self, samples: F32, phonemes: Sequence[str], ends: I64) -> None:
+        if self._output is None:
+            self._chunks.append(samples)
+        else:
+            end = self._length + len(samples)
+            if end > len(self._output):
+                raise InputError(
+                    f"output holds {len(self._output)} samples, which is too short for the speech; "
+                    f"give at least {end}, and 24000 more for each further second."
+                )
+            self._output[self._length : end] = samples
+        self._phonemes += phonemes
+        self._ends += (ends + self._length).tolist()
+        self._length += len(samples)
+
+    def audio(self) -> Audio:
+        """Return the sound collected so far."""
+        samples = np.concatenate(self._chunks) if self._output is None else self._output[: self._length]
+        return Audio(samples, self.rate_hz)
+
+    def spans(self) -> Iterator[PhonemeSpan]:
+        """Yield the phonemes with their times; adjacent silences become one."""
+        start = 0
+        for index, (name, end) in enumerate(zip(self._phonemes, self._ends, strict=True)):
+            following = self._phonemes[index + 1 : index + 2]
+            if end == start or (name == SILENCE and following == [SILENCE]):
+                continue
+            yield PhonemeSpan(name, start / self.rate_hz, end / self.rate_hz)
+            start = end
