@@ -90,9 +90,11 @@ class Option:
 
 
 def _option(default: Any, kind: Any, help: str, convert: Callable[[Any], Any] = str, **more: Any) -> Any:
-    """Return a dataclass field of an option."""
-    exact = default if default is None or kind != "text" else convert(default)
-    return field(default=exact, metadata={"option": Option(kind, help, convert, **more)})
+    """Return a dataclass field of an option; ``default`` is its exact value, as ``convert`` returns it.
+
+    The default is not converted here: to look up its engine would import every engine with this module.
+    """
+    return field(default=default, metadata={"option": Option(kind, help, convert, **more)})
 
 
 def _seconds(default: float | None, help: str) -> Any:
@@ -102,8 +104,9 @@ def _seconds(default: float | None, help: str) -> Any:
 def _preset() -> Any:
     choices = f"{', '.join(PRESETS)}; or a sequence with start times in seconds"
     examples = ("neutral", "neutral,excited@3.5")
+    default = PresetTrack.parse("neutral")
     return _option(
-        "neutral", "text", choices, PresetTrack.parse, max_length=500, metavar="NAMES", examples=examples
+        default, "text", choices, PresetTrack.parse, max_length=500, metavar="NAMES", examples=examples
     )
 
 
@@ -208,7 +211,7 @@ class FaceOptions(EngineOptions):
 
     preset: PresetTrack = _preset()
     fps: Fraction = _option(
-        "24", "text", "frames per second, exact, 1 to 120", parse_fps, max_length=32, metavar="RATE",
+        Fraction(24), "text", "frames per second, exact, 1 to 120", parse_fps, max_length=32, metavar="RATE",
         examples=("24", "30000/1001"),
     )  # fmt: skip
     size_px: int = _option(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -91,6 +93,24 @@ def test_commands_have_every_option_with_its_default(
 ) -> None:
     assert options_of(group).keys() <= flags_of(name)
     assert parsed_options(command(name, *words), group) == group()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_defaults_are_exact_values_that_parse_to_themselves(group: type[OptionGroup]) -> None:
+    exact = group()
+    parsed = group.parse(**exact.as_json())
+    assert parsed == exact
+    for name in options_of(group):
+        assert type(getattr(exact, name)) is type(getattr(parsed, name)), name
+
+
+def test_importing_the_options_imports_no_engine() -> None:
+    code = (
+        "import sys, vortex.options; "
+        "print([name for name in sys.modules if name.endswith(('.spec', '.kokoro', '.device'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize(("function", "group"), FUNCTIONS)

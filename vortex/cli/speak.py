@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from vortex.cli.animate import add_json_option, make_video, print_report, progress_callback
 from vortex.cli.options import add_options, parsed_options
 from vortex.errors import InputError
-from vortex.options import GenerateOptions, SayOptions, SpeakOptions
+from vortex.options import GenerateOptions, SayOptions, SpeakOptions, SpeechOptions
 from vortex.runtime.files import check_output_path, write_whole
 from vortex.types import ProgressCallback, RenderReport
 
@@ -27,7 +27,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     speak.add_argument("portrait", metavar="PORTRAIT", help="picture with a face")
     _add_text_options(speak)
     speak.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
-    speak.add_argument("--phonemes", metavar="JSON", help="write the exact times of the sounds, for check")
+    _add_phonemes_option(speak)
     add_options(speak, SpeakOptions)
     add_json_option(speak)
     speak.set_defaults(run=_speak)
@@ -35,13 +35,13 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     say = commands.add_parser("say", parents=[common], help="speak a text into a sound file")
     _add_text_options(say)
     say.add_argument("-o", "--output", metavar="OUT.wav", required=True)
-    say.add_argument("--phonemes", metavar="JSON", help="write the exact times of the sounds, for check")
+    _add_phonemes_option(say)
     add_options(say, SayOptions)
     add_json_option(say)
     say.set_defaults(run=_say)
 
     voices = commands.add_parser("voices", parents=[common], help="list the voices that can speak")
-    add_options(voices, SayOptions, skip=("voice", "speed", "preset"))
+    add_options(voices, SpeechOptions, skip=("voice", "speed"))
     voices.add_argument("--json", action="store_true", help="print the list as JSON")
     voices.set_defaults(run=_voices)
 
@@ -66,6 +66,10 @@ def _add_text_options(parser: argparse.ArgumentParser, option: str = "text") -> 
     parser.add_argument(
         "--text-file", metavar="FILE", help="read the text from a file, or - for standard input"
     )
+
+
+def _add_phonemes_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--phonemes", metavar="JSON", help="write the exact times of the sounds, for check")
 
 
 def _given_text(args: argparse.Namespace) -> str:
@@ -133,7 +137,7 @@ def _write_phonemes(path: str | None, speech: Any) -> None:
 def _voices(args: argparse.Namespace, console: TextIO) -> int:
     from vortex.speech.registry import list_voices
 
-    name = args.speech_engine or "kokoro"
+    name = parsed_options(args, SpeechOptions).speech_engine
     voices = list_voices(name)
     if args.json:
         print(json.dumps([asdict(voice) for voice in voices]))

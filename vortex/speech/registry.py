@@ -5,11 +5,23 @@ from __future__ import annotations
 from functools import partial
 
 from vortex.errors import InputError
-from vortex.speech.base import SpeechEngineSpec, Voice
-from vortex.speech.kokoro import Kokoro, list_kokoro_voices
+from vortex.speech.base import SpeechEngine, SpeechEngineSpec, Voice
+
+
+def _load(name: str) -> SpeechEngine:
+    from vortex.speech.kokoro import Kokoro
+
+    return Kokoro(name)
+
+
+def _list_voices(name: str) -> tuple[Voice, ...]:
+    from vortex.speech.kokoro import list_kokoro_voices
+
+    return list_kokoro_voices(name)
+
 
 SPEECH_ENGINES: tuple[SpeechEngineSpec, ...] = tuple(
-    SpeechEngineSpec(name, partial(Kokoro, name), partial(list_kokoro_voices, name), memory_bytes)
+    SpeechEngineSpec(name, partial(_load, name), partial(_list_voices, name), memory_bytes)
     for name, memory_bytes in (("kokoro", 1100 << 20), ("kokoro-fp32", 1700 << 20))
 )
 
