@@ -15,6 +15,7 @@ from vortex.demo import DEMO_SPEECH, demo_portrait
 from vortex.engines.registry import AUTO, resolve_engine
 from vortex.errors import InputError
 from vortex.options import AnimateOptions, RenderOptions, default_of
+from vortex.runtime.memory import require_address_space
 from vortex.types import ProgressCallback, RenderReport
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def make_video(
     make: Callable[[Session, ProgressCallback], RenderReport],
 ) -> int:
     """Make a video in a session, with ``--cluster`` on that cluster, and print the report on it."""
+    require_address_space()
     if getattr(args, "cluster", None) and options.quality != "full":
         raise InputError(
             f"quality is {options.quality!r}, which derives frames from each other. "
