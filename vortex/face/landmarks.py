@@ -67,6 +67,8 @@ LOWER_RINGS = np.array(
     ]
 )
 """Rings of each lip (4, 9), from the inner edge outwards; nine columns between the corners."""
+LIP_CORNERS = np.array([78, 308, 62, 292, 76, 306, 61, 291])
+"""Both corners of each of these rings."""
 
 LIDS = {
     "Right": (np.array([33, 246, 161, 160, 159, 158, 157, 173, 133]),
