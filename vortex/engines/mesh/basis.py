@@ -25,6 +25,8 @@ SHUT_JAW_APERTURE = 0.1
 BROW_TRAVEL = 0.4
 """Part of the height between lid and brow that the brow may rise; beyond it, the skin between folds."""
 BROW_RAISERS = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight")
+ROUND_GAP_HALF_WIDTH = 0.75
+"""Rounded lips part as an ellipse of this half width, in half mouth widths; the shapes alone leave a rhombus."""
 SMILE_WIDTH = 0.18
 """How much a full smile widens a mouth; a picture's mouth that is wider than the template's smiles."""
 
@@ -57,7 +59,12 @@ def lip_gap(motion: MotionTrack) -> F32:
     """Return the gap between the inner lips (T, 9) at each column; 0 where they meet."""
     amounts = motion.blendshapes[:, [BLENDSHAPE_INDEX[name] for name in SHAPES]]
     # Shapes that press lips together cannot make them overlap.
-    return np.clip(amounts @ lip_gaps(), 0, MAX_APERTURE) * lips_apart(motion)[:, None]
+    gap = np.clip(amounts @ lip_gaps(), 0, MAX_APERTURE)
+    along = np.linspace(-1, 1, gap.shape[1] + 2)[1:-1]
+    ellipse = np.sqrt(np.maximum(1 - (along / ROUND_GAP_HALF_WIDTH) ** 2, 0))
+    rounded = rounding(motion)[:, None]
+    gap = (1 - rounded) * gap + rounded * gap.max(axis=1, keepdims=True) * ellipse
+    return np.asarray(gap * lips_apart(motion)[:, None], np.float32)
 
 
 def aperture(motion: MotionTrack) -> F32:
