@@ -42,7 +42,7 @@ from vortex.face.shapes import fit_amounts, fit_person, load_shapes, similarity,
 NOT_LEARNED = ("mouthClose", "tongueOut", "eyeLook")
 """Beginnings of shapes that landmarks cannot show, or that vortex means otherwise."""
 LIP_LOOPS, LID_LOOP = (474, 468, 509, 455), 6785
-"""Vertices of hm08 on the edge loops of the lips, from the inner edge outwards, and of the left eye's lids."""
+"""Vertices of hm08 on the edge loops of the lips, from the inner edge outwards, and of the left lids."""
 LIP_LOOP_SIZE, LID_LOOP_SIZE = 38, 28
 HEAD_HEIGHT_DM = 2.2
 """Vertices up to this far below the eyes belong to the head, in decimetres."""
@@ -135,7 +135,9 @@ def correspondence(mesh: Mesh) -> np.ndarray:
             place_chain(mesh, row, chain, weights)
     for ring, vertex in enumerate(LIP_LOOPS):
         right, left = LIP_CORNERS[2 * ring : 2 * ring + 2]
-        for rings, chain in zip((UPPER_RINGS, LOWER_RINGS), mesh.halves(mesh.loop(vertex, LIP_LOOP_SIZE)), strict=True):
+        for rings, chain in zip(
+            (UPPER_RINGS, LOWER_RINGS), mesh.halves(mesh.loop(vertex, LIP_LOOP_SIZE)), strict=True
+        ):
             place_chain(mesh, np.array([right, *rings[ring], left]), chain, weights)
     eyes_y = mesh.points[loop, 1].mean()
     lips_y = min(mesh.points[v, 1] for v, _ in weights[int(UPPER_INNER[5])])
@@ -150,7 +152,9 @@ def correspondence(mesh: Mesh) -> np.ndarray:
     template = load_shapes().template.astype(np.float64)
     scale, rotation, shift = similarity(template[known], places)
     guess = scale * template @ rotation.T + shift
-    guess += RBFInterpolator(template[known], places - guess[known], kernel="linear", smoothing=1e-3)(template)
+    guess += RBFInterpolator(template[known], places - guess[known], kernel="linear", smoothing=1e-3)(
+        template
+    )
     tree = cKDTree(mesh.points[head])
     for landmark in set(range(LANDMARKS)) - set(known):
         distances, nearest = tree.query(guess[landmark], k=3)
@@ -189,9 +193,7 @@ def adapt(names: tuple[str, ...], guess: np.ndarray, tracks: list[np.ndarray]) -
     template = load_shapes().template
     cost = np.linalg.norm(template[:, None] - (template * [-1, 1, 1])[None], axis=2)
     mirror = linear_sum_assignment(cost)[1]
-    partner = [
-        names.index(re.sub("Left|Right", lambda found: SIDES[found[0]], name)) for name in names
-    ]
+    partner = [names.index(re.sub("Left|Right", lambda found: SIDES[found[0]], name)) for name in names]
     moves = guess
     neutral = [np.median(track, axis=0) for track in tracks]
     amounts: list[np.ndarray | None] = [None] * len(tracks)
@@ -201,7 +203,9 @@ def adapt(names: tuple[str, ...], guess: np.ndarray, tracks: list[np.ndarray]) -
             neutral[index] = (track - np.tensordot(amounts[index], moves, 1)).mean(0)
         # Every track has the same weight, whatever its length.
         x = np.concatenate([rows / np.sqrt(len(rows)) for rows in amounts])
-        y = np.concatenate([(t - n).reshape(len(t), -1) / np.sqrt(len(t)) for t, n in zip(tracks, neutral, strict=True)])
+        y = np.concatenate(
+            [(t - n).reshape(len(t), -1) / np.sqrt(len(t)) for t, n in zip(tracks, neutral, strict=True)]
+        )
         ridge = RIDGE * len(tracks)
         system = x.T @ x + ridge * np.eye(len(names))
         found = np.linalg.solve(system, x.T @ y + ridge * guess.reshape(len(names), -1)).reshape(guess.shape)
@@ -214,7 +218,9 @@ def errors(moves: np.ndarray, track: np.ndarray) -> list[float]:
     """Return mean errors in px of lips, chin, lids and brows when bounded amounts make the track."""
     neutral, amounts = fit_person(track, moves)
     away = np.linalg.norm((track - neutral - np.tensordot(amounts, moves, 1))[..., :2], axis=2) * EYE_WIDTH_PX
-    lips = np.unique(np.concatenate([UPPER_INNER, LOWER_INNER, UPPER_RINGS.ravel(), LOWER_RINGS.ravel(), LIP_CORNERS]))
+    lips = np.unique(
+        np.concatenate([UPPER_INNER, LOWER_INNER, UPPER_RINGS.ravel(), LOWER_RINGS.ravel(), LIP_CORNERS])
+    )
     groups = [lips, [CHIN], np.concatenate(list(LID_RINGS.values())), np.concatenate(list(BROWS.values()))]
     return [float(away[:, group].mean()) for group in groups]
 

@@ -50,9 +50,10 @@ BLENDSHAPES: tuple[str, ...] = (
     "eyeBlinkLeft", "eyeBlinkRight", "eyeWideLeft", "eyeWideRight", "eyeSquintLeft", "eyeSquintRight",
     "eyeLookUp", "eyeLookDown", "eyeLookLeft", "eyeLookRight",
 )  # fmt: skip
-"""Columns of :attr:`MotionTrack.blendshapes`: ARKit names, but for three things. The four gaze columns move both
-eyes together, left and right as the person in the picture sees it, like every Left and Right here. mouthClose
-brings the lips together, whatever parts them: 1 shuts them. tongueUp raises the tip of the tongue to the teeth."""
+"""Columns of :attr:`MotionTrack.blendshapes`: ARKit names, but for three things. The four gaze columns move
+both eyes together, left and right as the person in the picture sees it, like every Left and Right here.
+mouthClose brings the lips together, whatever parts them: 1 shuts them. tongueUp raises the tip of the tongue
+to the teeth."""
 
 BLENDSHAPE_INDEX: Mapping[str, int] = {name: index for index, name in enumerate(BLENDSHAPES)}
 
@@ -173,10 +174,10 @@ class VisemeTrack:
 class MotionTrack:
     """What the face does, independent of the engine.
 
-    ``blendshapes`` (T, 48) float32 in [-1, 1], columns as :data:`BLENDSHAPES`: the change from the expression of
-    the picture; only jawOpen and the gap between the lips are absolute, from a shut mouth on.
-    ``head_pose_deg`` (T, 3) float32 degrees, columns pitch, yaw, roll relative to the source pose: pitch > 0 looks down, yaw > 0
-    turns to the viewer's right, roll > 0 tilts clockwise as the viewer sees it.
+    ``blendshapes`` (T, 48) float32 in [-1, 1], columns as :data:`BLENDSHAPES`: the change from the
+    expression of the picture; only jawOpen and the gap between the lips are absolute, from a shut mouth on.
+    ``head_pose_deg`` (T, 3) float32 degrees, columns pitch, yaw, roll relative to the source pose: pitch > 0
+    looks down, yaw > 0 turns to the viewer's right, roll > 0 tilts clockwise as the viewer sees it.
     """
 
     blendshapes: F32

@@ -54,8 +54,11 @@ def mouth_measures(faces: FloatArray) -> F64:
 
 
 def lip_gaps(faces: FloatArray) -> F64:
-    """Return (T, 9): the gap between the inner lips at each column of faces without pose; 0 if shut."""
-    gap = np.linalg.norm((faces[:, LOWER_INNER] - faces[:, UPPER_INNER])[:, 1:-1], axis=2)
+    """Return (T, 9): the gap between the inner lips at each column of faces without pose; 0 if shut.
+
+    Depth is left out: it is a guess, and a viewer does not see it.
+    """
+    gap = np.linalg.norm((faces[:, LOWER_INNER] - faces[:, UPPER_INNER])[:, 1:-1, :2], axis=2)
     return np.asarray(gap * smoothstep(gap.max(axis=1, keepdims=True), SHUT_GAP, OPEN_GAP), np.float64)
 
 

@@ -1,8 +1,8 @@
 """What the blendshapes of a motion make the face of a portrait do, in outer-eye widths.
 
-Amounts of the learned shapes (``vortex/face/shapes.py``) move the skin. Lids, gaze, the gap between the lips and
-the depth behind rounded lips are commands of their own. Numbers without a source were chosen by eye on contact
-sheets (``scripts/contact_sheet.py``).
+Amounts of the learned shapes (``vortex/face/shapes.py``) move the skin. Lids, gaze, the gap between the lips
+and the depth behind rounded lips are commands of their own. Numbers without a source were chosen by eye on
+contact sheets (``scripts/contact_sheet.py``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BROW_TRAVEL = 0.4
 """Part of the height between lid and brow that the brow may rise; beyond it, the skin between folds."""
 BROW_RAISERS = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight")
 ROUND_GAP_HALF_WIDTH = 0.75
-"""Rounded lips part as an ellipse of this half width, in half mouth widths; the shapes alone leave a rhombus."""
+"""Rounded lips part as an ellipse of this half width, in half mouth widths; the shapes leave a rhombus."""
 SMILE_WIDTH = 0.18
 """How much a full smile widens a mouth; a picture's mouth that is wider than the template's smiles."""
 
