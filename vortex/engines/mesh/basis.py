@@ -25,8 +25,8 @@ SHUT_JAW_APERTURE = 0.1
 BROW_TRAVEL = 0.4
 """Part of the height between lid and brow that the brow may rise; beyond it, the skin between folds."""
 BROW_RAISERS = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight")
-ROUND_GAP_HALF_WIDTH = 0.75
-"""Rounded lips part as an ellipse of this half width, in half mouth widths; the shapes leave a rhombus."""
+ROUND_GAP_HALF_WIDTH, ROUND_GAP_EXPONENT = 0.95, 0.8
+"""The gap of rounded lips at u in half mouth widths is (1 - (u / a)²)^b; the shapes alone leave a rhombus."""
 SMILE_WIDTH = 0.18
 """How much a full smile widens a mouth; a picture's mouth that is wider than the template's smiles."""
 
@@ -61,9 +61,9 @@ def lip_gap(motion: MotionTrack) -> F32:
     # Shapes that press lips together cannot make them overlap.
     gap = np.clip(amounts @ lip_gaps(), 0, MAX_APERTURE)
     along = np.linspace(-1, 1, gap.shape[1] + 2)[1:-1]
-    ellipse = np.sqrt(np.maximum(1 - (along / ROUND_GAP_HALF_WIDTH) ** 2, 0))
+    oval = np.maximum(1 - (along / ROUND_GAP_HALF_WIDTH) ** 2, 0) ** ROUND_GAP_EXPONENT
     rounded = rounding(motion)[:, None]
-    gap = (1 - rounded) * gap + rounded * gap.max(axis=1, keepdims=True) * ellipse
+    gap = (1 - rounded) * gap + rounded * gap.max(axis=1, keepdims=True) * oval
     return np.asarray(gap * lips_apart(motion)[:, None], np.float32)
 
 
