@@ -23,7 +23,7 @@ from vortex.errors import InputError
 from vortex.face.landmarks import SKIN_LANDMARKS
 from vortex.face.portrait import load_portrait
 from vortex.media.audio import load_audio
-from vortex.options import FaceOptions, SpeechOptions
+from vortex.options import FaceOptions, PortraitOptions, SpeechOptions
 from vortex.render import PreparedPortrait, StageClock
 from vortex.server.errors import summary
 from vortex.server.settings import ServerSettings
@@ -179,10 +179,12 @@ class PortraitCache:
     session: Session
     settings: ServerSettings
 
-    def add(self, picture: Path, *, shared: bool) -> PortraitRecord:
+    def add(self, picture: Path, options: PortraitOptions, *, shared: bool) -> PortraitRecord:
         """Find the face and keep it; raises what ``check_picture`` and ``load_portrait`` raise."""
         check_picture(picture)
-        portrait = load_portrait(picture, max_pixels=self.settings.max_pixels)
+        portrait = load_portrait(
+            picture, max_pixels=self.settings.max_pixels, force_face=options.force_face
+        )
         portrait_id, now_s = new_id(), time.time()
         # Uncompressed, the largest one would take 11 MB.
         np.savez_compressed(
