@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from vortex.face.crop import CROP_PX, crop_transform
 from vortex.face.landmarker import Landmarker, mediapipe_image
-from vortex.face.landmarks import SKIN_LANDMARKS
+from vortex.face.landmarks import LANDMARKS, SKIN_LANDMARKS
 from vortex.face.pose import pose_of_rotation
 from vortex.types import F32, F64, Frame
 
@@ -23,11 +23,13 @@ class Face:
     """One face: landmarks (478, 3), pixel centres, z in the scale of x; MediaPipe's blendshape scores (52,).
 
     ``rotation`` (3, 3) turns from the face to a frame with x right, y up, z towards the viewer.
+    ``scatter_px`` (478,): the largest distance of each landmark from its mean over several detections.
     """
 
     landmarks_px: F32
     blendshapes: F32
     rotation: F64
+    scatter_px: F32 = field(default_factory=lambda: np.zeros(LANDMARKS, np.float32))
 
     @property
     def size_px(self) -> float:
@@ -86,10 +88,13 @@ def refine_face(landmarker: Landmarker, image: Frame, face: Face) -> Face | None
             detections.append(found)
     if len(detections) < 2:
         return None
+    points = np.array([face.landmarks_px for face in detections])
+    mean = points.mean(axis=0)
     return Face(
-        np.mean([face.landmarks_px for face in detections], axis=0),
+        mean,
         np.mean([face.blendshapes for face in detections], axis=0),
         np.mean([face.rotation for face in detections], axis=0),
+        np.linalg.norm(points[..., :2] - mean[:, :2], axis=2).max(axis=0),
     )
 
 
@@ -119,7 +124,12 @@ def transformed(face: Face, transform: F64) -> Face:
     # The rotation matrix has y up, the picture y down.
     spatial = np.eye(3)
     spatial[:2, :2] = turn / scale * [[1, -1], [-1, 1]]
-    return replace(face, landmarks_px=landmarks.astype(np.float32), rotation=spatial @ face.rotation)
+    return Face(
+        landmarks.astype(np.float32),
+        face.blendshapes,
+        spatial @ face.rotation,
+        (scale * face.scatter_px).astype(np.float32),
+    )
 
 
 def detect_faces(landmarker: Landmarker, image: Frame, origin: tuple[int, int]) -> list[Face]:

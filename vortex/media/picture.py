@@ -52,7 +52,7 @@ class Picture:
     @property
     def scale(self) -> float:
         """Pixels of the original for one pixel of ``image``; 1 if it was not reduced."""
-        return self.full_px[0] / self.image.shape[1]
+        return self.full_px[0] / int(self.image.shape[1])
 
     def cut(self, box: tuple[int, int, int, int]) -> Frame:
         """Return a part of the original, its longest side at most 1920 px.
@@ -89,7 +89,9 @@ def load_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Pict
             )
         _check_pixels("The picture", source.shape[1], source.shape[0], max_pixels)
         array = np.ascontiguousarray(source)
-        return _picture(Image.fromarray(array), (array.shape[1], array.shape[0]), lambda: Image.fromarray(array))
+        return _picture(
+            Image.fromarray(array), (array.shape[1], array.shape[0]), lambda: Image.fromarray(array)
+        )
     if isinstance(source, Image.Image):
         return _read(lambda: source, "The picture", max_pixels)
     # The content of an open file is copied, because Pillow closes files that hold several pictures.
@@ -152,7 +154,8 @@ def _check_pixels(what: str, width: int, height: int, max_pixels: int) -> None:
 
 def _picture(upright: PillowImage, full_px: tuple[int, int], decode: Callable[[], PillowImage]) -> Picture:
     """Return the pixels, the longest side at most MAX_SIDE_PX, and a note if they were reduced."""
-    image, notes = _reduced(upright), ()
+    image = _reduced(upright)
+    notes: tuple[str, ...] = ()
     height, width = image.shape[:2]
     if (width, height) != full_px:
         notes = (f"portrait reduced from {full_px[0]}x{full_px[1]} to {width}x{height}",)
