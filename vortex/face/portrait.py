@@ -75,12 +75,11 @@ def _portrait(whole: Frame, original: Picture | None, source_name: str, force_fa
     where = f"'{source_name}' ({width}x{height})"
     with take_landmarker() as landmarker:
         faces = sorted(find_faces(landmarker, whole), key=lambda face: -face.size_px)
-        view, face = _View(whole, np.eye(3)), None
+        view = _view(whole, original, faces[0]) if faces else _View(whole, np.eye(3))
+        face = None
         if faces:
-            if original and original.scale > 1 and faces[0].size_px < CLOSE_UP_BELOW_PX:
-                view = _close_up(original, faces[0])
-            about = transformed(faces[0], np.asarray(np.linalg.inv(view.whole_from_view), np.float64))
-            face = refine_face(landmarker, view.image, about)
+            view_from_whole = np.asarray(np.linalg.inv(view.whole_from_view), np.float64)
+            face = refine_face(landmarker, view.image, transformed(faces[0], view_from_whole))
         if face is None:
             _refuse_turned(landmarker, whole, where, (1, 2, 3))
             raise NoFaceError(
@@ -88,13 +87,13 @@ def _portrait(whole: Frame, original: Picture | None, source_name: str, force_fa
                 f"uncovered, at least {MIN_FACE_PX} px wide. Try a larger or more frontal picture."
             )
         verdict = judge_face(view.image, face, where)
-        if verdict.faults or verdict.doubts:
+        if verdict.faults or (verdict.doubts and not force_face):
             sideways = abs(face.head_pose_deg[2]) > MAX_ROLL_DEG
             _refuse_turned(landmarker, whole, where, (1, 3) if sideways else (1, 2, 3))
     refused = verdict.faults or (() if force_face else verdict.doubts)
     if refused:
         raise NoFaceError(refused[0])
-    several = (f"{len(faces)} faces found, took the largest",) if len(faces) > 1 else ()
+    notes = [f"{len(faces)} faces found, took the largest"] if len(faces) > 1 else []
     found = _as_portrait(view.image, face)
     if view.image is not whole:
         found = replace(_as_portrait(whole, transformed(face, view.whole_from_view)), close_up=found)
@@ -113,8 +112,13 @@ def _as_portrait(image: Frame, face: Face) -> Portrait:
     )
 
 
-def _close_up(original: Picture, face: Face) -> _View:
-    """Return a square around the face, cut from the original, in which :func:`crop_face` crops as ever."""
+def _view(whole: Frame, original: Picture | None, face: Face) -> _View:
+    """Return the picture in which the face is measured: the whole one, or a cut from the original.
+
+    :func:`vortex.face.crop.crop_face` chooses the same square in the cut as in the whole picture.
+    """
+    if original is None or original.scale <= 1 or face.size_px >= CLOSE_UP_BELOW_PX:
+        return _View(whole, np.eye(3))
     outline = original.scale * (face.landmarks_px[CROP_OUTLINE, :2].astype(np.float64) + 0.5)
     low, high = outline.min(0), outline.max(0)
     wanted = CROP_SCALE * float((high - low).max())
