@@ -84,7 +84,7 @@ def _portrait(whole: Frame, original: Picture | None, source_name: str, force_fa
             _refuse_turned(landmarker, whole, where, (1, 2, 3))
             raise NoFaceError(
                 f"No face found in {where}. vortex needs one face that looks at the camera, upright and "
-                f"uncovered, at least {MIN_FACE_PX} px wide. Try a larger or more frontal picture."
+                f"uncovered, at least {MIN_FACE_PX} px wide. Try a larger, sharper or more frontal picture."
             )
         verdict = judge_face(view.image, face, where)
         if verdict.faults or (verdict.doubts and not force_face):
