@@ -207,7 +207,8 @@ class Portrait:
     similarity on column vectors, from ``image`` to the 512 px crop of the official LivePortrait rule;
     ``head_pose_deg`` (3,) pitch, yaw, roll of the source, signs as in :class:`MotionTrack`;
     ``blendshapes`` (52,) float32, MediaPipe's scores of the source expression; ``notes``: what a user should
-    know, such as "3 faces found, took the largest".
+    know, such as "3 faces found, took the largest"; ``close_up``: the same face with what surrounds it, cut
+    from the original, where ``image`` is reduced and the face in it is small.
     """
 
     image: Frame
@@ -216,6 +217,7 @@ class Portrait:
     head_pose_deg: F32
     blendshapes: F32
     notes: tuple[str, ...] = ()
+    close_up: Portrait | None = None
 
     def __post_init__(self) -> None:
         """Check shapes and make the arrays read-only."""
