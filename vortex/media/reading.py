@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
     from av.container import InputContainer
 
-STEADY_WITHIN = 0.6
+STEADY_WITHIN = 0.45
 """The rate is steady if no frame is further than this from its place, in frames."""
 FALLBACK_FPS = Fraction(25)
 """Rate of a video that says none and has a single frame."""
