@@ -31,6 +31,11 @@ ROUNDED_WIDTH = 0.48
 NARROWING = (0.1, 0.2)
 """Least and most that rounding narrows a mouth, in outer-eye widths."""
 
+FREE_POSE_DEG = np.array([6.0, 6.0, 4.0], np.float32)
+"""Pitch, yaw and roll up to which the head turns as far as commanded."""
+MAX_POSE_DEG = np.array([14.0, 16.0, 9.0], np.float32)
+"""Pitch, yaw and roll beyond which hair and background fold."""
+
 
 class Basis(NamedTuple):
     """``template`` (478, 3) and ``modes`` (8, 478, 3) float32, both in outer-eye widths.
@@ -64,6 +69,14 @@ def similarity(source: FloatArray, target: FloatArray) -> tuple[float, F64, F64]
 def soft_limit(value: F32, limit: float) -> F32:
     """Return ``value`` bent below ``limit``: slope 1 at zero, never above the limit."""
     return np.asarray(limit * np.tanh(value / limit), np.float32)
+
+
+def shown_pose_deg(motion: MotionTrack) -> F32:
+    """Return (T, 3): the head pose of a motion, bent smoothly below :data:`MAX_POSE_DEG`."""
+    size, room = np.abs(motion.head_pose_deg), MAX_POSE_DEG - FREE_POSE_DEG
+    bent = FREE_POSE_DEG + room * np.tanh(np.maximum(size - FREE_POSE_DEG, 0) / room)
+    free = size <= FREE_POSE_DEG
+    return np.where(free, motion.head_pose_deg, np.copysign(bent, motion.head_pose_deg)).astype(np.float32)
 
 
 def aperture(motion: MotionTrack) -> F32:
