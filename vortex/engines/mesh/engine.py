@@ -100,7 +100,8 @@ def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
     missing = basis.aperture(motion)[:, None] * eye * profile - gap
     bias = basis.lip_bias(motion)[:, None] * eye
     upper, lower = -UPPER_SHARE * missing - bias, (1 - UPPER_SHARE) * missing - bias
-    return np.concatenate([modes, upper, lower, rounded, basis.shown_pose_deg(motion)], axis=1).astype(np.float32)
+    pose_deg = basis.shown_pose_deg(motion)
+    return np.concatenate([modes, upper, lower, rounded, pose_deg], axis=1).astype(np.float32)
 
 
 def _fill_mouth(frame: Frame, prepared: MeshPortrait, points: F32, rounded: float) -> None:

@@ -9,7 +9,9 @@ import pytest
 from skimage.transform import estimate_transform
 
 from vortex.engines.mesh.basis import (
+    FREE_POSE_DEG,
     MAX_APERTURE,
+    MAX_POSE_DEG,
     MODES,
     aperture,
     gaze,
@@ -17,6 +19,7 @@ from vortex.engines.mesh.basis import (
     load_basis,
     mode_commands,
     rounding,
+    shown_pose_deg,
     similarity,
     soft_limit,
 )
@@ -123,3 +126,13 @@ def test_the_person_s_left_is_the_viewer_s_right() -> None:
 
 def test_rounding_is_between_zero_and_one() -> None:
     assert rounding(motion({}, {"mouthPucker": 1.0, "mouthFunnel": 1.0})).tolist() == [0, 1]
+
+
+def test_small_turns_are_shown_as_commanded_and_large_ones_stay_below_the_limit() -> None:
+    poses = np.linspace(-90, 90, 721, dtype=np.float32)[:, None] * np.ones(3, np.float32)
+    shown = shown_pose_deg(MotionTrack(np.zeros((721, 33)), poses, Fraction(24)))
+    free = np.abs(poses) <= FREE_POSE_DEG
+    np.testing.assert_array_equal(shown[free], poses[free])
+    assert (np.abs(shown) <= MAX_POSE_DEG).all()
+    assert (np.diff(shown, axis=0) >= 0).all(), "more is never shown as less"
+    assert np.abs(np.diff(shown, n=2, axis=0)).max() < 0.03, "there is no kink"
