@@ -16,11 +16,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from support.driving import (
     BLINK_S,
     FPS,
     OPENINGS_S,
     SECONDS,
+    actor,
     click_track,
     frame_times_s,
     known_frames,
@@ -48,9 +50,12 @@ def driving(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def driven(run_vortex: Run, portrait: Path, driving: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("driven") / "out.mp4"
-    done = run_vortex("drive", portrait, driving, "-o", out, "--size", 256, "--json")
+def driven(run_vortex: Run, driving: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # The demo portrait wears glasses, through which blinks are hard to measure.
+    folder = tmp_path_factory.mktemp("driven")
+    out, photo = folder / "out.mp4", folder / "photo.png"
+    Image.fromarray(actor()).save(photo)
+    done = run_vortex("drive", photo, driving, "-o", out, "--size", 256, "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     report = json.loads(done.stdout)
@@ -79,18 +84,20 @@ def test_the_mouth_opens_when_the_other_one_does(landmarks: np.ndarray) -> None:
     commanded = known_motion(frame_times_s()).blendshapes[:, BLENDSHAPE_INDEX["jawOpen"]]
     assert np.corrcoef(opening, commanded)[0, 1] > 0.9
     for peak_s in OPENINGS_S:
-        near = np.flatnonzero(np.abs(frame_times_s() - peak_s) < 0.2)
-        assert abs(near[opening[near].argmax()] - (peak_s * float(FPS) - 0.5)) <= 1
+        near = np.abs(frame_times_s() - peak_s) < 0.22
+        middle_s = np.average(frame_times_s()[near], weights=opening[near])
+        assert abs(middle_s - peak_s) < 0.5 / FPS
 
 
 def test_the_eyes_blink_once_and_the_head_turns_to_the_right(landmarks: np.ndarray) -> None:
     lids = gap(landmarks, RIGHT_EYE[:2])
-    assert abs(int(lids.argmin()) - (BLINK_S * float(FPS) - 0.5)) <= 2
-    assert lids.min() < 0.6 * np.median(lids)
+    shut = np.flatnonzero(lids < 0.5 * np.median(lids))
+    assert abs(frame_times_s()[shut].mean() - BLINK_S) < 1 / FPS
+    assert len(shut) <= 4
     # Where the tip of the nose is between the sides of the face: 0 at the viewer's left, 1 at the right.
     left, right = landmarks[:, FACE_SIDES[0], 0], landmarks[:, FACE_SIDES[1], 0]
     nose = (landmarks[:, NOSE_TIP, 0] - left) / (right - left)
-    assert nose[-8:].mean() - nose[:25].mean() > 0.02
+    assert nose[-8:].mean() - nose[:25].mean() > 0.015
 
 
 def test_rate_sound_and_mark_are_those_of_a_video_of_vortex(driven: Path) -> None:
@@ -135,7 +142,8 @@ def test_a_variable_rate_is_followed_by_its_time_stamps(portrait: Path, tmp_path
 
 
 def test_another_rate_and_length(portrait: Path, driving: Path, tmp_path: Path) -> None:
-    report = vortex.drive(portrait, driving, tmp_path / "a.mp4", size_px=128, fps=50, duration_s=0.5)
+    with pytest.warns(UserWarning, match=r"the sound lasts 2\.4. s and is cut to 0\.50 s"):
+        report = vortex.drive(portrait, driving, tmp_path / "a.mp4", size_px=128, fps=50, duration_s=0.5)
     assert (report.frames, report.fps) == (25, Fraction(50))
     stages: list[tuple[str, int, int]] = []
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Videos of a face whose motion is known: the demo portrait, rendered by the mesh engine."""
+"""Videos of a face whose motion is known: a photo, rendered by the mesh engine."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+import skimage.data
 
-from vortex.demo import demo_portrait
 from vortex.engines.registry import load_engine
 from vortex.face.portrait import load_portrait
 from vortex.media.video import encode_video
@@ -24,6 +24,11 @@ BLINK_S = 0.8
 TURN_DEG = 6.0
 """Yaw at the end, to the viewer's right; the turn begins after BLINK_S."""
 SOUND_HZ = 48_000
+
+
+def actor() -> Frame:
+    """Return the photo (512, 512, 3) of the astronaut Eileen Collins, which scikit-image carries."""
+    return np.asarray(skimage.data.astronaut(), np.uint8)
 
 
 def known_motion(times_s: Sequence[float] | np.ndarray) -> MotionTrack:
@@ -50,7 +55,7 @@ def known_frames(times_s: Sequence[float] | np.ndarray) -> list[Frame]:
 @lru_cache(maxsize=1)
 def _prepared():  # type: ignore[no-untyped-def]
     engine = load_engine("mesh")
-    return engine, engine.prepare(load_portrait(demo_portrait()), size_px=256)
+    return engine, engine.prepare(load_portrait(actor()), size_px=256)
 
 
 def frame_times_s() -> np.ndarray:

@@ -84,6 +84,8 @@ def track_face(frames: Iterable[tuple[float, Frame]], *, name: str = "video") ->
                     candidates, searched_s = find_faces(landmarker, frame), time_s
                 others = max(others, len(candidates) - 1)
                 found = _chosen(candidates, last)
+                # All frames are measured in the same way, so that the first one does not stand out.
+                found = found and (_near(landmarker, frame, found) or found)
             times_s.append(time_s)
             faces.append(found)
             last = found or last
