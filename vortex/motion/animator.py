@@ -19,7 +19,7 @@ ASYMMETRY = 0.12
 LOWERED = 0.5
 """A brow that is lowered frowns by this part of the amount by which it would rise."""
 SMILE_SQUINT = 0.35
-"""A smile raises the cheeks and narrows the eyes (Duchenne)."""
+"""A smile raises the cheeks and narrows the eyes (Duchenne), unless they are held wide open."""
 BLOCK_ROWS = 256
 """Rows computed together: what ended before a block is no longer summed up."""
 
@@ -74,7 +74,8 @@ class FaceAnimator:
         for side, factor in (("Left", 1 + self._asymmetry), ("Right", 1 - self._asymmetry)):
             shapes[:, BLENDSHAPE_INDEX[f"mouthSmile{side}"]] += smile * factor
             shapes[:, BLENDSHAPE_INDEX[f"mouthFrown{side}"]] += style["frown"]
-            shapes[:, BLENDSHAPE_INDEX[f"eyeSquint{side}"]] += style["squint"] + SMILE_SQUINT * smile
+            narrowed = style["squint"] + SMILE_SQUINT * smile * (1 - style["eye_wide"])
+            shapes[:, BLENDSHAPE_INDEX[f"eyeSquint{side}"]] += narrowed
             shapes[:, BLENDSHAPE_INDEX[f"eyeWide{side}"]] += style["eye_wide"]
 
 

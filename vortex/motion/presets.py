@@ -79,7 +79,7 @@ class Preset:
         for entry in fields(Preset):
             plain, own = getattr(PRESETS[PLAIN], entry.name), getattr(self, entry.name)
             least, most = entry.metadata["limits"]
-            values[entry.name] = min(max(plain + strength * (own - plain), least), most)
+            values[entry.name] = min(max((1 - strength) * plain + strength * own, least), most)
         return Preset(**values)
 
 

@@ -114,6 +114,8 @@ def _flags(rows: npt.NDArray[np.int64], frames: int) -> Flags:
 
 def _stressed(loudness: F32, fps: float) -> F32:
     """Return (T,) in [0, 1]: the strength of a stressed syllable in the frame in which it peaks, else 0."""
+    if not len(loudness):
+        return loudness
     rise = np.clip(_smooth(loudness, FAST_S * fps) - _smooth(loudness, SLOW_S * fps) - 0.04, 0, None)
     inner = np.r_[False, (rise[1:-1] > rise[:-2]) & (rise[1:-1] >= rise[2:]), False][: len(rise)]
     return np.asarray(np.where(inner, np.clip(rise / 0.25, 0, 1), 0), np.float32)
