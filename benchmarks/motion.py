@@ -138,7 +138,9 @@ def _shares(curve: Curves) -> Curves:
     """Return the share of the power in each band, by Welch's method."""
     length = min(WINDOW, len(curve))
     starts = range(0, len(curve) - length + 1, length // 2)
-    parts = np.stack([curve[start : start + length] - curve[start : start + length].mean() for start in starts])
+    parts = np.stack(
+        [curve[start : start + length] - curve[start : start + length].mean() for start in starts]
+    )
     power = (np.abs(np.fft.rfft(parts * np.hanning(length), axis=1)) ** 2).mean(axis=0)
     at_hz = np.fft.rfftfreq(length, 1 / float(FPS))
     bands = np.array([power[(at_hz >= low) & (at_hz < high)].sum() for low, high in BANDS_HZ])

@@ -36,9 +36,7 @@ class FaceAnimator:
         self._asymmetry = float(sides.uniform(-ASYMMETRY, ASYMMETRY))
         self._fps, self._frames = float(fps), 0
 
-    def move(
-        self, mouth: F32, visemes: VisemeTrack, style: Mapping[str, F32], rhythm: Rhythm
-    ) -> MotionTrack:
+    def move(self, mouth: F32, visemes: VisemeTrack, style: Mapping[str, F32], rhythm: Rhythm) -> MotionTrack:
         """Return the next frames.
 
         ``mouth`` (T, 33) are the blendshapes of the mouth; ``style`` has each field of

@@ -1,8 +1,8 @@
 """The eyes: glances, their share of the head, lids that follow the eyes, and blinks.
 
-Angles are (to the viewer's right, down) in degrees, 0 at the camera. ``next`` of each class takes the times in
-seconds of the middles of the next frames: one call for a thousand frames returns the same as a thousand calls
-for one.
+Angles are (to the viewer's right, down) in degrees, 0 at the camera. ``next`` of each class takes the times
+in seconds of the middles of the next frames: one call for a thousand frames returns the same as a thousand
+calls for one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GLANCE_S = 0.6
 SECOND_GLANCE_CHANCE = 0.25
 """How often a glance goes on to another place instead of back to the camera."""
 HEAD_SHARE, HEAD_FREE_DEG = 0.35, 5.0
-"""The head takes this part of a glance beyond so many degrees, later and slower than the eyes (Stahl 1999)."""
+"""The head takes this part of a glance beyond so many degrees, later than the eyes (Stahl 1999)."""
 HEAD_DELAY_S, HEAD_TURN_S = 0.06, 0.45
 LARGE_SHIFT_DEG = 8.0
 """A blink often goes with a larger shift of gaze (Evinger 1994)."""
@@ -40,8 +40,10 @@ LID_DOWN, LID_UP = 0.32, 0.3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """Where the eyes look: ``gaze_deg`` (T, 2) of the world; ``head_deg`` (T, 2) the head's part of it, across
-    and down; ``shifts`` (T,) True in the frame in which a large shift starts.
+    """Where the eyes look: ``gaze_deg`` (T, 2) in the world.
+
+    ``head_deg`` (T, 2) is the head's part of it, across and down; ``shifts`` (T,) is True in the frame in
+    which a large shift starts.
     """
 
     gaze_deg: F64
@@ -95,12 +97,12 @@ class Gaze:
 
 
 def eye_amounts(gaze_deg: F64, pose_deg: F32) -> F64:
-    """Return (T, 2) in [-1, 1]: across and down, of eyes that look at ``gaze_deg`` from a head that is turned.
+    """Return (T, 2) in [-1, 1]: across and down, of eyes that look at ``gaze_deg`` from a turned head.
 
     The eyes turn back by as much as the head turns (the vestibulo-ocular reflex, whose gain is nearly 1), so
     that they stay on what they look at.
     """
-    return np.clip((gaze_deg - pose_deg[:, [1, 0]]) / LOOK_DEG, -1, 1)
+    return np.asarray(np.clip((gaze_deg - pose_deg[:, [1, 0]]) / LOOK_DEG, -1, 1), np.float64)
 
 
 BLINK_CLOSE_S, BLINK_HOLD_S, BLINK_OPEN_S = (0.08, 0.1), (0.01, 0.05), (0.16, 0.24)
@@ -133,10 +135,10 @@ class Blinks:
             self._gaps += (now_s - self._last_s) / period_s
             self._last_s = now_s
             trigger = bool(rhythm.ends[row] or shifts[row]) and self._rng.random() < TRIGGER_CHANCE
-            ready = self._gaps >= self._due * BLINK_READY if trigger else self._gaps >= self._due + BLINK_PATIENCE
-            if ready and now_s >= self._free_s:
+            wait = self._due * BLINK_READY if trigger else self._due + BLINK_PATIENCE
+            if self._gaps >= wait and now_s >= self._free_s:
                 self._blink(now_s, float(style["blink_slow"][row]))
-        return np.clip(self._lids.at(time_s)[:, 0], 0, 1)
+        return np.asarray(np.clip(self._lids.at(time_s)[:, 0], 0, 1), np.float64)
 
     def _blink(self, now_s: float, slow: float) -> None:
         rng = self._rng

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from vortex.errors import UnknownPresetError
 from vortex.interpolation import smoothstep
-from vortex.types import F32
+from vortex.types import F32, read_only
 
 TRANSITION_S = 0.8
 """Length of the cross-fade between two presets of a sequence, centred on its time."""
@@ -223,12 +224,14 @@ def preset_weights(starts_s: Sequence[float], frames: int, fps: Fraction, first:
 def blend_presets(track: PresetTrack, frames: int, fps: Fraction, first: int = 0) -> dict[str, F32]:
     """Return each field of :class:`Preset` as a curve (T,) float32: ``frames`` frames from ``first`` on."""
     weights = preset_weights(track.starts_s, frames, fps, first)
-    styles = [PRESETS[name].at_strength(by) for name, by in zip(track.names, track.strengths, strict=True)]
+    blended = np.zeros((frames, len(fields(Preset))), np.float32)
     # Not a matrix product: its rounding depends on how many frames are asked for together.
-    return {
-        entry.name: sum(
-            (weights[:, p] * np.float32(getattr(style, entry.name)) for p, style in enumerate(styles)),
-            np.zeros(frames, np.float32),
-        )
-        for entry in fields(Preset)
-    }
+    for weight, name, strength in zip(weights.T, track.names, track.strengths, strict=True):
+        blended += weight[:, None] * _numbers(name, strength)
+    return dict(zip((entry.name for entry in fields(Preset)), blended.T, strict=True))
+
+
+@lru_cache(256)
+def _numbers(name: str, strength: float) -> F32:
+    """Return the numbers of a preset at a strength, in the order of their fields."""
+    return read_only(list(astuple(PRESETS[name].at_strength(strength))), np.float32)

@@ -45,7 +45,7 @@ class Rhythm:
 
 
 def rhythm_of(visemes: VisemeTrack) -> Rhythm:
-    """Return the rhythm of a whole speech: gestures peak with their syllable, breath comes before a phrase."""
+    """Return the rhythm of a whole speech: gestures peak with their syllable, breath precedes a phrase."""
     fps = float(visemes.fps)
     starts, ends = _Phrases(fps).next(visemes)
     end_rows = np.flatnonzero(ends) - (_pause_frames(fps) - 1)
@@ -62,7 +62,7 @@ def rhythm_of(visemes: VisemeTrack) -> Rhythm:
 
 
 class RhythmStream:
-    """The rhythm of speech that arrives: a syllable is known once it has peaked, a pause once it has lasted."""
+    """The rhythm of speech that arrives: a syllable is known when it has peaked, a pause after a while."""
 
     def __init__(self, fps: Fraction) -> None:
         self._fps = float(fps)
@@ -92,7 +92,7 @@ class _Phrases:
         self._pause, self._silent, self._speaking = _pause_frames(fps), 0, False
 
     def next(self, visemes: VisemeTrack) -> tuple[Flags, Flags]:
-        """Return (T,) starts and (T,) ends; an end is in the frame in which silence has lasted long enough."""
+        """Return (T,) starts and (T,) ends; an end is where silence has just lasted long enough."""
         starts, ends = np.zeros((2, len(visemes.weights)), bool)
         for row, silent in enumerate((visemes.weights[:, SILENT_COLUMN] > SILENT_WEIGHT).tolist()):
             self._silent = self._silent + 1 if silent else 0

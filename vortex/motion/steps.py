@@ -15,7 +15,7 @@ def minimum_jerk(share: F64) -> F64:
 
     The largest speed is 1.875 times the mean speed.
     """
-    u = np.clip(share, 0, 1)
+    u = np.minimum(np.maximum(share, 0), 1)
     return np.asarray(u * u * u * (10 + u * (6 * u - 15)), np.float64)
 
 
@@ -50,7 +50,7 @@ class Steps:
         """Return (T, width) for (T,) rising times, none before the last time of the call before."""
         while self._steps and len(time_s) and sum(self._steps[0][:2]) <= time_s[0]:
             self._base = self._base + self._steps.popleft()[2]
-        result = np.tile(self._base, (len(time_s), 1))
+        result = np.repeat(self._base[None], len(time_s), axis=0)
         for start_s, duration_s, change in self._steps:
             result += minimum_jerk((time_s - start_s) / duration_s)[:, None] * change
         return result
@@ -68,7 +68,7 @@ class Waves:
         self._clock_s = 0.0
 
     def next(self, pace: F32, step_s: float) -> F64:
-        """Return (T, count), one row for each of the next frames of ``step_s``; ``pace`` (T,) is the speed."""
+        """Return (T, count) for the next frames of ``step_s`` each; ``pace`` (T,) is the speed."""
         clock_s = np.cumsum(np.r_[self._clock_s, pace.astype(np.float64) * step_s])
         self._clock_s = float(clock_s[-1])
         waves = np.sin(clock_s[1:, None, None] * self._omega + self._phases) * self._amplitudes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.motion import constant_style, silence
 
-from vortex.motion.brows import Brows, BrowHeights, Smiles
+from vortex.motion.brows import BrowHeights, Brows, Smiles
 from vortex.motion.rhythm import Rhythm
 
 FRAMES = 20 * 24

@@ -69,7 +69,7 @@ def test_the_head_stays_within_its_limits_and_moves_as_fast_as_heads_do(
     pose = drive(minute, preset, 1).head_pose_deg
     assert (np.abs(pose) <= MAX_POSE_DEG).all()
     assert np.abs(pose[0]).max() < 0.1
-    # Of sixteen people in clips, the 95th percentile of the speed is 11 to 56 degrees a second in four of five.
+    # Of sixteen people in clips, four of five have a 95th percentile of 11 to 56 degrees a second.
     speed = np.linalg.norm(pose[2:] - pose[:-2], axis=1) * 12
     assert 6 < np.percentile(speed, 95) < 56 and speed.max() < 110
 

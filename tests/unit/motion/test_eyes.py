@@ -20,7 +20,9 @@ def gaze(seed: int, seconds: float, preset: str = "neutral", rate_hz: int = FINE
     for rows in np.array_split(np.arange(frames), sizes):
         style = constant_style(preset, len(rows))
         looks.append(effect.next((rows + 0.5) / rate_hz, style, silence(len(rows))))
-    return tuple(np.concatenate([getattr(look, n) for look in looks]) for n in ("gaze_deg", "head_deg", "shifts"))
+    return tuple(
+        np.concatenate([getattr(look, n) for look in looks]) for n in ("gaze_deg", "head_deg", "shifts")
+    )
 
 
 def runs(flags: np.ndarray) -> np.ndarray:

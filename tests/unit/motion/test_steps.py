@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -52,8 +54,8 @@ def test_waves_have_unit_size_and_less_power_at_higher_frequencies() -> None:
     power = (np.abs(np.fft.rfft(curves * np.hanning(4800)[:, None], axis=0)) ** 2).mean(axis=1)
     at_hz = np.fft.rfftfreq(4800, 1 / 24)
     edges = (0.05, 0.15, 0.45, 1.35, 4.05)
-    density = [power[(at_hz > a) & (at_hz <= b)].mean() for a, b in zip(edges, edges[1:], strict=False)]
-    assert all(later < 0.7 * earlier for earlier, later in zip(density, density[1:], strict=False))
+    density = [power[(at_hz > a) & (at_hz <= b)].mean() for a, b in pairwise(edges)]
+    assert all(later < 0.7 * earlier for earlier, later in pairwise(density))
 
 
 def test_pace_is_the_speed_of_the_waves() -> None:
