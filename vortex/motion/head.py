@@ -26,14 +26,14 @@ POSTURE_AXES = np.array([0.6, 1.0, 0.55])
 REST_SHARE = 0.55
 """Part of the sway of somebody who talks that remains in somebody who is silent."""
 POSTURE_GAP_S = (3.0, 7.0)
-"""A posture without a new phrase lasts this long."""
+"""A posture without a new phrase lasts this long, divided by the square of the pace."""
 POSTURE_CHANCE = 0.7
 """How often a phrase starts with a new posture."""
 UPWARD_CHANCE = 0.2
 """How often the gesture of a syllable lifts the head instead of lowering it."""
 NOD_SIDEWAYS = np.array([0.0, 0.35, 0.3])
 """Standard deviation of the turn and the tilt of a nod, relative to its pitch."""
-NOD_RISE_S, NOD_FALL_S = 0.2, 0.38
+NOD_RISE_S, NOD_FALL_S = 0.19, 0.34
 ONSET_DEG, CLOSE_DEG = -0.45, 0.35
 """Pitch in units of a nod with which a phrase starts (chin up) and ends (chin down)."""
 INHALE_S, EXHALE_S = (1.2, 1.7), (1.9, 2.7)
@@ -79,7 +79,7 @@ class _Postures:
             target = self._rng.normal(0, float(style["posture_deg"][row]), 3) * POSTURE_AXES
             duration_s = float(style["posture_s"][row]) * self._rng.uniform(0.75, 1.35)
             self._steps.move_to(now_s, duration_s, target)
-            self._due_s = now_s + self._rng.uniform(*POSTURE_GAP_S) / pace
+            self._due_s = now_s + self._rng.uniform(*POSTURE_GAP_S) / pace**2
         return self._steps.at(time_s)
 
 
@@ -97,8 +97,10 @@ class _Nods:
                 self._steps.pulse(now_s, 0.45 * slow, 0.2, 1.8 * slow, [ONSET_DEG * size_deg, 0, 0])
             if rhythm.ends[row]:
                 self._steps.pulse(now_s, 0.35 * slow, 0.1, 0.9 * slow, [CLOSE_DEG * size_deg, 0, 0])
-            if rhythm.stress[row] > 0 and self._rng.random() < style["nod_chance"][row]:
-                strength = float(rhythm.stress[row]) * self._rng.uniform(0.5, 1.15)
+            strength = float(rhythm.stress[row])
+            # Weak stresses get fewer and smaller nods.
+            if strength > 0 and self._rng.random() < style["nod_chance"][row] * (0.4 + 0.6 * strength):
+                strength *= self._rng.uniform(0.5, 1.15)
                 sign = -0.7 if self._rng.random() < UPWARD_CHANCE else 1.0
                 turn = np.array([sign, 0.0, 0.0]) + self._rng.normal(0, 1, 3) * NOD_SIDEWAYS
                 fall_s = NOD_FALL_S * slow * self._rng.uniform(0.8, 1.4)

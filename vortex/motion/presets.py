@@ -60,7 +60,7 @@ class Preset:
     brow_chance: float = _within(0, 1)
     brow_slow: float = _within(0.4, 2.5)
     asymmetry: float = _within(0, 1.6)
-    nod_deg: float = _within(0, 9)
+    nod_deg: float = _within(0, 10)
     nod_chance: float = _within(0, 1)
     sway_deg: float = _within(0, 5)
     pace: float = _within(0.4, 2.2)
@@ -88,15 +88,15 @@ PRESETS: Mapping[str, Preset] = {
     # A newsreader: eyes on the camera, nods on stressed syllables, a steady face.
     "neutral": Preset(
         articulation=1.0, smile=0.08, frown=0.0, brow_up=0.0, squint=0.0, eye_wide=0.0,
-        smile_burst=0.12, smile_chance=0.3, brow_accent=0.6, brow_chance=0.45, brow_slow=1.0, asymmetry=0.2,
-        nod_deg=3.6, nod_chance=0.65, sway_deg=1.7, pace=1.0, posture_deg=1.3, posture_s=0.8, lean_deg=0.0,
+        smile_burst=0.12, smile_chance=0.3, brow_accent=0.6, brow_chance=0.5, brow_slow=1.0, asymmetry=0.2,
+        nod_deg=4.4, nod_chance=0.75, sway_deg=1.6, pace=1.0, posture_deg=1.3, posture_s=0.8, lean_deg=0.0,
         breath_deg=0.4, glance_chance=0.12, glance_deg=9.0, gaze_pace=1.0, blink_period_s=3.2, blink_slow=1.0,
     ),
     # Quick brow flashes, many nods, leaning forward, a smile that reaches the eyes.
     "excited": Preset(
         articulation=1.16, smile=0.5, frown=0.0, brow_up=0.3, squint=0.1, eye_wide=0.25,
         smile_burst=0.3, smile_chance=0.7, brow_accent=1.05, brow_chance=0.75, brow_slow=0.65, asymmetry=0.15,
-        nod_deg=5.4, nod_chance=0.85, sway_deg=2.2, pace=1.25, posture_deg=2.1, posture_s=0.55, lean_deg=1.5,
+        nod_deg=6.4, nod_chance=0.95, sway_deg=2.0, pace=1.25, posture_deg=2.1, posture_s=0.55, lean_deg=1.5,
         breath_deg=0.55, glance_chance=0.16, glance_deg=10.0, gaze_pace=1.3, blink_period_s=2.7,
         blink_slow=0.9,
     ),
@@ -104,7 +104,7 @@ PRESETS: Mapping[str, Preset] = {
     "manic": Preset(
         articulation=1.3, smile=0.85, frown=0.0, brow_up=0.6, squint=0.0, eye_wide=0.75,
         smile_burst=0.15, smile_chance=0.5, brow_accent=1.1, brow_chance=0.65, brow_slow=0.8, asymmetry=0.9,
-        nod_deg=5.6, nod_chance=0.6, sway_deg=2.6, pace=1.6, posture_deg=3.4, posture_s=0.3, lean_deg=0.8,
+        nod_deg=6.4, nod_chance=0.65, sway_deg=2.6, pace=1.6, posture_deg=3.4, posture_s=0.3, lean_deg=0.8,
         breath_deg=0.6, glance_chance=0.34, glance_deg=13.0, gaze_pace=2.0, blink_period_s=4.6,
         blink_slow=0.8,
     ),
@@ -112,7 +112,7 @@ PRESETS: Mapping[str, Preset] = {
     "calm": Preset(
         articulation=0.86, smile=0.2, frown=0.0, brow_up=0.0, squint=0.2, eye_wide=0.0,
         smile_burst=0.12, smile_chance=0.4, brow_accent=0.35, brow_chance=0.2, brow_slow=1.6, asymmetry=0.15,
-        nod_deg=2.0, nod_chance=0.35, sway_deg=1.2, pace=0.6, posture_deg=1.2, posture_s=1.4, lean_deg=0.0,
+        nod_deg=2.2, nod_chance=0.4, sway_deg=1.2, pace=0.6, posture_deg=1.2, posture_s=1.4, lean_deg=0.0,
         breath_deg=0.6, glance_chance=0.05, glance_deg=7.0, gaze_pace=0.6, blink_period_s=3.8, blink_slow=1.5,
     ),
 }  # fmt: skip

@@ -10,13 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from vortex.types import F32, VisemeTrack
-from vortex.visemes import SILENT_COLUMN
+from vortex.visemes import SILENT_COLUMN, VISEME_TABLE
 
 Flags = npt.NDArray[np.bool_]
 
 FAST_S = 0.06
 SLOW_S = 0.6
-"""Time constants of the two averages of loudness whose difference peaks on a stressed syllable."""
+"""Time constants of the two averages of prominence whose difference peaks on a stressed syllable."""
+OPEN_SHARE = 0.5
+"""Part of prominence that needs an open mouth: vowels stand out, also where the loudness is level."""
+LEAST_RISE = 0.015
+"""A smaller rise of prominence above its surroundings is no stress."""
+FULL_RISE = 0.08
+"""No smaller rise counts as full stress, however level the speech."""
+FULL_PERCENTILE = 80
+"""Peaks of a whole speech from this percentile on are full stress."""
+FULL_MEMORY_S = 6.0
+"""Time constant with which a live face forgets its largest rise, to which it compares others."""
 SILENT_WEIGHT = 0.6
 """A frame with more silence than this is silent."""
 PAUSE_S = 0.15
@@ -54,7 +64,7 @@ def rhythm_of(visemes: VisemeTrack) -> Rhythm:
     earliest = np.r_[-1, end_rows][np.searchsorted(end_rows, rows)] + 1
     start_rows = np.maximum(rows - round(BREATH_LEAD_S * fps), earliest)
     stress = np.zeros(len(starts), np.float32)
-    peaks = _stressed(visemes.loudness, fps)
+    peaks = _stressed(_prominence(visemes), fps)
     np.maximum.at(
         stress, np.maximum(np.flatnonzero(peaks) - round(GESTURE_LEAD_S * fps), 0), peaks[peaks > 0]
     )
@@ -68,21 +78,22 @@ class RhythmStream:
         self._fps = float(fps)
         self._phrases = _Phrases(self._fps)
         self._fast = self._slow = 0.0
-        self._rises = (0.0, 0.0)
+        self._rises, self._full = (0.0, 0.0), 3 * FULL_RISE
 
     def next(self, visemes: VisemeTrack) -> Rhythm:
         """Return the rhythm of the next frames."""
-        stress = np.array([self._stress(loud) for loud in visemes.loudness.tolist()], np.float32)
+        stress = np.array([self._stress(value) for value in _prominence(visemes).tolist()], np.float32)
         return Rhythm(stress, *self._phrases.next(visemes))
 
-    def _stress(self, loud: float) -> float:
-        """Take the loudness of one frame; return the strength of a syllable that has just peaked, or 0."""
-        self._fast += (loud - self._fast) * (1 - math.exp(-1 / (FAST_S * self._fps)))
-        self._slow += (loud - self._slow) * (1 - math.exp(-1 / (SLOW_S * self._fps)))
+    def _stress(self, value: float) -> float:
+        """Take the prominence of one frame; return the strength of a syllable that has just peaked, or 0."""
+        self._fast += (value - self._fast) * (1 - math.exp(-1 / (FAST_S * self._fps)))
+        self._slow += (value - self._slow) * (1 - math.exp(-1 / (SLOW_S * self._fps)))
         before, peak = self._rises
-        rise = max(self._fast - self._slow - 0.1, 0.0)
+        rise = max(self._fast - self._slow - LEAST_RISE, 0.0)
         self._rises = (peak, rise)
-        return min(peak / 0.3, 1.0) if peak > before and peak >= rise else 0.0
+        self._full = max(self._full * math.exp(-1 / (FULL_MEMORY_S * self._fps)), peak, FULL_RISE)
+        return peak / self._full if peak > before and peak >= rise else 0.0
 
 
 class _Phrases:
@@ -112,13 +123,26 @@ def _flags(rows: npt.NDArray[np.int64], frames: int) -> Flags:
     return flags
 
 
-def _stressed(loudness: F32, fps: float) -> F32:
+_OPENNESS = np.array([row.jaw_open for row in VISEME_TABLE], np.float32)
+
+
+def _prominence(visemes: VisemeTrack) -> F32:
+    """Return (T,), about [0, 1]: loudness, less so where the mouth is shut."""
+    # Not a matrix product: its rounding depends on how many frames are asked for together.
+    openness = np.minimum((visemes.weights * _OPENNESS).sum(axis=1) / 0.6, 1)
+    return np.asarray(visemes.loudness * (1 - OPEN_SHARE + OPEN_SHARE * openness), np.float32)
+
+
+def _stressed(prominence: F32, fps: float) -> F32:
     """Return (T,) in [0, 1]: the strength of a stressed syllable in the frame in which it peaks, else 0."""
-    if not len(loudness):
-        return loudness
-    rise = np.clip(_smooth(loudness, FAST_S * fps) - _smooth(loudness, SLOW_S * fps) - 0.04, 0, None)
+    if not len(prominence):
+        return prominence
+    rise = _smooth(prominence, FAST_S * fps) - _smooth(prominence, SLOW_S * fps)
+    rise = np.clip(rise - LEAST_RISE, 0, None)
     inner = np.r_[False, (rise[1:-1] > rise[:-2]) & (rise[1:-1] >= rise[2:]), False][: len(rise)]
-    return np.asarray(np.where(inner, np.clip(rise / 0.25, 0, 1), 0), np.float32)
+    peaks = np.where(inner, rise, 0)
+    full = max(float(np.percentile(peaks[inner], FULL_PERCENTILE)), FULL_RISE) if inner.any() else 1.0
+    return np.asarray(np.minimum(peaks / full, 1), np.float32)
 
 
 def _smooth(values: F32, sigma: float) -> F32:

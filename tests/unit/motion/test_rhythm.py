@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -55,6 +56,27 @@ def test_a_live_face_is_late() -> None:
     strong = np.flatnonzero(rhythm.stress > 0.5)
     after = [min(lag for lag in strong - peak if lag >= 0) for peak in PEAKS]
     assert max(after) <= 0.2 * 24
+
+
+@pytest.mark.parametrize("of", [rhythm_of, lambda track: RhythmStream(FPS).next(track)])
+def test_a_recording_with_little_dynamics_has_the_same_stresses(of: Callable[[VisemeTrack], Rhythm]) -> None:
+    track = phrases()
+    level = VisemeTrack(track.weights, 0.5 * (track.loudness > 0) + 0.35 * track.loudness, FPS)
+    for one in (track, level):
+        strong = np.flatnonzero(of(one).stress > 0.4)
+        assert len(strong) >= len(PEAKS)
+        assert all(np.abs(strong - peak).min() <= 6 for peak in PEAKS)
+
+
+def test_open_vowels_stand_out_where_the_loudness_is_level() -> None:
+    track = phrases()
+    weights = np.zeros_like(track.weights)
+    vowels = np.isin(np.arange(240) % 24, range(10, 15))
+    weights[np.arange(240), np.where(vowels, VISEME_INDEX["aa"], VISEME_INDEX["SS"])] = 1
+    stress = rhythm_of(VisemeTrack(weights, np.full(240, 0.8), FPS)).stress
+    middle = np.flatnonzero(stress[24:216] > 0.4) + 24
+    assert len(middle) == 8
+    assert (middle + 0.2 * 24) % 24 == pytest.approx(12, abs=1.5)
 
 
 @pytest.mark.parametrize("sizes", [[1] * 240, [7, 100, 133]])

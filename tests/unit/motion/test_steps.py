@@ -56,6 +56,8 @@ def test_waves_have_unit_size_and_less_power_at_higher_frequencies() -> None:
     edges = (0.05, 0.15, 0.45, 1.35, 4.05)
     density = [power[(at_hz > a) & (at_hz <= b)].mean() for a, b in pairwise(edges)]
     assert all(later < 0.7 * earlier for earlier, later in pairwise(density))
+    # As of real heads, it falls faster than pink noise, whose power is 1 / f.
+    assert density[3] < 0.2 * density[2]
 
 
 def test_pace_is_the_speed_of_the_waves() -> None:
