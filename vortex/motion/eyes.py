@@ -107,12 +107,12 @@ def eye_amounts(gaze_deg: F64, pose_deg: F32) -> F64:
 
 BLINK_CLOSE_S, BLINK_HOLD_S, BLINK_OPEN_S = (0.08, 0.1), (0.01, 0.05), (0.16, 0.24)
 """A lid falls in 80 to 100 ms, rests shut and rises about half as fast (VanderWerf 2003; Kwon 2013)."""
-REST_PERIOD = 1.5
+REST_PERIOD = 1.3
 """People at rest blink less often than in talk: 17 and 26 times a minute (Bentivoglio 1997)."""
 INCOMPLETE_CHANCE = 0.14
 DOUBLE_CHANCE = 0.07
 """How many blinks do not shut the eye, and how many are followed by a second one at once."""
-BLINK_PATIENCE = 0.25
+BLINK_PATIENCE = 0.15
 """A due blink waits this part of the mean gap for a pause or a large shift of gaze."""
 BLINK_READY = 0.5
 """From this part of its gap on, a blink can go with a pause or a large shift of gaze."""
