@@ -39,7 +39,7 @@ class FaceAnimator:
     def move(self, mouth: F32, visemes: VisemeTrack, style: Mapping[str, F32], rhythm: Rhythm) -> MotionTrack:
         """Return the next frames.
 
-        ``mouth`` (T, 33) are the blendshapes of the mouth; ``style`` has each field of
+        ``mouth`` (T, 48) are the blendshapes of the mouth; ``style`` has each field of
         :class:`vortex.motion.presets.Preset` as a curve (T,).
         """
         shapes, pose = mouth.copy(), np.zeros((len(mouth), 3), np.float32)
@@ -48,10 +48,10 @@ class FaceAnimator:
             rows = slice(start, start + BLOCK_ROWS)
             part = {name: curve[rows] for name, curve in style.items()}
             pose[rows] = self._move(shapes[rows], rounded[rows], part, rhythm.rows(rows.start, rows.stop))
-        return MotionTrack(np.clip(shapes, 0, 1), pose, visemes.fps)
+        return MotionTrack(np.clip(shapes, -1, 1), pose, visemes.fps)
 
     def _move(self, shapes: F32, rounded: F32, style: Mapping[str, F32], rhythm: Rhythm) -> F32:
-        """Add the face to ``shapes`` (T, 33) in place; return the pose (T, 3)."""
+        """Add the face to ``shapes`` (T, 48) in place; return the pose (T, 3)."""
         first, self._frames = self._frames, self._frames + len(shapes)
         time_s = np.asarray((np.arange(first, self._frames) + 0.5) / self._fps, np.float64)
         look = self._gaze.next(time_s, style, rhythm)

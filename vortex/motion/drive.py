@@ -17,7 +17,7 @@ from vortex.visemes import SILENT_COLUMN, VISEME_TABLE
 
 
 def expand(amounts: Mapping[str, float]) -> F32:
-    """Return (33,) float32, columns :data:`vortex.types.BLENDSHAPES`, from amounts by name.
+    """Return (48,) float32, columns :data:`vortex.types.BLENDSHAPES`, from amounts by name.
 
     A name without its side means both sides.
     """
@@ -29,18 +29,19 @@ def expand(amounts: Mapping[str, float]) -> F32:
 
 
 VISEME_BLENDSHAPES = np.stack([expand(row.blendshapes) for row in VISEME_TABLE])
-"""(15, 33) float32: the mouth of each viseme."""
+"""(15, 48) float32: the mouth of each viseme."""
 
 _MOUTH_CLOSE = BLENDSHAPE_INDEX["mouthClose"]
 _CLOSING = [
-    BLENDSHAPE_INDEX[name] for name in ("mouthClose", "mouthRollLower", "mouthPressLeft", "mouthPressRight")
+    BLENDSHAPE_INDEX[name]
+    for name in ("mouthClose", "mouthRollLower", "mouthRollUpper", "mouthPressLeft", "mouthPressRight")
 ]
 QUIET_ARTICULATION = 0.7
 """Share of the full movement at zero loudness."""
 
 
 def articulate(visemes: VisemeTrack, gain: npt.ArrayLike) -> F32:
-    """Return (T, 33) float32 in [0, 1]: the mouth while speaking.
+    """Return (T, 48) float32 in [-1, 1]: the mouth while speaking.
 
     ``gain`` (T,) scales how far the mouth moves; it scales openings only, never closures. Loud speech opens
     the mouth further than quiet speech.
@@ -48,10 +49,11 @@ def articulate(visemes: VisemeTrack, gain: npt.ArrayLike) -> F32:
     shapes = visemes.weights @ VISEME_BLENDSHAPES
     loud = QUIET_ARTICULATION + (1 - QUIET_ARTICULATION) * visemes.loudness
     scale = np.repeat((loud * np.asarray(gain, np.float32))[:, None], shapes.shape[1], axis=1)
-    scale[:, _CLOSING] = 1
+    # Rolled lips close; unrolled ones, below zero, are part of an opening.
+    scale[:, _CLOSING] = np.where(shapes[:, _CLOSING] > 0, 1, scale[:, _CLOSING])
     # A mouth that its neighbours close only in part is still open: only (nearly) full closures count.
     shapes[:, _MOUTH_CLOSE] = np.clip((shapes[:, _MOUTH_CLOSE] - 0.35) / 0.55, 0, 1)
-    return np.asarray(np.clip(shapes * scale, 0, 1), np.float32)
+    return np.asarray(np.clip(shapes * scale, -1, 1), np.float32)
 
 
 def drive(visemes: VisemeTrack, preset: PresetLike = "neutral", seed: int = 0) -> MotionTrack:

@@ -38,7 +38,7 @@ NECK_FOLLOW, HAIR_FOLLOW_MORE = 0.15, 0.65
 STILL_NODES_PER_SIDE = 6
 """Nodes without motion on each edge of the region."""
 
-LIP_LAYER_ALONG = (0.88, 1.12)
+LIP_LAYER_ALONG = (1.05, 1.7)
 """Where each lip's own field begins to fade along the mouth, and ends, in half mouth widths."""
 LIP_LAYER_ACROSS = (0.9, 1.7)
 """The same at right angles to the mouth."""
