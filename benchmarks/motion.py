@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vortex.demo import DEMO_SPEECH
+from vortex.face.landmarks import BROWS
+from vortex.face.shapes import load_shapes
 from vortex.lipsync.recognize import recognize_visemes
 from vortex.media.audio import load_audio
 from vortex.motion.drive import MotionStream, drive
@@ -37,6 +39,7 @@ SHUT = 0.4
 """Closing of the lids from which an eye counts as shut in a blink."""
 JUMP_DEG_S = 45.0
 """Speed of the eyes from which a frame counts as a saccade."""
+BROW_SHAPES = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight", "browDownLeft", "browDownRight")
 Curves = npt.NDArray[np.floating]
 
 
@@ -95,7 +98,9 @@ def _of_motion(motion: MotionTrack) -> dict[str, float]:
     shape = {name: motion.blendshapes[:, column] for name, column in BLENDSHAPE_INDEX.items()}
     across = shape["eyeLookLeft"] - shape["eyeLookRight"]
     down = shape["eyeLookDown"] - shape["eyeLookUp"]
-    brow = 0.1 * (shape["browInnerUp"] + shape["browOuterUpLeft"] / 2 + shape["browOuterUpRight"] / 2) / 2
+    # How far the middles of both brows rise.
+    middles = [indices[2] for indices in BROWS.values()]
+    brow = sum(shape[name] * -load_shapes().columns((name,))[0, middles, 1].mean() for name in BROW_SHAPES)
     eyes_deg = np.stack([across, down], 1) * LOOK_DEG
     return measures(motion.head_pose_deg, eyes_deg, brow, shape["eyeBlinkLeft"])
 

@@ -18,7 +18,7 @@ ASYMMETRY = 0.12
 """Largest difference of each side of a smile from the mean of both, as no face is symmetric."""
 LOWERED = 0.5
 """A brow that is lowered frowns by this part of the amount by which it would rise."""
-SMILE_SQUINT = 0.35
+SMILE_SQUINT, SMILE_CHEEK = 0.35, 0.4
 """A smile raises the cheeks and narrows the eyes (Duchenne), unless they are held wide open."""
 BLOCK_ROWS = 256
 """Rows computed together: what ended before a block is no longer summed up."""
@@ -74,6 +74,7 @@ class FaceAnimator:
             shapes[:, BLENDSHAPE_INDEX[f"mouthFrown{side}"]] += style["frown"]
             narrowed = style["squint"] + SMILE_SQUINT * smile * (1 - style["eye_wide"])
             shapes[:, BLENDSHAPE_INDEX[f"eyeSquint{side}"]] += narrowed
+            shapes[:, BLENDSHAPE_INDEX[f"cheekSquint{side}"]] += SMILE_CHEEK * smile
             shapes[:, BLENDSHAPE_INDEX[f"eyeWide{side}"]] += style["eye_wide"]
 
 

@@ -19,7 +19,11 @@ DRIFT = 0.05
 """Standard deviation of the height of brows without any emphasis."""
 SMILE_RISE_S, SMILE_FALL_S = 0.5, 1.1
 """A felt smile takes half a second to appear and longer to go (Schmidt 2006)."""
-INNER, OUTER = 0.9, 0.65
+HELD = 0.55
+"""Height of brows that a preset holds at an amount of 1."""
+LEAN = 0.6
+"""How much lower one brow, and higher the other, is at an asymmetry of 1, relative to the rise."""
+INNER, OUTER = 1.0, 0.85
 """Movement of the inner and outer end of a brow at an amount of 1."""
 
 
@@ -36,7 +40,7 @@ class Brows:
     """Both brows: they rise on emphasis, not equally far, and return slowly."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self._rng, self._steps, self._drift = rng, Steps(3), Waves(rng, 1)
+        self._rng, self._steps, self._drift = rng, Steps(2), Waves(rng, 1)
         self._lean = float(rng.choice([-1.0, 1.0]) * rng.uniform(0.5, 1.0))
 
     def next(
@@ -49,9 +53,9 @@ class Brows:
                 continue
             self._raise(float(time_s[row]), {name: float(curve[row]) for name, curve in style.items()})
         drift = DRIFT * self._drift.next(style["pace"], step_s)
-        raised = self._steps.at(time_s) + drift + (0.55 * style["brow_up"] + 0.2 * up)[:, None]
-        raised = 1.1 * np.tanh(raised / 1.1)
-        return BrowHeights(INNER * raised[:, 0], OUTER * raised[:, 1], OUTER * raised[:, 2])
+        raised, lean = self._steps.at(time_s).T
+        height = np.tanh(raised + drift[:, 0] + HELD * style["brow_up"] + 0.2 * up)
+        return BrowHeights(INNER * height, OUTER * (height - lean), OUTER * (height + lean))
 
     def _raise(self, now_s: float, style: Mapping[str, float]) -> None:
         size = style["brow_accent"] * self._rng.uniform(0.55, 1.15)
@@ -59,7 +63,7 @@ class Brows:
         slow = style["brow_slow"]
         hold_s = slow * self._rng.uniform(0.05, 0.3)
         fall_s = slow * BROW_FALL_S * self._rng.uniform(0.7, 1.4)
-        self._steps.pulse(now_s, slow * BROW_RISE_S, hold_s, fall_s, size * np.array([1, 1 - lean, 1 + lean]))
+        self._steps.pulse(now_s, slow * BROW_RISE_S, hold_s, fall_s, [size, LEAN * size * lean])
 
 
 class Smiles:

@@ -35,7 +35,7 @@ class Preset:
         smile_burst, smile_chance: a further smile, and how many phrases end with one.
         brow_accent, brow_chance: how far brows rise, and on what share of stressed syllables.
         brow_slow: scales the time that brows take.
-        asymmetry: by what part one brow rises further than the other; beyond 1, the other is lowered.
+        asymmetry: how unequally brows rise; from 1 on, one of them is lowered.
         nod_deg, nod_chance: pitch of a nod, and its share of stressed syllables.
         sway_deg: standard deviation of the yaw of sway while speaking.
         pace: scales the frequencies of sway and the speed of nods.
@@ -56,7 +56,7 @@ class Preset:
     eye_wide: float = _within(0, 1)
     smile_burst: float = _within(0, 0.8)
     smile_chance: float = _within(0, 1)
-    brow_accent: float = _within(0, 1.5)
+    brow_accent: float = _within(0, 2)
     brow_chance: float = _within(0, 1)
     brow_slow: float = _within(0.4, 2.5)
     asymmetry: float = _within(0, 1.6)
@@ -88,32 +88,32 @@ PRESETS: Mapping[str, Preset] = {
     # A newsreader: eyes on the camera, nods on stressed syllables, a steady face.
     "neutral": Preset(
         articulation=1.0, smile=0.08, frown=0.0, brow_up=0.0, squint=0.0, eye_wide=0.0,
-        smile_burst=0.12, smile_chance=0.3, brow_accent=0.6, brow_chance=0.5, brow_slow=1.0, asymmetry=0.2,
+        smile_burst=0.12, smile_chance=0.3, brow_accent=0.75, brow_chance=0.5, brow_slow=1.0, asymmetry=0.2,
         nod_deg=4.4, nod_chance=0.75, sway_deg=1.6, pace=1.0, posture_deg=1.3, posture_s=0.8, lean_deg=0.0,
-        breath_deg=0.4, glance_chance=0.12, glance_deg=9.0, gaze_pace=1.0, blink_period_s=3.2, blink_slow=1.0,
+        breath_deg=0.4, glance_chance=0.16, glance_deg=11.0, gaze_pace=1.0, blink_period_s=3.2, blink_slow=1.0,
     ),
     # Quick brow flashes, many nods, leaning forward, a smile that reaches the eyes.
     "excited": Preset(
-        articulation=1.16, smile=0.5, frown=0.0, brow_up=0.3, squint=0.1, eye_wide=0.25,
-        smile_burst=0.3, smile_chance=0.7, brow_accent=1.05, brow_chance=0.75, brow_slow=0.65, asymmetry=0.15,
+        articulation=1.16, smile=0.5, frown=0.0, brow_up=0.2, squint=0.1, eye_wide=0.25,
+        smile_burst=0.3, smile_chance=0.7, brow_accent=1.2, brow_chance=0.75, brow_slow=0.65, asymmetry=0.15,
         nod_deg=6.4, nod_chance=0.95, sway_deg=2.0, pace=1.25, posture_deg=2.1, posture_s=0.55, lean_deg=1.5,
-        breath_deg=0.55, glance_chance=0.16, glance_deg=10.0, gaze_pace=1.3, blink_period_s=2.7,
+        breath_deg=0.55, glance_chance=0.2, glance_deg=12.0, gaze_pace=1.3, blink_period_s=2.7,
         blink_slow=0.9,
     ),
     # Wide eyes that dart, one brow higher, jerky shifts of the head, few blinks, all at full reach.
     "manic": Preset(
-        articulation=1.3, smile=0.85, frown=0.0, brow_up=0.6, squint=0.0, eye_wide=0.75,
-        smile_burst=0.15, smile_chance=0.5, brow_accent=1.1, brow_chance=0.65, brow_slow=0.8, asymmetry=0.9,
+        articulation=1.3, smile=0.85, frown=0.0, brow_up=0.45, squint=0.0, eye_wide=0.75,
+        smile_burst=0.15, smile_chance=0.5, brow_accent=1.2, brow_chance=0.65, brow_slow=0.8, asymmetry=0.9,
         nod_deg=6.4, nod_chance=0.65, sway_deg=2.6, pace=1.6, posture_deg=3.4, posture_s=0.3, lean_deg=0.8,
-        breath_deg=0.6, glance_chance=0.34, glance_deg=13.0, gaze_pace=2.0, blink_period_s=4.6,
+        breath_deg=0.6, glance_chance=0.34, glance_deg=14.0, gaze_pace=2.0, blink_period_s=4.6,
         blink_slow=0.8,
     ),
     # Slow and still: eyes that stay, long blinks, a small smile, few nods, deep breath.
     "calm": Preset(
         articulation=0.86, smile=0.2, frown=0.0, brow_up=0.0, squint=0.2, eye_wide=0.0,
-        smile_burst=0.12, smile_chance=0.4, brow_accent=0.35, brow_chance=0.2, brow_slow=1.6, asymmetry=0.15,
+        smile_burst=0.12, smile_chance=0.4, brow_accent=0.5, brow_chance=0.2, brow_slow=1.6, asymmetry=0.15,
         nod_deg=2.2, nod_chance=0.4, sway_deg=1.2, pace=0.6, posture_deg=1.2, posture_s=1.4, lean_deg=0.0,
-        breath_deg=0.6, glance_chance=0.05, glance_deg=7.0, gaze_pace=0.6, blink_period_s=3.8, blink_slow=1.5,
+        breath_deg=0.6, glance_chance=0.06, glance_deg=8.0, gaze_pace=0.6, blink_period_s=3.8, blink_slow=1.5,
     ),
 }  # fmt: skip
 """The presets. Each differs in what it does and how fast, not only in how much."""
