@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from vortex.engines.registry import AUTO, find_engine
 from vortex.errors import InputError
-from vortex.motion.presets import PRESETS, PresetLike, PresetTrack
+from vortex.motion.presets import MAX_STRENGTH, PRESETS, PresetLike, PresetTrack
 from vortex.speech.base import DEFAULT_VOICE, SPEED_RANGE
 from vortex.speech.registry import find_speech_engine
 from vortex.types import DEFAULT_SAMPLE_RATE_HZ, MAX_OFFSET_FRAMES, parse_fps
@@ -102,8 +102,11 @@ def _seconds(default: float | None, help: str) -> Any:
 
 
 def _preset() -> Any:
-    choices = f"{', '.join(PRESETS)}; or a sequence with start times in seconds"
-    examples = ("neutral", "neutral,excited@3.5")
+    choices = (
+        f"{', '.join(PRESETS)}, or with a strength from 0 to {MAX_STRENGTH:g}, such as excited:1.5; or a "
+        "sequence with start times in seconds"
+    )
+    examples = ("neutral", "excited:0.5", "neutral,excited@3.5")
     default = PresetTrack.parse("neutral")
     return _option(
         default, "text", choices, PresetTrack.parse, max_length=500, metavar="NAMES", examples=examples

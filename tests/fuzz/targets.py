@@ -179,7 +179,9 @@ TARGETS: Mapping[str, Target] = {
     "sound": Target(_from_file(_listen, ".wav"), _sounds),
     "weights": Target(_weights, _releases),
     "presets": Target(
-        _preset, lambda: [b"neutral", b"neutral,excited@3.5,calm@8", b"manic@0, calm@.5"], text=True
+        _preset,
+        lambda: [b"neutral", b"neutral,excited@3.5,calm@8", b"manic@0, calm@.5", b"calm:0.5,manic:2@1"],
+        text=True,
     ),
     "rates": Target(_rate, lambda: [b"24 abc", b"30000/1001 ", b"29.97 x", b"1e999999999 "], text=True),
     "phonemes": Target(_from_file(read_phonemes, ".json"), lambda: [_PHONEMES.encode()], text=True),

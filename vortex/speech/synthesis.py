@@ -32,6 +32,10 @@ class Prosody:
     speed: float
     gain_db: float
 
+    def at_strength(self, strength: float) -> Prosody:
+        """Return the plain voice at 0, this one at 1, and what lies on the line through both else."""
+        return Prosody(1 + strength * (self.speed - 1), strength * self.gain_db)
+
 
 PRESET_PROSODY: Mapping[str, Prosody] = {
     "neutral": Prosody(1.0, 0.0),
@@ -72,7 +76,10 @@ def synthesize(
     if not SPEED_RANGE[0] <= speed <= SPEED_RANGE[1]:
         raise InputError(f"speed is {speed:g}; give {SPEED_RANGE[0]:g} (slow) to {SPEED_RANGE[1]:g} (fast).")
     track = PresetTrack.parse(preset)
-    prosodies = [(PRESET_PROSODY[name], s) for name, s in zip(track.names, track.starts_s, strict=True)]
+    prosodies = [
+        (PRESET_PROSODY[name].at_strength(strength), start_s)
+        for name, strength, start_s in zip(track.names, track.strengths, track.starts_s, strict=True)
+    ]
     sentences = split_sentences(text)
     buffer = _SpeechBuffer(output, engine.sample_rate_hz)
     buffer.add_silence(LEAD_S)

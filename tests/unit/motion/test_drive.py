@@ -11,7 +11,6 @@ from support.syllables import column, speech
 from vortex.errors import UnknownPresetError
 from vortex.lipsync.visemes import coarticulate
 from vortex.motion.drive import (
-    MAX_POSE_DEG,
     VISEME_BLENDSHAPES,
     MotionStream,
     articulate,
@@ -19,7 +18,8 @@ from vortex.motion.drive import (
     expand,
     still,
 )
-from vortex.motion.idle import Gaze
+from vortex.motion.eyes import LOOK_DEG, Gaze, Look
+from vortex.motion.head import MAX_POSE_DEG
 from vortex.motion.presets import PRESETS
 from vortex.types import BLENDSHAPE_INDEX, BLENDSHAPES, MotionTrack, VisemeTrack
 from vortex.visemes import SILENT_COLUMN, VISEME_INDEX, VISEMES
@@ -47,32 +47,106 @@ def test_the_global_generator_is_not_touched(minute: VisemeTrack) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_people_blink_every_two_to_six_seconds(minute: VisemeTrack, preset: str) -> None:
+def test_people_blink_10_to_30_times_a_minute_for_a_fifth_of_a_second(
+    minute: VisemeTrack, preset: str
+) -> None:
+    rates = []
     for seed in range(4):
-        lids = column(drive(minute, preset, seed), "eyeBlinkLeft")
-        shut = lids > 0.5
-        starts_s = (np.flatnonzero(shut[1:] & ~shut[:-1]) + 1) / 24
-        assert starts_s[0] < 6
-        gaps_s = np.diff(starts_s)
-        assert gaps_s.min() > 1.9
-        assert gaps_s.max() < 6.1
-        # A blink lasts 0.1 to 0.4 s.
-        assert 0.1 <= shut.sum() / 24 / len(starts_s) <= 0.4
+        shut = column(drive(minute, preset, seed), "eyeBlinkLeft") > 0.5
+        edges = np.flatnonzero(np.diff(np.r_[False, shut, False].astype(int)))
+        lengths_s = (edges[1::2] - edges[::2]) / 24
+        rates.append(len(lengths_s))
+        assert np.diff(edges[::2]).max() / 24 < 15
+        # A blink shuts an eye by half for 0.1 to 0.4 s (Kwon 2013).
+        assert 0.1 <= np.median(lengths_s) <= 0.4 and lengths_s.max() < 0.6
+    assert 10 <= np.mean(rates) <= 30
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_head_stays_within_its_limits_and_moves_slowly(minute: VisemeTrack, preset: str) -> None:
+def test_the_head_stays_within_its_limits_and_moves_as_fast_as_heads_do(
+    minute: VisemeTrack, preset: str
+) -> None:
     pose = drive(minute, preset, 1).head_pose_deg
     assert (np.abs(pose) <= MAX_POSE_DEG).all()
-    assert (np.ptp(pose, axis=0) > 0.5).all()
-    # People who talk turn their heads well below 100 degrees a second.
-    assert np.abs(np.diff(pose, axis=0)).max() * 24 < 30
+    assert np.abs(pose[0]).max() < 0.1
+    # Of sixteen people in clips, four of five have a 95th percentile of 11 to 56 degrees a second.
+    speed = np.linalg.norm(pose[2:] - pose[:-2], axis=1) * 12
+    assert 6 < np.percentile(speed, 95) < 56 and speed.max() < 110
+
+
+def test_a_newsreader_moves_as_people_do_who_talk_calmly(minute: VisemeTrack) -> None:
+    # Standard deviations of four talkers: pitch 1.4 to 4.6, yaw 0.5 to 7, roll 0.9 to 2.7 degrees.
+    poses = [drive(minute, "neutral", seed).head_pose_deg[48:] for seed in range(8)]
+    pitch, yaw, roll = np.mean([pose.std(axis=0) for pose in poses], axis=0)
+    assert 1.4 < pitch < 2.5 and 1.5 < yaw < 3 and 0.8 < roll < 1.5
+
+
+def test_the_gaze_stays_on_its_target_while_the_head_moves(minute: VisemeTrack) -> None:
+    motion = drive(minute, "neutral", 2)
+    across = LOOK_DEG[0] * (column(motion, "eyeLookLeft") - column(motion, "eyeLookRight"))
+    yaw = motion.head_pose_deg[:, 1]
+    # Between saccades the eyes turn against the head by as much as it turns.
+    steps, turns = np.diff(across), np.diff(yaw)
+    fixed = np.abs(steps + turns) < 0.05
+    assert fixed.mean() > 0.8
+    assert np.polyfit(turns[fixed], steps[fixed], 1)[0] == pytest.approx(-1, abs=0.02)
+    assert np.abs(across + yaw)[48:].mean() < np.abs(across - yaw)[48:].mean()
+
+
+def test_presets_can_be_told_apart_by_how_they_move(minute: VisemeTrack) -> None:
+    names = list(PRESETS)
+    found = np.array([[ways_of_moving(drive(minute, n, seed)) for seed in range(10)] for n in names])
+    found = (found - found.mean(axis=(0, 1))) / found.std(axis=(0, 1))
+    centroids = found[:, :5].mean(axis=1)
+    nearest = np.linalg.norm(found[:, 5:, None] - centroids, axis=3).argmin(axis=2)
+    assert (nearest == np.arange(len(names))[:, None]).mean() >= 0.9
+
+
+def ways_of_moving(motion: MotionTrack) -> list[float]:
+    """Return shares, rates and times, which stay the same when every movement is scaled."""
+    pose = motion.head_pose_deg[48:].astype(float)
+    power = np.abs(np.fft.rfft((pose - pose.mean(0)) * np.hanning(len(pose))[:, None], axis=0)) ** 2
+    fast = np.fft.rfftfreq(len(pose), 1 / 24) > 1
+    speed = np.linalg.norm(np.diff(pose, axis=0), axis=1) * 24
+    eyes = np.stack([column(motion, f"eyeLook{a}") - column(motion, f"eyeLook{b}")
+                     for a, b in (("Left", "Right"), ("Down", "Up"))], axis=1)  # fmt: skip
+    jumps = np.linalg.norm(np.diff(eyes, axis=0), axis=1)
+    shut = np.diff(np.flatnonzero(np.diff(np.r_[False, column(motion, "eyeBlinkLeft") > 0.5, False])))[::2]
+    left, right = (column(motion, f"browOuterUp{side}").astype(float) for side in ("Left", "Right"))
+    inner = column(motion, "browInnerUp")
+    return [
+        float(power[fast].sum() / power.sum()),
+        float(np.percentile(speed, 95) / pose.std()),
+        float((jumps > 0.3 * np.percentile(jumps, 99.5)).mean()),
+        float(shut.mean() / 24),
+        float(np.abs(left - right).sum() / (left + right).sum()),
+        float(np.percentile(np.abs(np.diff(inner)), 95) / np.ptp(inner)),
+    ]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_at_strength_0_every_preset_is_neutral(minute: VisemeTrack, preset: str) -> None:
+    plain, found = drive(minute, "neutral", 3), drive(minute, f"{preset}:0", 3)
+    assert np.allclose(found.blendshapes, plain.blendshapes, atol=1e-6)
+    assert np.allclose(found.head_pose_deg, plain.head_pose_deg, atol=1e-5)
+
+
+@pytest.mark.parametrize("preset", ["excited", "manic"])
+def test_a_higher_strength_moves_further(minute: VisemeTrack, preset: str) -> None:
+    tracks = [drive(minute, f"{preset}:{strength}", 1) for strength in (0, 0.5, 1, 2)]
+    for name in ("mouthSmileLeft", "jawOpen"):
+        amounts = [float(column(track, name).mean()) for track in tracks]
+        assert amounts == sorted(amounts) and amounts[-1] > amounts[0], name
+    spread = [float(track.head_pose_deg.std(axis=0).sum()) for track in tracks]
+    assert spread[0] < spread[2] < spread[3]
+    assert (np.abs(tracks[-1].head_pose_deg) <= MAX_POSE_DEG).all()
+    assert tracks[-1].blendshapes.max() <= 1
 
 
 def test_presets_differ_in_the_order_of_their_strength(minute: VisemeTrack) -> None:
     tracks = [drive(minute, name, 1) for name in ("calm", "neutral", "excited", "manic")]
     jaws = [column(track, "jawOpen").mean() for track in tracks]
-    nods = [np.ptp(track.head_pose_deg[:, 0]) for track in tracks]
+    nods = [track.head_pose_deg[:, 0].std() for track in tracks]
     brows = [column(track, "browInnerUp").mean() for track in tracks]
     assert jaws == sorted(jaws)
     assert nods == sorted(nods)
@@ -132,15 +206,21 @@ def test_the_eyes_follow_the_gaze_and_the_lids_follow_them_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # To the viewer's right, which is the left of the person in the picture, and down.
-    monkeypatch.setattr(Gaze, "next", lambda self, time_s: np.tile([0.5, 0.8], (len(time_s), 1)))
-    motion = drive(VisemeTrack(coarticulate([], 240, FPS), np.zeros(240), FPS), "manic", 1)
-    amount = PRESETS["manic"].gaze
-    assert column(motion, "eyeLookLeft") == pytest.approx(0.5 * amount, abs=1e-6)
-    assert column(motion, "eyeLookDown") == pytest.approx(0.8 * amount, abs=1e-6)
-    assert not column(motion, "eyeLookRight").any() and not column(motion, "eyeLookUp").any()
+    def look(self: Gaze, time_s: np.ndarray, *_: object) -> Look:
+        frames = len(time_s)
+        gaze_deg = np.tile([6.0, 4.0], (frames, 1))
+        return Look(gaze_deg, np.zeros((frames, 2)), np.zeros(frames, bool))
+
+    monkeypatch.setattr(Gaze, "next", look)
+    motion = drive(VisemeTrack(coarticulate([], 480, FPS), np.zeros(480), FPS), "calm", 1)
+    pitch, yaw, _ = motion.head_pose_deg.T
+    assert column(motion, "eyeLookLeft") == pytest.approx(np.maximum(6 - yaw, 0) / 24, abs=1e-6)
+    assert column(motion, "eyeLookDown") == pytest.approx(np.maximum(4 - pitch, 0) / 12, abs=1e-6)
     for side in ("Left", "Right"):
         lids = column(motion, f"eyeBlink{side}")
-        assert 0 < lids.min() < 0.3 and lids.max() > 0.9
+        open_ = lids < 0.25
+        assert np.polyfit(column(motion, "eyeLookDown")[open_], lids[open_], 1)[0] > 0.2
+        assert 0 < lids.min() < 0.2 and lids.max() > 0.9
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -150,26 +230,32 @@ def test_a_face_at_rest_holds_the_expression_of_its_preset(preset: str) -> None:
     for name, expected in (
         ("mouthSmile", values.smile),
         ("mouthFrown", values.frown),
-        ("eyeWide", values.eye_wide),
-        # A smile raises the cheeks and narrows the eyes (Duchenne).
-        ("eyeSquint", values.squint + 0.35 * values.smile),
+        # A smile raises the cheeks and narrows the eyes (Duchenne), unless they are wide open.
+        ("eyeSquint", values.squint + 0.35 * values.smile * (1 - values.eye_wide)),
     ):
         both = (column(motion, f"{name}Left") + column(motion, f"{name}Right")) / 2
         assert both == pytest.approx(expected, abs=1e-5), name
-    assert column(motion, "browInnerUp") == pytest.approx(0.9 * 0.55 * values.brow_up, abs=1e-5)
+    # Brows drift a little, and lids follow the eyes up.
+    assert column(motion, "browInnerUp").mean() == pytest.approx(0.5 * values.brow_up, abs=0.13)
+    assert values.eye_wide - 1e-6 <= column(motion, "eyeWideLeft").min() < values.eye_wide + 0.1
 
 
 def test_the_head_nods_on_stressed_syllables() -> None:
     loudness = np.full(240, 0.2)
     loudness[118:124] = 1
     weights = coarticulate([], 240, FPS)
-    for seed in range(3):
-        stressed = drive(VisemeTrack(weights, loudness, FPS), "manic", seed).head_pose_deg[:, 0]
-        level = drive(VisemeTrack(weights, np.full(240, 0.2), FPS), "manic", seed).head_pose_deg[:, 0]
+    nods = []
+    for seed in range(12):
+        stressed = drive(VisemeTrack(weights, loudness, FPS), "excited", seed).head_pose_deg[:, 0]
+        level = drive(VisemeTrack(weights, np.full(240, 0.2), FPS), "excited", seed).head_pose_deg[:, 0]
         nod = stressed - level
-        # Down, within a quarter of a second of the syllable, and back up.
-        assert nod.max() > 0.1 and abs(int(nod.argmax()) - 121) <= 6
+        # Within a quarter of a second of the syllable, and back.
         assert np.abs(nod[:90]).max() < 0.05 and np.abs(nod[-60:]).max() < 0.05
+        if np.abs(nod).max() > 0.3:
+            nods.append(nod[int(np.abs(nod).argmax())])
+            assert abs(int(np.abs(nod).argmax()) - 121) <= 6
+    # Most syllables, and mostly down.
+    assert len(nods) >= 7 and np.mean(nods) > 0.5
 
 
 def test_still_is_the_picture_with_the_mouth_shut() -> None:
@@ -243,8 +329,9 @@ def pushed(visemes: VisemeTrack, step: int, preset: str = "neutral", seed: int =
 @pytest.mark.parametrize("step", [1, 7, 1440])
 def test_rows_do_not_depend_on_the_chunks(minute: VisemeTrack, step: int) -> None:
     found, expected = pushed(minute, step, "neutral,manic@20.01"), pushed(minute, 2, "neutral,manic@20.01")
+    # The mouth is a matrix product, whose rounding depends on its shape.
     assert np.abs(found.blendshapes - expected.blendshapes).max() < 1e-5
-    assert np.abs(found.head_pose_deg - expected.head_pose_deg).max() < 1e-4
+    assert np.array_equal(found.head_pose_deg, expected.head_pose_deg)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -258,11 +345,10 @@ def test_the_mouth_moves_as_in_drive(minute: VisemeTrack, preset: str) -> None:
 def test_motion_is_within_human_limits(minute: VisemeTrack, preset: str) -> None:
     motion = pushed(minute, 2, preset)
     assert (np.abs(motion.head_pose_deg) <= MAX_POSE_DEG).all()
-    assert (np.ptp(motion.head_pose_deg, axis=0) > 0.5).all()
-    assert np.abs(np.diff(motion.head_pose_deg, axis=0)).max() * 24 < 30
+    speed = np.linalg.norm(motion.head_pose_deg[2:] - motion.head_pose_deg[:-2], axis=1) * 12
+    assert 6 < np.percentile(speed, 95) < 56 and speed.max() < 110
     shut = column(motion, "eyeBlinkLeft") > 0.5
-    gaps_s = np.diff(np.flatnonzero(shut[1:] & ~shut[:-1])) / 24
-    assert 1.9 < gaps_s.min() <= gaps_s.max() < 6.1
+    assert 8 <= np.count_nonzero(shut[1:] & ~shut[:-1]) <= 35
 
 
 def test_the_head_nods_after_a_stressed_syllable() -> None:
@@ -270,14 +356,15 @@ def test_the_head_nods_after_a_stressed_syllable() -> None:
     loudness = np.zeros(frames, np.float32)
     loudness[96:102] = 1
     weights = SILENCE.repeat(frames, axis=0)
-    quiet = pushed(VisemeTrack(weights, 0 * loudness, FPS), 2, "manic")
-    stressed = pushed(VisemeTrack(weights, loudness, FPS), 2, "manic")
-    nod = stressed.head_pose_deg[:, 0] - quiet.head_pose_deg[:, 0]
-    assert np.allclose(nod[:96], 0)
-    # Down, within half a second, and back up.
-    assert 96 < nod.argmax() < 96 + 12
-    assert nod.max() > 0.3
-    assert abs(nod[-1]) < 0.05
+    for seed in range(6):
+        quiet = pushed(VisemeTrack(weights, 0 * loudness, FPS), 2, "excited", seed)
+        stressed = pushed(VisemeTrack(weights, loudness, FPS), 2, "excited", seed)
+        nod = stressed.head_pose_deg[:, 0] - quiet.head_pose_deg[:, 0]
+        assert np.allclose(nod[:96], 0)
+        # Within half a second, and back.
+        assert np.abs(nod[-24:]).max() < 0.05
+        largest = int(np.abs(nod).argmax())
+        assert abs(nod[largest]) < 0.05 or 96 < largest < 96 + 14
 
 
 def test_another_preset_is_cross_faded_and_stays() -> None:
@@ -298,6 +385,19 @@ def test_another_preset_is_cross_faded_and_stays() -> None:
     assert np.abs(np.diff(smile)).max() <= 1.01 * 1.5 / (0.8 * 24) * np.ptp(smile)
 
 
+def test_a_live_face_takes_a_strength() -> None:
+    silence = VisemeTrack(SILENCE.repeat(96, axis=0), np.zeros(96), FPS)
+    ends = []
+    for preset in ("excited:0.5", "excited", "excited:1.5"):
+        stream = MotionStream(FPS, "calm:2", 1)
+        stream.change_preset(preset)
+        ends.append(column(stream.push(silence), "mouthSmileLeft")[-1])
+    plain, full = (PRESETS[name].smile for name in ("neutral", "excited"))
+    half, whole, more = np.array(ends) / ends[1] * full
+    assert half == pytest.approx((plain + full) / 2, abs=0.01) and whole == pytest.approx(full)
+    assert more == pytest.approx(plain + 1.5 * (full - plain), abs=0.01)
+
+
 def test_changes_in_quick_succession_do_not_jump() -> None:
     stream, rows = MotionStream(FPS, "neutral", 1), []
     one = VisemeTrack(SILENCE, np.zeros(1), FPS)
@@ -312,6 +412,6 @@ def test_changes_in_quick_succession_do_not_jump() -> None:
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(UnknownPresetError):
         MotionStream(FPS, "happy")
-    for bad in ("happy", "calm,manic@3", ""):
+    for bad in ("happy", "calm,manic@3", "", "calm:3", "calm:x"):
         with pytest.raises(UnknownPresetError):
             MotionStream(FPS).change_preset(bad)

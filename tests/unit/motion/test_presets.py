@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from vortex.errors import UnknownPresetError
-from vortex.motion.presets import PRESETS, PresetTrack, blend_presets, preset_weights
+from vortex.motion.presets import PRESETS, Preset, PresetTrack, blend_presets, preset_weights
 
 FPS = Fraction(24)
 
@@ -49,7 +50,7 @@ def test_fields_are_blended_by_weight_wherever_the_frames_start() -> None:
     track = PresetTrack.parse("calm,manic@2")
     style = blend_presets(track, 96, FPS)
     middle = 47  # half a frame before 2 s, where both weigh about the same
-    for name in ("smile", "blink_period_s", "gaze"):
+    for name in ("smile", "blink_period_s", "glance_deg"):
         calm, manic = (getattr(PRESETS[preset], name) for preset in ("calm", "manic"))
         assert style[name][[0, -1]] == pytest.approx([calm, manic])
         assert style[name][middle] == pytest.approx((calm + manic) / 2, abs=0.05 * abs(manic - calm))
@@ -59,3 +60,50 @@ def test_fields_are_blended_by_weight_wherever_the_frames_start() -> None:
 def test_blinks_are_as_frequent_as_those_of_people() -> None:
     # Every 2 to 6 s at rest and in talk (Bentivoglio et al. 1997: 17 and 26 a minute).
     assert all(2 <= preset.blink_period_s <= 6 for preset in PRESETS.values())
+
+
+def test_a_strength_is_read_in_every_form() -> None:
+    expected = PresetTrack(("neutral", "manic"), (0.0, 3.5), (1.0, 1.5))
+    assert PresetTrack.parse("neutral,manic:1.5@3.5") == expected
+    assert PresetTrack.parse(" neutral:1 , manic : 1.50 @ 3.5") == expected
+    assert PresetTrack.parse([("neutral", 0), ("manic:1.5", 3.5)]) == expected
+    assert str(expected) == "neutral,manic:1.5@3.5" and PresetTrack.parse(str(expected)) == expected
+    assert PresetTrack.parse("calm").strengths == (1.0,)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("calm:2.1", "strength 2.1; give 0"),
+        ("calm:-1", "Cannot read the strength"),
+        ("calm:", "Cannot read the strength"),
+        ("calm:nan", "Cannot read the strength"),
+        ("calm:1:2", "Cannot read the strength"),
+        (":1", "Unknown preset ''"),
+        ("neutral@1:2", "Cannot read preset"),
+    ],
+)
+def test_other_strengths_are_refused(given: str, message: str) -> None:
+    with pytest.raises(UnknownPresetError, match=message):
+        PresetTrack.parse(given)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_numbers_are_on_the_line_through_neutral_within_their_limits(name: str) -> None:
+    plain, own = PRESETS["neutral"], PRESETS[name]
+    assert own.at_strength(0) == plain and own.at_strength(1) == own
+    for field in fields(Preset):
+        least, most = field.metadata["limits"]
+        at_0, at_1 = getattr(plain, field.name), getattr(own, field.name)
+        assert least <= at_1 <= most, field.name
+        for strength in (0.5, 2.0):
+            wanted = min(max(at_0 + strength * (at_1 - at_0), least), most)
+            assert getattr(own.at_strength(strength), field.name) == pytest.approx(wanted), field.name
+
+
+def test_a_strength_fades_with_its_preset() -> None:
+    style = blend_presets(PresetTrack.parse("excited:0.5,excited:1.5@2"), 96, FPS)
+    plain, full = PRESETS["neutral"].smile, PRESETS["excited"].smile
+    ends = [plain + strength * (full - plain) for strength in (0.5, 1.5)]
+    assert style["smile"][[0, -1]] == pytest.approx(ends)
+    assert (np.diff(style["smile"]) >= -1e-7).all()

@@ -83,6 +83,14 @@ def test_presets_change_level_and_speed() -> None:
     assert length["calm"] > length["neutral"] > length["excited"] > length["manic"]
 
 
+def test_a_strength_scales_speed_and_level() -> None:
+    for preset, own in PRESET_PROSODY.items():
+        assert own.at_strength(0) == PRESET_PROSODY["neutral"] and own.at_strength(1) == own, preset
+    beeper = Beeper()
+    synthesize("one two.", beeper, voice="low", preset="manic:0.5")
+    assert beeper.calls[0][1] == pytest.approx(1 + 0.5 * (PRESET_PROSODY["manic"].speed - 1))
+
+
 def test_a_preset_with_a_time_changes_the_speed_there() -> None:
     beeper = Beeper()
     synthesize("one two. " * 6, beeper, voice="low", preset="neutral,manic@2")

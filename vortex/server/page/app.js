@@ -23,7 +23,7 @@ function changed() {
 
 // The options that a video and a live face share.
 function faceOptions() {
-  const options = { portrait_id: portrait.id, preset: chosen("preset"), size_px: find("#size").value,
+  const options = { portrait_id: portrait.id, preset: `${chosen("preset")}:${find("#strength").value}`, size_px: find("#size").value,
     fps: find("#fps").value, paste_back: find("#paste-back").checked, quality: find("#quality").value };
   if (find("#seed").value !== "") options.seed = find("#seed").value;
   return options;
