@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from vortex.engines.mesh.light import PhotoLight, measure_light
+from vortex.engines.mesh.own_teeth import add_own_teeth, find_teeth
 from vortex.engines.mesh.teeth import ATLAS_HALF_WIDTH_MM, LOWER_ARCH, UPPER_ARCH, draw_row
 from vortex.engines.mesh.tongue import (
     COLUMNS,
@@ -107,7 +108,16 @@ def paint_interior(image: Frame, landmarks_px: F32, right: F32, eye_width_px: fl
     axes = np.array([[right[0], -right[1]], [right[1], right[0]]], np.float32)
     x = np.linspace(-ATLAS_HALF_WIDTH_MM, ATLAS_HALF_WIDTH_MM, 265, dtype=np.float32)
     lip = points[UPPER_LIP_MIDDLE].mean(0)
+    depth, yaw_deg = UPPER_ARCH.depth_at(x), _yaw(landmarks_px)
     upper, lower = _draw_rows(light, atlas_scale, scale)
+    own, edge_mm = find_teeth(image, points, axes, lip, scale, light), TEETH_BELOW_LIP_MM
+    if own is not None:
+        edge_mm = own.edge_mm
+        columns = np.linspace(x[0], x[-1], upper.shape[1])
+        seen = np.interp(columns, x, seen_from(x, depth, yaw_deg))
+        rows = edge_mm + UPPER_ROWS_MM[0] + np.arange(len(upper)) / atlas_scale
+        upper, gain = add_own_teeth(upper, own, image, seen, rows, axes, lip, scale)
+        lower[..., :3] *= gain
     gap_mm = float(np.linalg.norm(np.subtract(*points[list(INNER_LIPS)]))) / scale
     white = np.random.default_rng(GRAIN_SEED).normal(0, GRAIN_SIGMA, (round(40 * scale), round(70 * scale)))
     noise = cv2.GaussianBlur(white, (0, 0), GRAIN_BLUR_PX)
@@ -120,11 +130,11 @@ def paint_interior(image: Frame, landmarks_px: F32, right: F32, eye_width_px: fl
         axes=axes,
         px_per_mm=scale,
         atlas_scale=atlas_scale,
-        anchor_px=np.asarray(lip + axes[:, 1] * TEETH_BELOW_LIP_MM * scale, np.float32),
+        anchor_px=np.asarray(lip + axes[:, 1] * edge_mm * scale, np.float32),
         lower_edge_mm=max(gap_mm - SMILE_GAP_MM, 0.0) - OVERBITE_MM,
-        source_yaw_deg=_yaw(landmarks_px),
+        source_yaw_deg=yaw_deg,
         x_mm=x,
-        depth_mm=UPPER_ARCH.depth_at(x),
+        depth_mm=depth,
         grain=(noise * light.grain).astype(np.float32)[..., None],
         edge_px=light.blur_px,
     )
@@ -224,13 +234,13 @@ def _lookup(texture: F32, x: F32, y: F32) -> F32:
     return np.asarray(cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.float32)
 
 
-def seen_from(mouth: MouthInterior, yaw_deg: float) -> F32:
-    """Return (n,): where the camera sees the places ``mouth.x_mm`` of the arch of a turned head, in mm.
+def seen_from(x_mm: F32, depth_mm: F32, yaw_deg: float) -> F32:
+    """Return (n,): where the camera sees the places x (n,) of the arch of a turned head, in millimetres.
 
     Never decreasing: what the nearer part of the arch hides has the place of the farthest visible part.
     """
     angle = np.radians(yaw_deg)
-    seen = mouth.x_mm * np.cos(angle) - mouth.depth_mm * np.sin(angle)
+    seen = x_mm * np.cos(angle) - depth_mm * np.sin(angle)
     middle = len(seen) // 2
     seen[middle:] = np.maximum.accumulate(seen[middle:])
     seen[: middle + 1] = np.minimum.accumulate(seen[middle::-1])[::-1]
@@ -240,7 +250,7 @@ def seen_from(mouth: MouthInterior, yaw_deg: float) -> F32:
 def _untwist(mouth: MouthInterior, u: F32, yaw_deg: float) -> F32:
     """Return the place x on the arch, in mm, that is seen at each u (h, w) of a turned head."""
     # Ties, where the arch hides itself, need an order.
-    seen = seen_from(mouth, yaw_deg) + 1e-4 * mouth.x_mm
+    seen = seen_from(mouth.x_mm, mouth.depth_mm, yaw_deg) + 1e-4 * mouth.x_mm
     return np.interp(u, seen, mouth.x_mm, mouth.x_mm[0] - 9, mouth.x_mm[-1] + 9).astype(np.float32)
 
 
