@@ -20,6 +20,12 @@ DEFAULT_INSET = 0.018
 """The same where the colours do not tell the edge."""
 INSET_OF_GAP = 0.25
 """The most that the least and the default inset are, in gaps between the lips."""
+CORNER_INSET = 0.02
+"""The most at the corners of open lips, in outer-eye widths."""
+CORNER_FILL, PAST_CORNER = 0.028, 0.03
+"""How far the fill reaches above and below the corners, at least, and beyond them, in outer-eye widths."""
+MIN_OPEN_GAP = 0.04
+"""Lips nearer than this everywhere show too little to find their edges in the colours."""
 LOOK_INSIDE = 0.03
 """The colour between the lips is measured up to this far from the edge, in outer-eye widths."""
 MIN_CONTRAST = 30.0
@@ -36,7 +42,7 @@ MIN_SEALED_GAP = 0.02
 """Lips closer than this are not open: the dark line between them is their own, in outer-eye widths."""
 LIP_SHARE = 0.55
 """The fill mirrors this part of each lip at its edge: not the skin beyond it."""
-WIDE_OPEN = 0.35
+WIDE_OPEN = 0.28
 """Lips farther apart than this in a photo leave folds when they shut, in outer-eye widths."""
 
 
@@ -69,8 +75,14 @@ def open_lips(image: Frame, landmarks_px: F32, down: F32) -> tuple[Frame, F32]:
     gap_px = float(np.linalg.norm(np.subtract(*landmarks_px[list(INNER_LIPS), :2])))
     if gap_px < MIN_SEALED_GAP * eye_px:
         return image, landmarks
-    upper = _along(landmarks_px[UPPER_INNER, :2]) - insets[0][:, None] * down
-    lower = _along(landmarks_px[LOWER_INNER, :2]) + insets[1][:, None] * down
+    # The dark corner of an open mouth reaches beyond the landmarks.
+    least = CORNER_FILL * eye_px * np.abs(np.linspace(-1, 1, COLUMNS, dtype=np.float32)) ** 3
+    upper = _along(landmarks_px[UPPER_INNER, :2]) - np.maximum(insets[0], least)[:, None] * down
+    lower = _along(landmarks_px[LOWER_INNER, :2]) + np.maximum(insets[1], least)[:, None] * down
+    right = np.array([down[1], -down[0]], np.float32)
+    for edge in (upper, lower):
+        edge[0] -= PAST_CORNER * eye_px * right
+        edge[-1] += PAST_CORNER * eye_px * right
     thick = [_thickness(landmarks[:, :2], rings) for rings in (UPPER_RINGS, LOWER_RINGS)]
     return _fill(image, LipEdges(upper, lower, *thick, down)), landmarks
 
@@ -114,11 +126,12 @@ def _insets(image: Frame, landmarks_px: F32, down: F32, eye_px: float, upper: bo
     first = np.argmax(np.concatenate([share < FLESH_SHARE, np.ones((COLUMNS, 1), bool)], axis=1), axis=1)
     found = np.where(first < STEPS, distance[np.minimum(first, STEPS - 1)] + MARGIN_PX, 0)
     known = (contrast > MIN_CONTRAST) & (first < STEPS)
-    inset = np.where(known, found, DEFAULT_INSET * eye_px).astype(np.float32)
+    inset = np.where(known, found, np.minimum(DEFAULT_INSET * eye_px, INSET_OF_GAP * gap)).astype(np.float32)
     inset = cv2.GaussianBlur(cv2.medianBlur(inset[None], 5), (0, 0), SMOOTH_COLUMNS)[0]
     least = np.minimum(MIN_INSET * eye_px, INSET_OF_GAP * gap)
-    # A narrow gap has no inside whose colour could be measured.
-    most = np.where(gap < 0.04 * eye_px, INSET_OF_GAP * gap, MAX_INSET * eye_px)
+    # Shut lips have no inside whose colour could be measured; at the corners of open ones it is narrow.
+    is_open = float(gap.max()) > MIN_OPEN_GAP * eye_px
+    most = np.minimum(CORNER_INSET * eye_px + 0.5 * gap, MAX_INSET * eye_px) if is_open else INSET_OF_GAP * gap
     return np.clip(inset, least, most).astype(np.float32)
 
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from vortex.engines.mesh.light import PhotoLight, measure_light
-from vortex.engines.mesh.own_teeth import add_own_teeth, find_teeth
+from vortex.engines.mesh.own_teeth import add_own_teeth, bend_row, find_teeth
 from vortex.engines.mesh.teeth import ATLAS_HALF_WIDTH_MM, LOWER_ARCH, UPPER_ARCH, draw_row
 from vortex.engines.mesh.tongue import (
     COLUMNS,
@@ -51,7 +51,7 @@ MAX_SOURCE_YAW_DEG = 30.0
 TOOTH_LIGHT, TOOTH_OFFSET, MAX_TOOTH = 0.96, 26.0, 226.0
 """Luma of enamel in full light: a share of that of the skin and a constant, in levels of 255."""
 IVORY = np.array([1.045, 1.0, 0.88], np.float32)
-GUM_RGB = np.array([1.0, 0.66, 0.68], np.float32)
+GUM_RGB = np.array([0.95, 0.7, 0.73], np.float32)
 TONGUE_RGB = np.array([0.88, 0.66, 0.78], np.float32)
 THROAT_RGB = np.array([0.29, 0.16, 0.17], np.float32)
 """Colour of gums, tongue and throat, as a part of that of the skin."""
@@ -61,7 +61,7 @@ LIP_SHADOW_MM, FLOOR_SHADOW_MM = 4.0, 2.5
 """The upper lip shades what is behind it, and little light reaches the rim of the lower lip."""
 RIM_SHADE, RIM_MM = 0.2, 0.7
 """How much darker the lips' edges are, which bend inwards, and over which distance."""
-ROUNDED_DARK = 0.72
+ROUNDED_DARK = 0.8
 """Rounded lips stand in front of the teeth and take this part of their light."""
 
 GRAIN_SIGMA, GRAIN_BLUR_PX, GRAIN_SEED = 1.6, 0.6, 7
@@ -116,6 +116,7 @@ def paint_interior(image: Frame, landmarks_px: F32, right: F32, eye_width_px: fl
         columns = np.linspace(x[0], x[-1], upper.shape[1])
         seen = np.interp(columns, x, seen_from(x, depth, yaw_deg))
         rows = edge_mm + UPPER_ROWS_MM[0] + np.arange(len(upper)) / atlas_scale
+        upper = bend_row(upper, own.bend_at(seen), atlas_scale)
         upper, gain = add_own_teeth(upper, own, image, seen, rows, axes, lip, scale)
         lower[..., :3] *= gain
     gap_mm = float(np.linalg.norm(np.subtract(*points[list(INNER_LIPS)]))) / scale
@@ -178,7 +179,7 @@ def composite_mouth(
     below_lip = rows - np.interp(cols, upper_px[:, 0] - low[0], upper_px[:, 1] - low[1]).astype(np.float32)
     above_floor = np.interp(cols, lower_px[:, 0] - low[0], lower_px[:, 1] - low[1]).astype(np.float32) - rows
     lip_reach, floor_reach = LIP_SHADOW_MM * mouth.px_per_mm, FLOOR_SHADOW_MM * mouth.px_per_mm
-    shadow = 0.5 + 0.5 * smoothstep(below_lip, -0.3 * lip_reach, lip_reach)
+    shadow = 0.56 + 0.44 * smoothstep(below_lip, -0.3 * lip_reach, lip_reach)
     shadow *= 0.82 + 0.18 * smoothstep(above_floor, -0.3 * floor_reach, floor_reach)
     shadow *= 1 - ROUNDED_DARK * depth
     for channel, exponent in enumerate(mouth.warmth):
@@ -221,6 +222,8 @@ def _stack(
     layer[..., :3] *= tongue_light(along, tongue)[..., None]
     picture = mouth.throat_rgb * (1 - layer[..., 3:]) + layer[..., :3]
     layer = _lookup(mouth.lower, (x - jaw_u + half) * size, (v - jaw_v - LOWER_ROWS_MM[0]) * size)
+    # A raised tip comes over the lower teeth.
+    layer *= 1 - tongue
     picture *= 1 - layer[..., 3:]
     picture += layer[..., :3]
     layer = _lookup(mouth.upper, (x + half) * size, (v - UPPER_ROWS_MM[0]) * size)

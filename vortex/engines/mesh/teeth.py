@@ -176,6 +176,6 @@ def _gum(arch: Arch, line: F32, x: F32, up: F32, scale: float) -> tuple[F32, F32
     # It is rounded, and bends back towards the fold of the lip.
     rim = 0.85 + 0.15 * smoothstep(above, 0.0, 1.0)
     neck = max(arch.heights_mm) - 1
-    fold = 1 - 0.75 * smoothstep(up, neck, neck + GUM_HEIGHT_MM)
+    fold = 1 - 0.6 * smoothstep(up, neck, neck + GUM_HEIGHT_MM)
     light = arch.shade * np.exp(-arch.depth_at(x) / OCCLUSION_MM)
     return np.asarray(inside, np.float32), np.asarray(rim * fold * light, np.float32)
