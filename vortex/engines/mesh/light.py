@@ -25,6 +25,14 @@ MIN_BLUR_PX, MAX_BLUR = 0.5, 0.012
 EDGE_LEVELS = 40.0
 """Contrast above which a pixel of the eyes' surroundings counts as an edge, in levels of 255."""
 
+TOOTH_LIGHT, TOOTH_OFFSET, MAX_TOOTH = 0.96, 26.0, 226.0
+"""Luma of enamel in full light: a share of that of the skin and a constant, in levels of 255."""
+IVORY = np.array([1.045, 1.0, 0.88], np.float32)
+GUM_RGB = np.array([0.95, 0.7, 0.73], np.float32)
+TONGUE_RGB = np.array([0.88, 0.66, 0.78], np.float32)
+THROAT_RGB = np.array([0.29, 0.16, 0.17], np.float32)
+"""Colour of gums, tongue and throat, as a part of that of the skin."""
+
 _LUMA = LUMA_WEIGHTS.astype(np.float32)
 
 
@@ -75,6 +83,21 @@ def sample(image: Frame, points: F32) -> F32:
         for x, y in np.round(points).astype(int)
     ]
     return np.asarray(np.median(np.concatenate(patches), axis=0), np.float32)
+
+
+def tooth_colour(light: PhotoLight) -> F32:
+    """Return the colour (3,) of teeth in the light on the skin: brighter than dark skin, like fair skin."""
+    bright = min(TOOTH_LIGHT * light.skin_luma + TOOTH_OFFSET, MAX_TOOTH)
+    if light.monochrome:
+        return np.full(3, bright, np.float32)
+    # Ivory, mixed with the colour of the light on the skin.
+    hue = 0.3 * light.skin_rgb / max(light.skin_luma, 1.0) + 0.7 * IVORY
+    return np.asarray(np.clip(bright * hue, 0, 255), np.float32)
+
+
+def flesh(light: PhotoLight, share: F32) -> F32:
+    """Return the colour (3,) of flesh in the light on the skin."""
+    return np.asarray(light.skin_rgb * (float(share @ _LUMA) if light.monochrome else share), np.float32)
 
 
 def _grain(image: Frame, points: F32) -> float:

@@ -1,4 +1,4 @@
-"""Lips that are open in a photo: where their inner edges are, and what is painted between them when they shut.
+"""Lips that are open in a photo: where their inner edges are, and what is painted where they shut.
 
 Landmarks of the edges are off by pixels, so teeth lie on the wrong side of them. Each edge is found again in
 the colours, and the hole between the edges is filled with lip, so that shut lips show no teeth and no throat.
@@ -11,8 +11,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vortex.face.landmarks import INNER_LIPS, LOWER_INNER, LOWER_RINGS, OUTER_EYE_CORNERS, UPPER_INNER, UPPER_RINGS
-from vortex.types import F32, I64, Frame
+from vortex.face.landmarks import (
+    INNER_LIPS,
+    LOWER_INNER,
+    LOWER_RINGS,
+    OUTER_EYE_CORNERS,
+    UPPER_INNER,
+    UPPER_RINGS,
+)
+from vortex.types import F32, I64, FloatArray, Frame
 
 MIN_INSET, MAX_INSET = 0.006, 0.05
 """Least and most distance by which an edge is moved into the flesh, in outer-eye widths."""
@@ -77,14 +84,18 @@ def open_lips(image: Frame, landmarks_px: F32, down: F32) -> tuple[Frame, F32]:
         return image, landmarks
     # The dark corner of an open mouth reaches beyond the landmarks.
     least = CORNER_FILL * eye_px * np.abs(np.linspace(-1, 1, COLUMNS, dtype=np.float32)) ** 3
-    upper = _along(landmarks_px[UPPER_INNER, :2]) - np.maximum(insets[0], least)[:, None] * down
-    lower = _along(landmarks_px[LOWER_INNER, :2]) + np.maximum(insets[1], least)[:, None] * down
+    upper = np.asarray(
+        _along(landmarks_px[UPPER_INNER, :2]) - np.maximum(insets[0], least)[:, None] * down, np.float32
+    )
+    lower = np.asarray(
+        _along(landmarks_px[LOWER_INNER, :2]) + np.maximum(insets[1], least)[:, None] * down, np.float32
+    )
     right = np.array([down[1], -down[0]], np.float32)
     for edge in (upper, lower):
         edge[0] -= PAST_CORNER * eye_px * right
         edge[-1] += PAST_CORNER * eye_px * right
-    thick = [_thickness(landmarks[:, :2], rings) for rings in (UPPER_RINGS, LOWER_RINGS)]
-    return _fill(image, LipEdges(upper, lower, *thick, down)), landmarks
+    upper_thick, lower_thick = (_thickness(landmarks[:, :2], rings) for rings in (UPPER_RINGS, LOWER_RINGS))
+    return _fill(image, LipEdges(upper, lower, upper_thick, lower_thick, down)), landmarks
 
 
 def mouth_note(landmarks_px: F32, eye_width_px: float) -> str | None:
@@ -93,8 +104,8 @@ def mouth_note(landmarks_px: F32, eye_width_px: float) -> str | None:
     if gap <= WIDE_OPEN:
         return None
     return (
-        f"The mouth in the portrait is wide open ({gap:.2f} of the distance between the outer eye corners; up "
-        f"to {WIDE_OPEN} closes well), so lip and chin look squeezed when it shuts. "
+        f"The mouth in the portrait is wide open ({gap:.2f} of the distance between the outer eye corners; "
+        f"up to {WIDE_OPEN} closes well), so lip and chin look squeezed when it shuts. "
         "A portrait with a closed mouth works better."
     )
 
@@ -131,22 +142,25 @@ def _insets(image: Frame, landmarks_px: F32, down: F32, eye_px: float, upper: bo
     least = np.minimum(MIN_INSET * eye_px, INSET_OF_GAP * gap)
     # Shut lips have no inside whose colour could be measured; at the corners of open ones it is narrow.
     is_open = float(gap.max()) > MIN_OPEN_GAP * eye_px
-    most = np.minimum(CORNER_INSET * eye_px + 0.5 * gap, MAX_INSET * eye_px) if is_open else INSET_OF_GAP * gap
-    return np.clip(inset, least, most).astype(np.float32)
+    most = (
+        np.minimum(CORNER_INSET * eye_px + 0.5 * gap, MAX_INSET * eye_px) if is_open else INSET_OF_GAP * gap
+    )
+    return np.asarray(np.clip(inset, least, most), np.float32)
 
 
 def _thickness(points: F32, rings: I64) -> F32:
     """Return (COLUMNS,): how thick a lip is, in pixels, from its inner to its outer edge."""
     thick = np.linalg.norm(points[rings[-1]] - points[rings[0]], axis=1)
-    return np.interp(np.linspace(-1, len(thick), COLUMNS), np.arange(len(thick)), thick).astype(np.float32)
+    places = np.linspace(-1, len(thick), COLUMNS)
+    return np.asarray(np.interp(places, np.arange(len(thick)), thick), np.float32)
 
 
-def _sample(image: Frame, where: F32) -> F32:
+def _sample(image: Frame, where: FloatArray) -> F32:
     """Return (n, m, 3) float32: the picture at (n, m, 2) positions, slightly blurred along."""
     maps = np.ascontiguousarray(where, np.float32)
     # OpenCV accepts None for the second map; its type stubs do not.
     colours = cv2.remap(image, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore
-    return cv2.blur(colours, (1, 3)).astype(np.float32)
+    return np.asarray(cv2.blur(colours, (1, 3)), np.float32)
 
 
 def _fill(image: Frame, edges: LipEdges) -> Frame:
@@ -157,19 +171,30 @@ def _fill(image: Frame, edges: LipEdges) -> Frame:
     w, h = (int(size) for size in high - low)
     if w < 3 or h < 3:
         return image
-    x, y = (np.arange(size, dtype=np.float32) + np.float32(start) for size, start in zip((w, h), low, strict=True))
+    x, y = (
+        np.arange(size, dtype=np.float32) + np.float32(start) for size, start in zip((w, h), low, strict=True)
+    )
     right = np.array([edges.down[1], -edges.down[0]])
     along = x * np.float32(right[0]) + y[:, None] * np.float32(right[1])
     across = x * np.float32(edges.down[0]) + y[:, None] * np.float32(edges.down[1])
     places = edges.upper @ right, edges.lower @ right
-    upper, lower = np.interp(along, places[0], edges.upper @ edges.down), np.interp(along, places[1], edges.lower @ edges.down)
+    upper, lower = (
+        np.interp(along, places[0], edges.upper @ edges.down),
+        np.interp(along, places[1], edges.lower @ edges.down),
+    )
     half = np.maximum((lower - upper) / 2, 1.0)
     is_upper = across < upper + half
-    thick = np.where(is_upper, np.interp(along, places[0], edges.upper_thick), np.interp(along, places[1], edges.lower_thick))
+    thick = np.where(
+        is_upper,
+        np.interp(along, places[0], edges.upper_thick),
+        np.interp(along, places[1], edges.lower_thick),
+    )
     squeeze = np.minimum(LIP_SHARE * thick / half, 1.0)
     source = np.where(is_upper, upper - squeeze * (across - upper), lower + squeeze * (lower - across))
     shift = (source - across).astype(np.float32)
-    maps = np.stack([x + shift * np.float32(edges.down[0]), y[:, None] + shift * np.float32(edges.down[1])], 2)
+    maps = np.stack(
+        [x + shift * np.float32(edges.down[0]), y[:, None] + shift * np.float32(edges.down[1])], 2
+    )
     fill = cv2.remap(image, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore
     mask = np.zeros((h, w), np.uint8)
     cv2.fillPoly(mask, [np.round((outline - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vortex.engines.mesh.light import PhotoLight, measure_light
+from vortex.engines.mesh.light import (
+    GUM_RGB,
+    THROAT_RGB,
+    TONGUE_RGB,
+    PhotoLight,
+    flesh,
+    measure_light,
+    tooth_colour,
+)
 from vortex.engines.mesh.own_teeth import add_own_teeth, bend_row, find_teeth
 from vortex.engines.mesh.teeth import ATLAS_HALF_WIDTH_MM, LOWER_ARCH, UPPER_ARCH, draw_row
 from vortex.engines.mesh.tongue import (
@@ -47,15 +55,6 @@ UPPER_ROWS_MM, LOWER_ROWS_MM = (-18.0, 4.0), (-4.0, 18.0)
 """Top and bottom of the drawn rows of teeth, from the edge of their incisors."""
 MAX_SOURCE_YAW_DEG = 30.0
 """The depths of landmarks do not measure larger turns of the head well."""
-
-TOOTH_LIGHT, TOOTH_OFFSET, MAX_TOOTH = 0.96, 26.0, 226.0
-"""Luma of enamel in full light: a share of that of the skin and a constant, in levels of 255."""
-IVORY = np.array([1.045, 1.0, 0.88], np.float32)
-GUM_RGB = np.array([0.95, 0.7, 0.73], np.float32)
-TONGUE_RGB = np.array([0.88, 0.66, 0.78], np.float32)
-THROAT_RGB = np.array([0.29, 0.16, 0.17], np.float32)
-"""Colour of gums, tongue and throat, as a part of that of the skin."""
-GREY = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 LIP_SHADOW_MM, FLOOR_SHADOW_MM = 4.0, 2.5
 """The upper lip shades what is behind it, and little light reaches the rim of the lower lip."""
@@ -114,8 +113,8 @@ def paint_interior(image: Frame, landmarks_px: F32, right: F32, eye_width_px: fl
     if own is not None:
         edge_mm = own.edge_mm
         columns = np.linspace(x[0], x[-1], upper.shape[1])
-        seen = np.interp(columns, x, seen_from(x, depth, yaw_deg))
-        rows = edge_mm + UPPER_ROWS_MM[0] + np.arange(len(upper)) / atlas_scale
+        seen = np.interp(columns, x, seen_from(x, depth, yaw_deg)).astype(np.float32)
+        rows = np.arange(len(upper), dtype=np.float32) / atlas_scale + (edge_mm + UPPER_ROWS_MM[0])
         upper = bend_row(upper, own.bend_at(seen), atlas_scale)
         upper, gain = add_own_teeth(upper, own, image, seen, rows, axes, lip, scale)
         lower[..., :3] *= gain
@@ -125,8 +124,8 @@ def paint_interior(image: Frame, landmarks_px: F32, right: F32, eye_width_px: fl
     return MouthInterior(
         upper=upper,
         lower=lower,
-        tongue=draw_tongue(_flesh(light, TONGUE_RGB), light.warmth),
-        throat_rgb=_flesh(light, THROAT_RGB),
+        tongue=draw_tongue(flesh(light, TONGUE_RGB), light.warmth),
+        throat_rgb=flesh(light, THROAT_RGB),
         warmth=light.warmth,
         axes=axes,
         px_per_mm=scale,
@@ -254,33 +253,21 @@ def _untwist(mouth: MouthInterior, u: F32, yaw_deg: float) -> F32:
     """Return the place x on the arch, in mm, that is seen at each u (h, w) of a turned head."""
     # Ties, where the arch hides itself, need an order.
     seen = seen_from(mouth.x_mm, mouth.depth_mm, yaw_deg) + 1e-4 * mouth.x_mm
-    return np.interp(u, seen, mouth.x_mm, mouth.x_mm[0] - 9, mouth.x_mm[-1] + 9).astype(np.float32)
+    outside = mouth.x_mm[0] - 9, mouth.x_mm[-1] + 9
+    return np.asarray(np.interp(u, seen, mouth.x_mm, *outside), np.float32)
 
 
 def _draw_rows(light: PhotoLight, atlas_scale: float, scale: float) -> tuple[F32, F32]:
     """Return the upper and the lower row in the light and with the blur of the photo."""
-    tooth, gum = tooth_colour(light), _flesh(light, GUM_RGB)
+    tooth, gum = tooth_colour(light), flesh(light, GUM_RGB)
     rows = []
     for arch, (first, last) in ((UPPER_ARCH, UPPER_ROWS_MM), (LOWER_ARCH, LOWER_ROWS_MM)):
         y = np.arange(first, last, 1 / atlas_scale, dtype=np.float32)
         row = draw_row(arch, tooth, gum, light.warmth, atlas_scale, y)
-        rows.append(cv2.GaussianBlur(row, (0, 0), light.blur_px * atlas_scale / scale))
+        rows.append(
+            np.asarray(cv2.GaussianBlur(row, (0, 0), light.blur_px * atlas_scale / scale), np.float32)
+        )
     return rows[0], rows[1]
-
-
-def tooth_colour(light: PhotoLight) -> F32:
-    """Return the colour (3,) of teeth in the light on the skin: brighter than dark skin, like fair skin."""
-    bright = min(TOOTH_LIGHT * light.skin_luma + TOOTH_OFFSET, MAX_TOOTH)
-    if light.monochrome:
-        return np.full(3, bright, np.float32)
-    # Ivory, mixed with the colour of the light on the skin.
-    hue = 0.3 * light.skin_rgb / max(light.skin_luma, 1.0) + 0.7 * IVORY
-    return np.asarray(np.clip(bright * hue, 0, 255), np.float32)
-
-
-def _flesh(light: PhotoLight, share: F32) -> F32:
-    """Return the colour (3,) of flesh in the light on the skin."""
-    return np.asarray(light.skin_rgb * (float(share @ GREY) if light.monochrome else share), np.float32)
 
 
 def _yaw(landmarks_px: F32) -> float:

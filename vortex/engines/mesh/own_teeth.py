@@ -115,7 +115,14 @@ def bend_row(row: F32, down_mm: F32, scale: float) -> F32:
 
 
 def add_own_teeth(
-    row: F32, own: OwnTeeth, image: Frame, seen_mm: F32, v_mm: F32, axes: F32, origin_px: F32, px_per_mm: float
+    row: F32,
+    own: OwnTeeth,
+    image: Frame,
+    seen_mm: F32,
+    v_mm: F32,
+    axes: F32,
+    origin_px: F32,
+    px_per_mm: float,
 ) -> tuple[F32, F32]:
     """Return the drawn row (h, w, 4) with the photo's teeth on top, and the gain (3,) that matched the rest.
 
@@ -126,7 +133,9 @@ def add_own_teeth(
     margin = 1.5 / px_per_mm
     v = np.broadcast_to(v_mm[:, None], row.shape[:2])
     # What the lip hides continues the crowns below it.
-    photo = look_up(image, np.broadcast_to(seen_mm, v.shape), np.maximum(v, top + margin), axes, origin_px, px_per_mm)
+    photo = look_up(
+        image, np.broadcast_to(seen_mm, v.shape), np.maximum(v, top + margin), axes, origin_px, px_per_mm
+    )
     soft = 0.8 / px_per_mm
     crown = smoothstep(bottom - v, CROWN_MM[1], CROWN_MM[0])
     alpha = shown * (1 - smoothstep(v, bottom - soft, bottom + soft)) * np.where(v < top + margin, crown, 1)
@@ -144,7 +153,9 @@ def look_up(image: Frame, u: F32, v: F32, axes: F32, origin_px: F32, px_per_mm: 
     """Return (h, w, 3) float32: the photo at the places u, v (h, w) in millimetres."""
     where = origin_px + px_per_mm * (u[..., None] * axes[:, 0] + v[..., None] * axes[:, 1])
     # OpenCV accepts None for the second map; its type stubs do not.
-    colours = cv2.remap(image, where.astype(np.float32), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore
+    colours = cv2.remap(
+        image, where.astype(np.float32), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )  # type: ignore
     return np.asarray(colours, np.float32)
 
 
