@@ -190,7 +190,9 @@ def _fill(image: Frame, edges: LipEdges) -> Frame:
         np.interp(along, places[1], edges.lower_thick),
     )
     squeeze = np.minimum(LIP_SHARE * thick / half, 1.0)
-    source = np.where(is_upper, upper - squeeze * (across - upper), lower + squeeze * (lower - across))
+    # Both ways from an edge, so that the rim around the hole is filled with flesh, too.
+    off = squeeze * np.abs(across - np.where(is_upper, upper, lower)) + MARGIN_PX
+    source = np.where(is_upper, upper - off, lower + off)
     shift = (source - across).astype(np.float32)
     maps = np.stack(
         [x + shift * np.float32(edges.down[0]), y[:, None] + shift * np.float32(edges.down[1])], 2
@@ -199,7 +201,7 @@ def _fill(image: Frame, edges: LipEdges) -> Frame:
     mask = np.zeros((h, w), np.uint8)
     cv2.fillPoly(mask, [np.round((outline - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
     # Pixels on the edge are mixed with what is inside, so the fill covers them whole.
-    alpha = cv2.blur(cv2.dilate(mask, np.ones((3, 3), np.uint8)), (3, 3))[..., None] / np.float32(255)
+    alpha = cv2.blur(cv2.dilate(mask, np.ones((5, 5), np.uint8)), (3, 3))[..., None] / np.float32(255)
     result = image.copy()
     region = result[low[1] : high[1], low[0] : high[0]]
     region[:] = (region + alpha * (fill.astype(np.float32) - region) + 0.5).astype(np.uint8)

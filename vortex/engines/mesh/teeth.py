@@ -128,7 +128,9 @@ def draw_row(arch: Arch, tooth_rgb: F32, gum_rgb: F32, warmth: F32, scale: float
     up = (arch.to_gum * y_mm)[:, None].astype(np.float32)
     gum_line = np.full(count, np.inf, np.float32)
     for crown in place_crowns(arch):
-        near = np.nonzero(np.abs(x - crown.x_mm) <= crown.half_mm + 1 / scale)[0]
+        near = np.abs(x - crown.x_mm) <= crown.half_mm + 1 / scale
+        # Wider crowns would overlap in the middle, and only one of them be whole.
+        near = np.nonzero(near & (x * crown.x_mm >= 0))[0]
         columns = slice(int(near[0]), int(near[-1]) + 1)
         across = (x[columns] - crown.x_mm) / crown.half_mm
         inside, shade, line = _crown(arch, crown, across, up, scale)
