@@ -1,4 +1,4 @@
-"""Open lips of a photo: their edges are found, no tooth shows where they shut, and shut lips stay as they are."""
+"""Open lips of a photo: their edges are found, and no tooth shows where they shut."""
 
 from __future__ import annotations
 

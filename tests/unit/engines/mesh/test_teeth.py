@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.signal import find_peaks
@@ -68,7 +70,7 @@ def test_back_teeth_are_darker_than_front_ones() -> None:
         crown.x_mm for crown in sorted(place_crowns(UPPER_ARCH), key=lambda c: c.index) if crown.x_mm > 0
     ]
     bright = [green[round(x * SCALE) + len(green) // 2] for x in places]
-    assert all(front > back for front, back in zip(bright, bright[1:], strict=False))
+    assert all(front > back for front, back in pairwise(bright))
 
 
 def test_the_gum_comes_down_between_the_central_incisors_and_not_on_them() -> None:
