@@ -90,7 +90,8 @@ PRESETS: Mapping[str, Preset] = {
         articulation=1.0, smile=0.08, frown=0.0, brow_up=0.0, squint=0.0, eye_wide=0.0,
         smile_burst=0.12, smile_chance=0.3, brow_accent=0.75, brow_chance=0.5, brow_slow=1.0, asymmetry=0.2,
         nod_deg=4.4, nod_chance=0.75, sway_deg=1.6, pace=1.0, posture_deg=1.3, posture_s=0.8, lean_deg=0.0,
-        breath_deg=0.4, glance_chance=0.16, glance_deg=11.0, gaze_pace=1.0, blink_period_s=3.2, blink_slow=1.0,
+        breath_deg=0.4, glance_chance=0.16, glance_deg=11.0, gaze_pace=1.0, blink_period_s=3.2,
+        blink_slow=1.0,
     ),
     # Quick brow flashes, many nods, leaning forward, a smile that reaches the eyes.
     "excited": Preset(

@@ -10,10 +10,10 @@ import numpy as np
 from vortex.engines.mesh import basis
 from vortex.engines.mesh.eyes import draw_eye
 from vortex.engines.mesh.field import Bounds, invert, remap_fixed
-from vortex.engines.mesh.mouth import composite_mouth
+from vortex.engines.mesh.mouth import composite_mouth, lower_edge_px
 from vortex.engines.mesh.prepare import MeshPortrait, prepare_portrait
 from vortex.face.crop import crop_face, even_sides
-from vortex.face.landmarks import LID_RINGS, LOWER_INNER, MOUTH_CORNERS, NOSE_BRIDGE, UPPER_INNER
+from vortex.face.landmarks import CHIN, LID_RINGS, LOWER_INNER, MOUTH_CORNERS, NOSE_BRIDGE, UPPER_INNER
 from vortex.runtime.setting import single_blas_thread
 from vortex.types import F32, Frame, MotionTrack, Portrait
 
@@ -28,8 +28,6 @@ MIN_BROW_HEIGHT = 0.02
 FACE_ITERATIONS = 6
 LOWER_LIP_ITERATIONS = 12
 """Iterations of the inversion; the lower lip moves farthest, so it needs more."""
-LOWER_TEETH_DEPTH = 0.02
-"""How far the lower teeth's anchor lies above the edge of the lower lip, in outer-eye widths."""
 
 
 class MeshEngine:
@@ -98,11 +96,12 @@ def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
 
 def _fill_mouth(frame: Frame, prepared: MeshPortrait, points: F32, rounded: float) -> None:
     """Draw what is between the lips at ``points`` (478, 2) into ``frame`` in place."""
-    head_shift = points[NOSE_BRIDGE] - prepared.landmarks_px[NOSE_BRIDGE, :2]
-    lower, interior = points[LOWER_INNER], prepared.interior
+    moved = points - prepared.landmarks_px[:, :2]
+    head_shift, lower, interior = moved[NOSE_BRIDGE], points[LOWER_INNER], prepared.interior
     skull_px = (interior.anchor_px + head_shift).astype(np.float32)
-    jaw_px = lower[len(lower) // 2] - LOWER_TEETH_DEPTH * prepared.eye_width_px * prepared.down
-    composite_mouth(frame, interior, points[UPPER_INNER], lower, skull_px, jaw_px.astype(np.float32), rounded)
+    chin_drop_px = float((moved[CHIN] - head_shift) @ prepared.down)
+    jaw_px = lower_edge_px(interior, skull_px, chin_drop_px, lower[len(lower) // 2])
+    composite_mouth(frame, interior, points[UPPER_INNER], lower, skull_px, jaw_px, rounded)
 
 
 def warp_face(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> F32:

@@ -9,6 +9,7 @@ import numpy as np
 from vortex.engines.mesh.basis import SHAPES
 from vortex.engines.mesh.eyes import Eye, find_eye
 from vortex.engines.mesh.field import Bounds, Region, dense_fields, find_region, grid
+from vortex.engines.mesh.lips import open_lips
 from vortex.engines.mesh.mouth import MouthInterior, paint_interior
 from vortex.face.landmarks import (
     CHIN,
@@ -33,10 +34,6 @@ COLUMNS = UPPER_RINGS.shape[1]
 MIN_EYE_WIDTH = 0.8
 """Least outer-eye width, in sizes of the fitted template: a turned head shows its eyes closer together."""
 
-LIP_INSET = 0.018
-"""How far the inner edge of open lips is moved into the flesh, in outer-eye widths."""
-LIP_INSET_OF_GAP = 0.25
-"""The most it is moved, in gaps between the lips."""
 RING_WEIGHTS = np.array([1.0, 0.92, 0.8, 0.62])
 """How far each lip ring follows its inner edge."""
 NECK_BELOW_CHIN = 0.35
@@ -84,11 +81,12 @@ class MeshPortrait:
 def prepare_portrait(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
     """Compute fields, mouth and eyes of a picture (H, W, 3) with landmarks (478, 3)."""
     shapes = load_shapes()
-    landmarks_px = _inside_lips(landmarks_px)
     scale, rotation, _ = similarity(shapes.template[STABLE], landmarks_px[STABLE])
-    points = landmarks_px[:, :2]
     right, down = rotation[:2, 0], rotation[:2, 1]
     right, down = right / np.linalg.norm(right), down / np.linalg.norm(down)
+    photo, detected_px = canvas, landmarks_px
+    canvas, landmarks_px = open_lips(photo, detected_px, down.astype(np.float32))
+    points = landmarks_px[:, :2]
     across = landmarks_px[OUTER_EYE_CORNERS[1]] - landmarks_px[OUTER_EYE_CORNERS[0]]
     eye_width_px = max(float(np.linalg.norm(across[:2])), MIN_EYE_WIDTH * scale)
     moved = eye_width_px * (shapes.columns(SHAPES) @ rotation.T)[..., :2]
@@ -112,22 +110,9 @@ def prepare_portrait(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
         eye_width_px=eye_width_px,
         down=down.astype(np.float32),
         source_gap=gap.astype(np.float32),
-        interior=paint_interior(canvas, landmarks_px, right.astype(np.float32), eye_width_px),
+        interior=paint_interior(photo, detected_px, right.astype(np.float32), eye_width_px),
         eyes={side: find_eye(canvas, landmarks_px, side) for side in ("Left", "Right")},
     )
-
-
-def _inside_lips(landmarks_px: F32) -> F32:
-    """Return the landmarks with the inner edge of open lips, which is off by pixels, moved into the flesh."""
-    # Teeth on the wrong side of the edge would show as a white line between closed lips.
-    result = landmarks_px.copy()
-    eye_width_px = np.linalg.norm(np.subtract(*landmarks_px[list(OUTER_EYE_CORNERS), :2]))
-    gap = landmarks_px[LOWER_INNER, :2] - landmarks_px[UPPER_INNER, :2]
-    size = np.linalg.norm(gap, axis=1, keepdims=True)
-    inset = np.minimum(LIP_INSET * eye_width_px, LIP_INSET_OF_GAP * size) * gap / np.maximum(size, 1e-6)
-    result[UPPER_INNER, :2] -= inset
-    result[LOWER_INNER, :2] += inset
-    return result
 
 
 def _lip_columns(down: F64) -> F64:
