@@ -9,11 +9,12 @@ import numpy as np
 
 from vortex.engines.mesh import basis
 from vortex.engines.mesh.eyes import draw_eye
-from vortex.engines.mesh.field import Bounds, invert, remap_fixed
+from vortex.engines.mesh.field import Bounds, invert, remap, remap_fixed
 from vortex.engines.mesh.mouth import composite_mouth
 from vortex.engines.mesh.prepare import COLUMNS, MeshPortrait, prepare_portrait
+from vortex.engines.mesh.turn import rotation_matrix, turn_cells, turn_points
 from vortex.face.crop import crop_face, even_sides
-from vortex.face.landmarks import LID_RINGS, LOWER_INNER, MOUTH_CORNERS, NOSE_BRIDGE, UPPER_INNER
+from vortex.face.landmarks import LANDMARKS, LID_RINGS, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
 from vortex.runtime.setting import single_blas_thread
 from vortex.types import F32, Frame, MotionTrack, Portrait
 
@@ -61,15 +62,19 @@ class MeshEngine:
             # Not @: the threads of a BLAS wait in a busy loop after each product, on the core of the encoder.
             fields = np.einsum("tk,kc->tc", part, prepared.fields)
             points = prepared.landmarks_px[:, :2] + np.einsum("tk,kpc->tpc", part, prepared.moves)
-            for index, (field, lips) in enumerate(zip(fields, points, strict=True), start):
+            for index, (field, unturned) in enumerate(zip(fields, points, strict=True), start):
                 frame = prepared.canvas.copy()
-                where = warp_face(frame, prepared, field, lips)
+                layers = _backward_layers(prepared, field)
+                moved = np.concatenate([unturned, prepared.interior.anchor_px[None]])
+                seen, turned = _turn(prepared, layers[0], moved, motion.head_pose_deg[index])
+                lips, skull_px = turned[:LANDMARKS], turned[LANDMARKS]
+                where = warp_face(frame, prepared, layers, seen, lips)
                 face = frame[region.y0 : region.y0 + height, region.x0 : region.x0 + width]
                 for side, eye in prepared.eyes.items():
                     lids, lid = lips[LID_RINGS[side]] - corner, float(closing[side][index])
                     draw_eye(face, prepared.canvas, where, eye, lids, lid, looking[index])
                 if opening[index] > MIN_OPENING_PX:
-                    _fill_mouth(frame, prepared, lips, float(rounded[index]))
+                    _fill_mouth(frame, prepared, lips, skull_px, float(rounded[index]))
                 yield frame
 
     def notes(self, prepared: MeshPortrait, motion: MotionTrack, *, quality: str = "full") -> tuple[str, ...]:
@@ -81,7 +86,7 @@ class MeshEngine:
 
 
 def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
-    """Return (T, K): modes, lip columns in pixels (upper, lower), pout in [0, 1], pose in degrees."""
+    """Return (T, K): modes, lip columns in pixels (upper, lower), pout in [0, 1]."""
     eye, down = prepared.eye_width_px, prepared.down
     corners = prepared.landmarks_px[list(MOUTH_CORNERS), :2]
     source_aperture = float(prepared.source_gap[COLUMNS // 2]) / eye
@@ -100,32 +105,61 @@ def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
     missing = basis.aperture(motion)[:, None] * eye * profile - gap
     bias = basis.lip_bias(motion)[:, None] * eye
     upper, lower = -UPPER_SHARE * missing - bias, (1 - UPPER_SHARE) * missing - bias
-    return np.concatenate([modes, upper, lower, rounded, motion.head_pose_deg], axis=1).astype(np.float32)
+    return np.concatenate([modes, upper, lower, rounded], axis=1).astype(np.float32)
 
 
-def _fill_mouth(frame: Frame, prepared: MeshPortrait, points: F32, rounded: float) -> None:
-    """Draw what is between the lips at ``points`` (478, 2) into ``frame`` in place."""
-    head_shift = points[NOSE_BRIDGE] - prepared.landmarks_px[NOSE_BRIDGE, :2]
-    lower, interior = points[LOWER_INNER], prepared.interior
-    skull_px = (interior.anchor_px + head_shift).astype(np.float32)
+def _fill_mouth(frame: Frame, prepared: MeshPortrait, points: F32, skull_px: F32, rounded: float) -> None:
+    """Draw what is between the lips at ``points`` (478, 2) into ``frame`` in place; ``skull_px`` (2,) has turned."""
+    lower = points[LOWER_INNER]
     jaw_px = lower[len(lower) // 2] - LOWER_TEETH_DEPTH * prepared.eye_width_px * prepared.down
-    composite_mouth(frame, interior, points[UPPER_INNER], lower, skull_px, jaw_px.astype(np.float32), rounded)
+    composite_mouth(
+        frame, prepared.interior, points[UPPER_INNER], lower, skull_px, jaw_px.astype(np.float32), rounded
+    )
 
 
-def warp_face(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> F32:
-    """Warp the region of ``frame`` in place, cut along the lips; return where its pixels come from.
+def _backward_layers(prepared: MeshPortrait, field: F32) -> tuple[F32, F32]:
+    """Return where cells come from before the head turns: upper layer in the region, lower in ``lower_cells``.
 
-    ``field`` (N,) in cells is a row like those of ``prepared.fields``; ``points`` (478, 2) are the moved
-    landmarks. The result (h, w, 2) holds positions in the picture, in pixels.
+    ``field`` (N,) in cells is a row like those of ``prepared.fields``.
     """
-    region, mouth = prepared.region, prepared.mouth_cells
-    width, height = region.size_px
-    everywhere = (0, region.rows, 0, region.cols)
-    row0, row1, col0, col1 = prepared.lower_cells
+    region, (row0, row1, col0, col1) = prepared.region, prepared.lower_cells
     upper = field[: prepared.cells.size].reshape(region.rows, region.cols, 2)
     lower = field[prepared.cells.size :].reshape(row1 - row0, col1 - col0, 2)
-    where = _source_positions(upper, prepared, (0, 0), everywhere, iterations=FACE_ITERATIONS)
-    below = _source_positions(lower, prepared, (row0, col0), mouth, iterations=LOWER_LIP_ITERATIONS)
+    return (
+        invert(upper, prepared.cells, FACE_ITERATIONS),
+        invert(lower, prepared.cells[: row1 - row0, : col1 - col0], LOWER_LIP_ITERATIONS),
+    )
+
+
+def _turn(prepared: MeshPortrait, backward: F32, points: F32, pose_deg: F32) -> tuple[F32, F32]:
+    """Turn the head: return the cell seen in each cell (rows, cols, 2), and where points (N, 2) in pixels go.
+
+    ``backward`` (rows, cols, 2) is where the cells come from before the turn.
+    """
+    if not pose_deg.any():
+        return prepared.cells, points
+    region, head, rotation = prepared.region, prepared.head, rotation_matrix(pose_deg)
+    # The chin takes its depth along when the jaw opens.
+    height = remap(head.height, prepared.cells + backward)
+    turned = turn_points((points - prepared.first_px) / region.cell_px, head, height, rotation)
+    return turn_cells(prepared.cells, head, height, rotation), prepared.first_px + region.cell_px * turned
+
+
+def warp_face(
+    frame: Frame, prepared: MeshPortrait, layers: tuple[F32, F32], seen: F32, points: F32
+) -> F32:
+    """Warp the region of ``frame`` in place, cut along the lips; return where its pixels come from.
+
+    ``layers`` are those of :func:`_backward_layers`, ``seen`` is that of :func:`_turn`; ``points`` (478, 2) are
+    the moved landmarks. The result (h, w, 2) holds positions in the picture, in pixels.
+    """
+    region = prepared.region
+    width, height = region.size_px
+    everywhere = (0, region.rows, 0, region.cols)
+    row0, _, col0, _ = prepared.lower_cells
+    mouth = _moved_bounds(prepared, seen)
+    where = _source_positions(layers[0], prepared, seen, (0, 0), everywhere)
+    below = _source_positions(layers[1], prepared, seen, (col0, row0), mouth)
     row0, _, col0, _ = mouth
     corner = np.array([col0, row0]) * region.cell_px
     box_h, box_w = below.shape[:2]
@@ -146,17 +180,27 @@ def warp_face(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> 
     return where
 
 
+def _moved_bounds(prepared: MeshPortrait, seen: F32) -> Bounds:
+    """Return the cells in which ``prepared.mouth_cells`` are seen."""
+    row0, row1, col0, col1 = prepared.mouth_cells
+    if seen is prepared.cells:
+        return prepared.mouth_cells
+    inside = (seen >= (col0, row0)).all(axis=2) & (seen <= (col1 - 1, row1 - 1)).all(axis=2)
+    rows, cols = inside.any(axis=1).nonzero()[0], inside.any(axis=0).nonzero()[0]
+    return int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1
+
+
 def _source_positions(
-    field: F32, prepared: MeshPortrait, first: tuple[int, int], bounds: Bounds, *, iterations: int
+    backward: F32, prepared: MeshPortrait, seen: F32, first: tuple[int, int], bounds: Bounds
 ) -> F32:
-    """Return (h, w, 2): where pixels of the cells ``bounds`` come from; ``field`` begins with ``first``."""
+    """Return (h, w, 2): where pixels of the cells ``bounds`` come from; ``backward`` begins at ``first`` (x, y)."""
     row0, row1, col0, col1 = bounds
     cell_px = prepared.region.cell_px
-    backward = invert(field, prepared.cells[: field.shape[0], : field.shape[1]], iterations)
     # One more cell on each side keeps the gradient at the rim when the field is enlarged.
-    padded = cv2.copyMakeBorder(backward, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-    padded = padded[row0 - first[0] : row1 - first[0] + 2, col0 - first[1] : col1 - first[1] + 2]
-    sources = cell_px * padded + prepared.centres_px[row0 : row1 + 2, col0 : col1 + 2]
+    rim = cv2.copyMakeBorder(seen - prepared.cells, 1, 1, 1, 1, cv2.BORDER_REPLICATE) + prepared.rim_cells
+    rim = rim[row0 : row1 + 2, col0 : col1 + 2]
+    sources = cell_px * (rim + remap(backward, rim - np.array(first, np.float32)))
+    sources += prepared.first_px
     size = (sources.shape[1] * cell_px, sources.shape[0] * cell_px)
     enlarged = cv2.resize(sources, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(enlarged[cell_px:-cell_px, cell_px:-cell_px], np.float32)
