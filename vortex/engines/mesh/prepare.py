@@ -112,7 +112,7 @@ def prepare_portrait(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
         fields=fields,
         mouth_cells=mouth_cells,
         lower_cells=lower_cells,
-        head=find_head(landmarks_px, scale, rotation, shift, region, canvas.shape[1::-1]),
+        head=find_head(landmarks_px, scale, rotation, shift, region, canvas),
         moves=moves,
         eye_width_px=eye_width_px,
         down=down.astype(np.float32),
