@@ -16,8 +16,8 @@ from vortex.motion.presets import PRESETS, TRANSITION_S, PresetLike, PresetTrack
 from vortex.types import BLENDSHAPE_INDEX, BLENDSHAPES, F32, MotionTrack, VisemeTrack
 from vortex.visemes import ROUNDING_COLUMNS, SILENT_COLUMN, VISEME_TABLE
 
-MAX_POSE_DEG = np.array([6.0, 6.0, 4.0], np.float32)
-"""Largest pitch, yaw and roll relative to the source; a picture that is turned further shows tears."""
+MAX_POSE_DEG = np.array([10.0, 12.0, 8.0], np.float32)
+"""Largest pitch, yaw and roll relative to the source; beyond it a photo shows that it has one side only."""
 FAST_S = 0.06
 SLOW_S = 0.6
 """Time constants of the two averages of loudness whose difference peaks on a stressed syllable."""

@@ -12,7 +12,7 @@ from vortex.engines.mesh.eyes import draw_eye
 from vortex.engines.mesh.field import Bounds, invert, remap, remap_fixed
 from vortex.engines.mesh.mouth import composite_mouth
 from vortex.engines.mesh.prepare import COLUMNS, MeshPortrait, prepare_portrait
-from vortex.engines.mesh.turn import rotation_matrix, turn_cells, turn_points
+from vortex.engines.mesh.turn import moved_height, rotation_matrix, turn_cells, turn_points
 from vortex.face.crop import crop_face, even_sides
 from vortex.face.landmarks import LANDMARKS, LID_RINGS, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
 from vortex.runtime.setting import single_blas_thread
@@ -109,7 +109,10 @@ def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
 
 
 def _fill_mouth(frame: Frame, prepared: MeshPortrait, points: F32, skull_px: F32, rounded: float) -> None:
-    """Draw what is between the lips at ``points`` (478, 2) into ``frame`` in place; ``skull_px`` (2,) has turned."""
+    """Draw what is between the lips into ``frame`` in place.
+
+    ``points`` (478, 2) are the landmarks, and ``skull_px`` (2,) is the anchor of the upper teeth.
+    """
     lower = points[LOWER_INNER]
     jaw_px = lower[len(lower) // 2] - LOWER_TEETH_DEPTH * prepared.eye_width_px * prepared.down
     composite_mouth(
@@ -118,7 +121,7 @@ def _fill_mouth(frame: Frame, prepared: MeshPortrait, points: F32, skull_px: F32
 
 
 def _backward_layers(prepared: MeshPortrait, field: F32) -> tuple[F32, F32]:
-    """Return where cells come from before the head turns: upper layer in the region, lower in ``lower_cells``.
+    """Return where cells come from before the head turns: those of the region, and of ``lower_cells``.
 
     ``field`` (N,) in cells is a row like those of ``prepared.fields``.
     """
@@ -139,19 +142,18 @@ def _turn(prepared: MeshPortrait, backward: F32, points: F32, pose_deg: F32) -> 
     if not pose_deg.any():
         return prepared.cells, points
     region, head, rotation = prepared.region, prepared.head, rotation_matrix(pose_deg)
-    # The chin takes its depth along when the jaw opens.
-    height = remap(head.height, prepared.cells + backward)
-    turned = turn_points((points - prepared.first_px) / region.cell_px, head, height, rotation)
+    height = moved_height(prepared.cells, backward, head, rotation)
+    turned = turn_points(
+        ((points - prepared.first_px) / region.cell_px).astype(np.float32), head, height, rotation
+    )
     return turn_cells(prepared.cells, head, height, rotation), prepared.first_px + region.cell_px * turned
 
 
-def warp_face(
-    frame: Frame, prepared: MeshPortrait, layers: tuple[F32, F32], seen: F32, points: F32
-) -> F32:
+def warp_face(frame: Frame, prepared: MeshPortrait, layers: tuple[F32, F32], seen: F32, points: F32) -> F32:
     """Warp the region of ``frame`` in place, cut along the lips; return where its pixels come from.
 
-    ``layers`` are those of :func:`_backward_layers`, ``seen`` is that of :func:`_turn`; ``points`` (478, 2) are
-    the moved landmarks. The result (h, w, 2) holds positions in the picture, in pixels.
+    ``layers`` are those of :func:`_backward_layers`, ``seen`` is that of :func:`_turn`; ``points`` (478, 2)
+    are the moved landmarks. The result (h, w, 2) holds positions in the picture, in pixels.
     """
     region = prepared.region
     width, height = region.size_px
@@ -185,15 +187,19 @@ def _moved_bounds(prepared: MeshPortrait, seen: F32) -> Bounds:
     row0, row1, col0, col1 = prepared.mouth_cells
     if seen is prepared.cells:
         return prepared.mouth_cells
-    inside = (seen >= (col0, row0)).all(axis=2) & (seen <= (col1 - 1, row1 - 1)).all(axis=2)
-    rows, cols = inside.any(axis=1).nonzero()[0], inside.any(axis=0).nonzero()[0]
+    x, y = cv2.split(seen)
+    inside = np.asarray((x >= col0) & (x <= col1 - 1) & (y >= row0) & (y <= row1 - 1))
+    rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     return int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1
 
 
 def _source_positions(
     backward: F32, prepared: MeshPortrait, seen: F32, first: tuple[int, int], bounds: Bounds
 ) -> F32:
-    """Return (h, w, 2): where pixels of the cells ``bounds`` come from; ``backward`` begins at ``first`` (x, y)."""
+    """Return (h, w, 2): where pixels of the cells ``bounds`` come from.
+
+    ``backward`` begins at the cell ``first`` (x, y).
+    """
     row0, row1, col0, col1 = bounds
     cell_px = prepared.region.cell_px
     # One more cell on each side keeps the gradient at the rim when the field is enlarged.

@@ -23,7 +23,7 @@ from vortex.types import F32, F64, FloatArray, Frame
 GRID_CELLS = 96
 """Cells along the longer side of the region, approximately."""
 REGION_SIDES, REGION_ABOVE, REGION_BELOW = 2.1, 2.7, 2.2
-"""How far the region reaches from the middle of the landmarks' bounding box, in halves of its width and height.
+"""How far the region reaches from the middle of the landmarks' box, in halves of its width and height.
 
 It holds hair, neck, and the background that gives way when the head turns.
 """
@@ -170,7 +170,7 @@ def _edge_fade(count: int) -> F32:
 
 
 def _nodes(points: F32, moves: F32, region: Region) -> tuple[F64, F64]:
-    """Return nodes (N, 2) and their motion (K, N, 2): landmarks, and still ones around the face and at edges."""
+    """Return nodes (N, 2) and their motion (K, N, 2): landmarks, and still ones around them and at edges."""
     face = points[:SKIN_LANDMARKS].astype(np.float64)
     centre = (face.min(0) + face.max(0)) / 2
     ring = centre + STILL_RING_SCALE * (points[FACE_OVAL[::2]].astype(np.float64) - centre)
@@ -213,9 +213,6 @@ def remap(image: Pixels, where: F32) -> Pixels:
 
 
 def remap_fixed(image: Pixels, where: F32) -> Pixels:
-    """Return what :func:`remap` does, at positions rounded to 1/32 pixel: half the time on 8-bit pictures.
-
-    Beyond its edges the image is mirrored.
-    """
+    """Return what :func:`remap` does, at positions rounded to 1/32 pixel: half the time on 8-bit pictures."""
     whole, part = cv2.convertMaps(where, None, cv2.CV_16SC2)  # type: ignore
-    return cast(Pixels, cv2.remap(image, whole, part, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
+    return cast(Pixels, cv2.remap(image, whole, part, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))

@@ -14,8 +14,10 @@ from vortex.engines.mesh.field import Region
 from vortex.types import F32, F64, Frame
 
 SURE_HEAD, SURE_BACKGROUND = 0.95, 1.6
-"""Distance from the middle of the skull, in its half widths, below which all is head, and beyond which the edge of
-the region is background."""
+"""Below which distance all is head, and beyond which the edge of the region is background.
+
+Distances are from the middle of the skull, in its half widths.
+"""
 MIN_DIFFERENCE = 14.0
 """Least distance in CIELAB (8 bits) of hair from every sample of the background."""
 SAMPLES = 64
@@ -24,7 +26,7 @@ BLUR_CELLS = 0.8
 SHOULDERS_BELOW = -0.5
 """Below this, relative to the chin in outer-eye widths, the edge of the region may show hair or shoulders."""
 FAR_RING, MAX_FAR_UNLIKE = (1.7, 2.2), 0.15
-"""If more than this share of the cells at that distance is unlike the samples, the background is too varied."""
+"""If a greater share of the cells at that distance is unlike the samples, the background is too varied."""
 
 
 def find_hair(canvas: Frame, region: Region, radius: F64, below: F64) -> npt.NDArray[np.bool_]:
@@ -58,7 +60,7 @@ def _background(radius: F64) -> npt.NDArray[np.bool_]:
 
 
 def _difference(colours: F32, background: npt.NDArray[np.bool_]) -> F32:
-    """Return (rows, cols): distance of ``colours`` (rows, cols, 3) from the nearest sample; 0 without samples."""
+    """Return (rows, cols): distance of ``colours`` (rows, cols, 3) from the nearest sample, or 0."""
     samples = colours[background]
     if not len(samples):
         return np.zeros(colours.shape[:2], np.float32)

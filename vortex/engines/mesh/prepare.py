@@ -9,7 +9,7 @@ import numpy as np
 from vortex.engines.mesh.basis import load_basis, similarity
 from vortex.engines.mesh.eyes import Eye, find_eye
 from vortex.engines.mesh.field import Bounds, Region, dense_fields, find_region, grid
-from vortex.engines.mesh.head import Head, find_head
+from vortex.engines.mesh.head import Head, Placement, find_head
 from vortex.engines.mesh.mouth import MouthInterior, paint_interior
 from vortex.face.landmarks import (
     LANDMARKS,
@@ -45,6 +45,7 @@ GAP_PROFILE_EXPONENTS = (2.2, 0.75)
 ROUND_GAP_HALF_WIDTH = 0.78
 """Rounded lips part as an ellipse of this half width, in half mouth widths."""
 
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MeshPortrait:
     """What the engine knows about one portrait. K coefficients: modes, lip columns, pout.
@@ -52,10 +53,11 @@ class MeshPortrait:
     ``canvas`` (H, W, 3) is the picture. ``fields`` (K, N) float32 in cells holds two layers, two numbers per
     cell: first that of the upper lip in the whole region, then that of the lower lip in ``lower_cells``.
     ``cells`` (rows, cols, 2) is the region's grid, ``rim_cells`` has one more cell on each side; ``first_px``
-    (2,) is the centre of the first cell in the picture. The two layers may differ in ``mouth_cells``; ``lower_cells`` is that and everything
-    that may move there. ``moves`` (K, 478, 2) is the same motion at the landmarks in pixels. ``down`` (2,) is
-    the unit vector from eyes to chin. ``gap_profile`` and ``round_profile`` (9,) are the gap of open and of
-    rounded lips at each column, relative to the middle; ``source_gap`` (9,) is the picture's gap in pixels.
+    (2,) is the centre of the first cell in the picture. ``head`` is how the head turns. The two layers may
+    differ in ``mouth_cells``; ``lower_cells`` is that and everything that may move there. ``moves`` (K, 478,
+    2) is the same motion at the landmarks in pixels. ``down`` (2,) is the unit vector from eyes to chin.
+    ``gap_profile`` and ``round_profile`` (9,) are the gap of open and of rounded lips at each column,
+    relative to the middle; ``source_gap`` (9,) is the picture's gap in pixels.
     """
 
     canvas: Frame
@@ -87,7 +89,8 @@ def prepare_portrait(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
     """Compute fields, mouth and eyes of a picture (H, W, 3) with landmarks (478, 3)."""
     basis = load_basis()
     landmarks_px = _inside_lips(landmarks_px)
-    scale, rotation, shift = similarity(basis.template[STABLE], landmarks_px[STABLE])
+    placement = Placement(*similarity(basis.template[STABLE], landmarks_px[STABLE]))
+    scale, rotation = placement.scale, placement.rotation
     points = landmarks_px[:, :2]
     right, down = rotation[:2, 0], rotation[:2, 1]
     right, down = right / np.linalg.norm(right), down / np.linalg.norm(down)
@@ -112,7 +115,7 @@ def prepare_portrait(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
         fields=fields,
         mouth_cells=mouth_cells,
         lower_cells=lower_cells,
-        head=find_head(landmarks_px, scale, rotation, shift, region, canvas),
+        head=find_head(landmarks_px, placement, region, canvas),
         moves=moves,
         eye_width_px=eye_width_px,
         down=down.astype(np.float32),

@@ -1,61 +1,101 @@
 """Turns of the head in depth: where points go, and what is seen in each cell afterwards.
 
-A rotation with weak perspective takes a point of the picture ``p`` with height ``h`` to ``c + A (p - c) + h t``,
-where A is the upper left 2 x 2 part of the matrix and t its third column. That is a shift along one direction,
-``q = p + h u`` with ``u = A^-1 t``, and then an affine map of the plane, to which each point is subject by its
-share ``follow``. The shift is inverted by following each line of sight down to the first point of the surface
-(relief mapping, Policarpo et al. 2005), so that near skin hides far skin instead of being mixed with it.
+A rotation about a point c with weak perspective takes a point p of the picture with height h to
+``c + A (p - c) + h t``, where A is the upper left 2 x 2 part of the matrix, and t the rest of its first two
+rows. That is a shift along one direction, ``q = p + h u`` with ``u = A^-1 t``, and then the affine map A of
+the plane, in which each point takes part as far as it follows the head. The shift is inverted by following
+each line of sight down to the first point of the surface (relief mapping, Policarpo et al. 2005), so that
+near skin hides far skin instead of being mixed with it.
 """
 
 from __future__ import annotations
 
+import math
+from typing import cast
+
+import cv2
 import numpy as np
 
 from vortex.engines.mesh.field import invert, remap
 from vortex.engines.mesh.head import Head
 from vortex.types import F32, F64, FloatArray
 
-SAFE_STEPS, SECANT_STEPS = 6, 2
-"""Steps down the line of sight that cannot pass the surface, and steps that then find it exactly."""
 STEEPEST = 4.0
-"""Height per cell that the safe steps expect at most."""
-PLANE_ITERATIONS = 4
+"""Height per cell that steps down a line of sight expect at most, so that they do not pass the surface."""
+STEP_ERROR = 0.003
+"""Part of the first distance from an even surface that these steps may leave; a secant then finds it."""
+PLANE_ITERATIONS = 8
+"""For the inversion of the affine map, which a tilt makes steep beside the head."""
 
 
 def rotation_matrix(pose_deg: FloatArray) -> F64:
-    """Return (3, 3) for pitch, yaw, roll in degrees as in ``MotionTrack``; x right, y down, height to the viewer.
+    """Return (3, 3) for pitch, yaw, roll in degrees as in ``MotionTrack``.
 
-    Roll turns first and yaw last, so that pitch and yaw are the direction in which the face looks.
+    Axes are x to the right, y down, and height towards the viewer. Roll turns first and yaw last, so that
+    pitch and yaw are the direction in which the face looks.
     """
     (sp, sy, sr), (cp, cy, cr) = np.sin(np.radians(pose_deg)), np.cos(np.radians(pose_deg))
     pitch = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     roll = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    return yaw @ pitch @ roll
+    return np.asarray(yaw @ pitch @ roll, np.float64)
+
+
+def moved_height(cells: F32, backward: F32, head: Head, rotation: F64) -> F32:
+    """Return the height (rows, cols) for a turn, when the face has come from ``cells + backward``.
+
+    The chin takes its depth along when the jaw opens. Cells do not move across an edge of the picture.
+    """
+    (x, y), _ = _parts(rotation)
+    share = 2 * np.abs([x, y]) / max(abs(x) + abs(y), 1e-9)
+    remains_x, remains_y = _planes(1 - (1 - head.edges) * np.minimum(share, 1).astype(np.float32))
+    return np.asarray(remap(head.height, cells + backward) * remains_x * remains_y, np.float32)
 
 
 def turn_points(points: F32, head: Head, height: F32, rotation: F64) -> F32:
-    """Return where points (N, 2) in cells go; ``height`` (rows, cols) is that of the head now."""
+    """Return where points (N, 2) in cells go; ``height`` is that of :func:`moved_height`."""
     along, plane = _parts(rotation)
     shifted = points + remap(height, points[None])[0, :, None] * along
-    follow = remap(head.follow, shifted[None])[0]
-    return np.asarray(shifted + follow[:, None] * ((shifted - head.pivot) @ plane.T), np.float32)
+    moved = remap(head.follow, shifted[None])[0] * ((shifted - head.pivot) @ plane.T)
+    return np.asarray(shifted + moved, np.float32)
 
 
 def turn_cells(cells: F32, head: Head, height: F32, rotation: F64) -> F32:
-    """Return (rows, cols, 2): the cell seen in each cell of the grid ``cells`` (rows, cols, 2) after the turn."""
+    """Return (rows, cols, 2): the cell that is seen in each one of the grid ``cells`` after the turn."""
     along, plane = _parts(rotation)
-    field = head.follow[..., None] * ((cells - head.pivot) @ plane.T)
-    start = cells + invert(field, cells, PLANE_ITERATIONS)
-    level = remap(head.ceiling, start)
-    part = np.float32(1 / (1 + STEEPEST * float(np.hypot(*along))))
-    seen = start - level[..., None] * along
-    above = level - remap(height, seen)
-    for _ in range(SAFE_STEPS):
-        level -= part * above
-        seen = start - level[..., None] * along
-        above = level - remap(height, seen)
-    return seen
+    # Planes of x and of y: NumPy is slow where the innermost axis has two elements.
+    start_x, start_y = _planes(cells + _undo_plane(cells, head, plane))
+    level = _sample(head.ceiling, start_x, start_y)
+    step = 1 / (1 + STEEPEST * math.hypot(*along))
+    above = level
+    for _ in range(math.ceil(math.log(STEP_ERROR) / math.log(1 - min(step, 0.9)))):
+        above = level - _sample(height, start_x - along[0] * level, start_y - along[1] * level)
+        level = level - step * above
+    # A secant through the last two points of each line of sight.
+    after = level - _sample(height, start_x - along[0] * level, start_y - along[1] * level)
+    level = level - after * np.clip(step * above / np.maximum(above - after, 1e-6), 0, 1)
+    return np.asarray(cv2.merge([start_x - along[0] * level, start_y - along[1] * level]), np.float32)
+
+
+def _undo_plane(cells: F32, head: Head, plane: F32) -> F32:
+    """Return (rows, cols, 2): how far from each cell the affine map of the plane brings what is there."""
+    # The field is smooth, so every second cell is enough.
+    coarse = cells[::2, ::2]
+    field = np.asarray(head.follow[::2, ::2] * ((coarse - head.pivot) @ plane.T), np.float32)
+    half = np.float32(0.5)
+    backward = invert(half * field, half * coarse, PLANE_ITERATIONS)
+    return 2 * remap(backward, half * cells)
+
+
+def _planes(pairs: F32) -> tuple[F32, F32]:
+    """Return both (h, w) of (h, w, 2)."""
+    first, second = cv2.split(pairs)
+    return cast(F32, first), cast(F32, second)
+
+
+def _sample(image: F32, x: F32, y: F32) -> F32:
+    """Return (h, w): ``image`` at the positions ``x``, ``y`` (h, w), bilinear, edge repeated."""
+    return np.asarray(cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
 def _parts(rotation: F64) -> tuple[F32, F32]:
