@@ -62,8 +62,8 @@ EDGE_GIVES = 0.45
 
 MIN_FACING = 0.25
 """Landmarks on skin turned farther away from the viewer have no reliable depth (cosine of the angle)."""
-NODE_SPACING = 0.3
-NODE_DISTANCE = 0.22
+NODE_SPACING = 0.24
+NODE_DISTANCE = 0.15
 """Distance of the nodes around the face from each other, and from the face."""
 CELLS_PER_SAMPLE = 2
 """Depth is smooth, so it is interpolated for every second cell only."""
