@@ -206,7 +206,16 @@ class EngineOptions(OptionGroup):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FaceOptions(EngineOptions):
+class PortraitOptions(OptionGroup):
+    """Which pictures are accepted."""
+
+    force_face: bool = _option(
+        False, "flag", "animate also a face that looks covered, blurred or not human, such as an animal's"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceOptions(PortraitOptions, EngineOptions):
     """How a face looks and moves."""
 
     preset: PresetTrack = _preset()
@@ -350,7 +359,13 @@ class EngineKeywords(TypedDict, total=False):
     quality: str
 
 
-class FaceKeywords(EngineKeywords, total=False):
+class PortraitKeywords(TypedDict, total=False):
+    """Keywords of :class:`PortraitOptions`."""
+
+    force_face: bool
+
+
+class FaceKeywords(PortraitKeywords, EngineKeywords, total=False):
     """Keywords of :class:`FaceOptions`."""
 
     preset: PresetLike

@@ -133,7 +133,8 @@ class Session(AbstractContextManager["Session"]):
     ) -> PreparedPortrait[Any]:
         """Return a portrait as the engine prepared it, from the cache if it is there.
 
-        ``portrait`` is called if it is not; ``key`` identifies it, None keeps it out of the cache.
+        ``portrait`` is called if it is not; ``key`` identifies it, None keeps it out of the cache. Where
+        ``portrait`` refuses pictures, the key has to say which ones.
         """
         clock = clock or StageClock()
         engine, _ = self.engine(options)
@@ -159,7 +160,13 @@ class Session(AbstractContextManager["Session"]):
         Raises:
             ImageError, NoFaceError: see :func:`vortex.face.portrait.load_portrait`.
         """
-        return self.prepare(lambda: load_portrait(source), source_key(source), options, clock)
+        key = source_key(source)
+        return self.prepare(
+            lambda: load_portrait(source, force_face=options.force_face),
+            None if key is None else (key, options.force_face),
+            options,
+            clock,
+        )
 
     def forget(self, key: Hashable) -> None:
         """Drop a portrait from the cache, at every size."""

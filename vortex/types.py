@@ -43,12 +43,17 @@ BLENDSHAPES: tuple[str, ...] = (
     "mouthFrownLeft", "mouthFrownRight", "mouthPressLeft", "mouthPressRight",
     "mouthRollLower", "mouthRollUpper", "mouthUpperUpLeft", "mouthUpperUpRight",
     "mouthLowerDownLeft", "mouthLowerDownRight",
+    "mouthShrugLower", "mouthShrugUpper", "mouthDimpleLeft", "mouthDimpleRight", "mouthLeft", "mouthRight",
+    "jawForward", "jawLeft", "jawRight", "cheekPuff", "tongueUp",
+    "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight",
     "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "browDownLeft", "browDownRight",
     "eyeBlinkLeft", "eyeBlinkRight", "eyeWideLeft", "eyeWideRight", "eyeSquintLeft", "eyeSquintRight",
     "eyeLookUp", "eyeLookDown", "eyeLookLeft", "eyeLookRight",
 )  # fmt: skip
-"""Columns of :attr:`MotionTrack.blendshapes`: ARKit names. The four gaze columns move both eyes together,
-left and right as the person in the picture sees it, like every Left and Right here."""
+"""Columns of :attr:`MotionTrack.blendshapes`: ARKit names, but for three things. The four gaze columns move
+both eyes together, left and right as the person in the picture sees it, like every Left and Right here.
+mouthClose brings the lips together, whatever parts them: 1 shuts them. tongueUp raises the tip of the tongue
+to the teeth."""
 
 BLENDSHAPE_INDEX: Mapping[str, int] = {name: index for index, name in enumerate(BLENDSHAPES)}
 
@@ -169,9 +174,10 @@ class VisemeTrack:
 class MotionTrack:
     """What the face does, independent of the engine.
 
-    ``blendshapes`` (T, 33) float32 in [0, 1], columns as :data:`BLENDSHAPES`; ``head_pose_deg`` (T, 3)
-    float32 degrees, columns pitch, yaw, roll relative to the source pose: pitch > 0 looks down, yaw > 0
-    turns to the viewer's right, roll > 0 tilts clockwise as the viewer sees it.
+    ``blendshapes`` (T, 48) float32 in [-1, 1], columns as :data:`BLENDSHAPES`: the change from the
+    expression of the picture; only jawOpen and the gap between the lips are absolute, from a shut mouth on.
+    ``head_pose_deg`` (T, 3) float32 degrees, columns pitch, yaw, roll relative to the source pose: pitch > 0
+    looks down, yaw > 0 turns to the viewer's right, roll > 0 tilts clockwise as the viewer sees it.
     """
 
     blendshapes: F32
@@ -201,7 +207,8 @@ class Portrait:
     similarity on column vectors, from ``image`` to the 512 px crop of the official LivePortrait rule;
     ``head_pose_deg`` (3,) pitch, yaw, roll of the source, signs as in :class:`MotionTrack`;
     ``blendshapes`` (52,) float32, MediaPipe's scores of the source expression; ``notes``: what a user should
-    know, such as "3 faces found, took the largest".
+    know, such as "3 faces found, took the largest"; ``close_up``: the same face with what surrounds it, cut
+    from the original, where ``image`` is reduced and the face in it is small.
     """
 
     image: Frame
@@ -210,6 +217,7 @@ class Portrait:
     head_pose_deg: F32
     blendshapes: F32
     notes: tuple[str, ...] = ()
+    close_up: Portrait | None = None
 
     def __post_init__(self) -> None:
         """Check shapes and make the arrays read-only."""

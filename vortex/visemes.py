@@ -18,7 +18,7 @@ class Viseme:
     Args:
         name: its name in OpenXR.
         jaw_open, lip_width, lip_rounding: the mouth as three numbers in [0, 1].
-        blendshapes: ARKit amounts at an ordinary voice; a name without its side means both sides.
+        blendshapes: ARKit amounts in [-1, 1] at an ordinary voice; a name without its side means both sides.
         closes: what it shuts: the lips, or the gap between the lower lip and the upper teeth.
         rounds: whether the lips round, which starts before the sound and leaves no smile.
         silent: whether it is the mouth at rest; exactly one viseme is.
@@ -38,33 +38,44 @@ VISEME_TABLE: tuple[Viseme, ...] = (
     Viseme(name="sil", jaw_open=0.0, lip_width=0.4, lip_rounding=0.1, silent=True,
         blendshapes={"mouthClose": 1.0}),
     Viseme(name="PP", jaw_open=0.0, lip_width=0.38, lip_rounding=0.1, closes="lips",
-        blendshapes={"mouthClose": 1.0, "mouthPress": 0.35, "mouthRollLower": 0.15, "mouthRollUpper": 0.15}),
+        blendshapes={"mouthClose": 1.0, "mouthPress": 0.2, "mouthRollLower": 0.25, "mouthRollUpper": 0.25,
+            "mouthShrugLower": 0.15}),
     Viseme(name="FF", jaw_open=0.07, lip_width=0.45, lip_rounding=0.05, closes="teeth",
-        blendshapes={"jawOpen": 0.03, "mouthRollLower": 0.75, "mouthUpperUp": 0.35, "mouthLowerDown": 0.05}),
+        blendshapes={"jawOpen": 0.07, "mouthRollLower": 0.6, "mouthUpperUp": 0.45, "mouthShrugLower": 0.1}),
     Viseme(name="TH", jaw_open=0.28, lip_width=0.5, lip_rounding=0.05,
-        blendshapes={"jawOpen": 0.14, "mouthLowerDown": 0.2, "mouthStretch": 0.08}),
+        blendshapes={"jawOpen": 0.18, "mouthLowerDown": 0.3, "mouthUpperUp": 0.15, "mouthDimple": 0.05,
+            "tongueUp": 1.0}),
     Viseme(name="DD", jaw_open=0.28, lip_width=0.5, lip_rounding=0.05,
-        blendshapes={"jawOpen": 0.11, "mouthLowerDown": 0.22, "mouthUpperUp": 0.12, "mouthStretch": 0.08}),
+        blendshapes={"jawOpen": 0.15, "mouthLowerDown": 0.3, "mouthUpperUp": 0.2, "mouthDimple": 0.1,
+            "tongueUp": 0.9}),
     Viseme(name="kk", jaw_open=0.33, lip_width=0.5, lip_rounding=0.05,
-        blendshapes={"jawOpen": 0.17, "mouthLowerDown": 0.15, "mouthStretch": 0.05}),
+        blendshapes={"jawOpen": 0.2, "mouthLowerDown": 0.3, "mouthUpperUp": 0.15, "mouthDimple": 0.1,
+            "mouthRollLower": -0.2}),
     Viseme(name="CH", jaw_open=0.27, lip_width=0.3, lip_rounding=0.6, rounds=True,
-        blendshapes={"jawOpen": 0.07, "mouthFunnel": 0.6, "mouthPucker": 0.2, "mouthLowerDown": 0.2}),
+        blendshapes={"jawOpen": 0.07, "mouthFunnel": 0.6, "mouthPucker": 0.4, "mouthLowerDown": 0.3,
+            "mouthUpperUp": 0.2}),
     Viseme(name="SS", jaw_open=0.27, lip_width=0.6, lip_rounding=0.05,
-        blendshapes={"jawOpen": 0.08, "mouthStretch": 0.3, "mouthLowerDown": 0.3, "mouthUpperUp": 0.12}),
+        blendshapes={"jawOpen": 0.07, "mouthLowerDown": 0.4, "mouthUpperUp": 0.25, "mouthDimple": 0.3,
+            "mouthStretch": 0.1}),
     Viseme(name="nn", jaw_open=0.3, lip_width=0.5, lip_rounding=0.05,
-        blendshapes={"jawOpen": 0.13, "mouthLowerDown": 0.18, "mouthStretch": 0.06}),
+        blendshapes={"jawOpen": 0.16, "mouthLowerDown": 0.3, "mouthUpperUp": 0.15, "mouthDimple": 0.05,
+            "tongueUp": 0.8}),
     Viseme(name="RR", jaw_open=0.33, lip_width=0.3, lip_rounding=0.5,
-        blendshapes={"jawOpen": 0.14, "mouthFunnel": 0.35, "mouthPucker": 0.25}),
+        blendshapes={"jawOpen": 0.16, "mouthFunnel": 0.4, "mouthPucker": 0.4, "mouthLowerDown": 0.15,
+            "tongueUp": 0.3}),
     Viseme(name="aa", jaw_open=0.95, lip_width=0.5, lip_rounding=0.08,
-        blendshapes={"jawOpen": 0.5, "mouthLowerDown": 0.25, "mouthUpperUp": 0.1}),
+        blendshapes={"jawOpen": 0.58, "mouthLowerDown": 0.5, "mouthUpperUp": 0.3, "mouthDimple": 0.05,
+            "mouthRollLower": -0.3, "mouthRollUpper": -0.15, "mouthShrugLower": -0.2}),
     Viseme(name="E", jaw_open=0.62, lip_width=0.62, lip_rounding=0.0,
-        blendshapes={"jawOpen": 0.31, "mouthLowerDown": 0.25, "mouthUpperUp": 0.12, "mouthStretch": 0.25}),
+        blendshapes={"jawOpen": 0.4, "mouthLowerDown": 0.5, "mouthUpperUp": 0.35, "mouthDimple": 0.3,
+            "mouthStretch": 0.15, "mouthRollLower": -0.2, "mouthShrugLower": -0.1}),
     Viseme(name="ih", jaw_open=0.33, lip_width=0.78, lip_rounding=0.0,
-        blendshapes={"jawOpen": 0.17, "mouthLowerDown": 0.25, "mouthUpperUp": 0.12, "mouthStretch": 0.46}),
+        blendshapes={"jawOpen": 0.2, "mouthLowerDown": 0.5, "mouthUpperUp": 0.35, "mouthDimple": 0.45,
+            "mouthStretch": 0.25, "mouthSmile": 0.05, "mouthRollLower": -0.15}),
     Viseme(name="oh", jaw_open=0.6, lip_width=0.22, lip_rounding=0.75, rounds=True,
-        blendshapes={"jawOpen": 0.33, "mouthFunnel": 0.45, "mouthPucker": 0.4}),
+        blendshapes={"jawOpen": 0.45, "mouthFunnel": 0.5, "mouthPucker": 0.6, "mouthLowerDown": 0.15}),
     Viseme(name="ou", jaw_open=0.3, lip_width=0.14, lip_rounding=0.97, rounds=True,
-        blendshapes={"jawOpen": 0.1, "mouthPucker": 0.8, "mouthFunnel": 0.3}),
+        blendshapes={"jawOpen": 0.12, "mouthPucker": 1.0, "mouthFunnel": 0.45}),
 )  # fmt: skip
 """The 15 visemes of OpenXR ``XR_META_face_tracking_visemes``, in the order of the specification."""
 

@@ -15,6 +15,7 @@ from command_line import inputs
 from fastapi.testclient import TestClient
 
 from vortex.errors import InputError
+from vortex.options import PortraitOptions
 from vortex.server.app import create_app
 from vortex.server.context import ServerContext
 from vortex.server.settings import ServerSettings
@@ -125,7 +126,7 @@ def _add_known(server: ServerContext) -> None:
     if server.store.portrait(KNOWN) is None:
         with server.folder.incoming() as folder:
             (folder / "picture").write_bytes(inputs()["portrait.jpg"])
-            made = server.portraits.add(folder / "picture", shared=True)
+            made = server.portraits.add(folder / "picture", PortraitOptions(), shared=True)
         server.folder.portrait(made.id).rename(server.folder.portrait(KNOWN))
         server.store.delete_portrait(made.id)
         server.store.add_portrait(made.model_copy(update={"id": KNOWN}))

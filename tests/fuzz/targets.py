@@ -85,7 +85,7 @@ def _pictures() -> list[bytes]:
 
 
 def _look(path: Path) -> object:
-    frame, _ = load_picture(path)
+    frame = load_picture(path).image
     assert frame.ndim == 3 and frame.shape[2] == 3 and frame.dtype == np.uint8
     return frame
 

@@ -15,7 +15,7 @@ import skimage
 from support.paths import DEMO_SPEECH
 
 from vortex.demo import demo_portrait
-from vortex.engines.mesh.basis import MODES, aperture, load_basis
+from vortex.engines.mesh.basis import aperture
 from vortex.engines.mesh.engine import MeshEngine
 from vortex.engines.mesh.prepare import MeshPortrait
 from vortex.face.crop import crop_face
@@ -29,6 +29,7 @@ from vortex.face.landmarks import (
     OUTER_EYE_CORNERS,
 )
 from vortex.face.portrait import detect_portrait, load_portrait
+from vortex.face.shapes import load_shapes
 from vortex.lipsync.recognize import recognize_visemes
 from vortex.lipsync.visemes import coarticulate
 from vortex.media.audio import load_audio
@@ -226,7 +227,7 @@ def test_a_wide_open_source_mouth_moves_without_folding_the_chin(jaw_open: float
     photo = crop_face(load_portrait(PORTRAITS["smile with teeth"]), 512)
     landmarks_px = photo.landmarks_px.copy()
     eye_width_px = np.linalg.norm(np.subtract(*landmarks_px[list(OUTER_EYE_CORNERS), :2]))
-    landmarks_px += 0.25 * eye_width_px * load_basis().modes[MODES.index("aperture")]
+    landmarks_px += 0.25 * eye_width_px * load_shapes().columns(("jawOpen",))[0] / 0.4
     # Each row has its own grey: a fold would bring rows into the wrong order.
     ramp = np.repeat(np.arange(512)[:, None, None] // 2, 512, axis=1).repeat(3, axis=2).astype(np.uint8)
     prepared = MeshEngine().prepare(replace(photo, image=ramp, landmarks_px=landmarks_px), size_px=512)

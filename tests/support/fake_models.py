@@ -63,4 +63,4 @@ class Painter:
             self.ended.set()
         if len(self.seeds) <= self.noise:
             return np.random.default_rng(seed).integers(0, 256, (128, 128, 3), np.uint8)
-        return load_picture(demo_portrait())[0]
+        return load_picture(demo_portrait()).image

@@ -14,6 +14,8 @@ CROP_PX = 512
 """Side of LivePortrait's crop of a source picture."""
 CROP_SCALE = 2.3
 """Side of the crop, in larger sides of the face (LivePortrait's ``scale``)."""
+KEPT_FRAMING = 1.3
+"""A picture whose shorter side is less than this many sides of the square is not cropped further."""
 CROP_RISE = 0.125
 """How far the centre of the crop lies above that of the face, in sides of the crop (its ``vy_ratio``)."""
 
@@ -41,9 +43,12 @@ def crop_face(portrait: Portrait, size_px: int) -> Portrait:
     """Return an upright square of ``size_px`` around the face, cut from the picture and resized.
 
     Its place and size follow :func:`crop_transform`, but it is never tilted and stays inside the picture:
-    if that is too small, the square shrinks and moves. InputError: ``size_px`` odd or not in 128..2048.
+    if that is too small, the square shrinks and moves. It is cut from the close-up if there is one.
+    InputError: ``size_px`` odd or not in 128..2048.
     """
     import cv2
+
+    portrait = portrait.close_up or portrait
 
     if size_px % 2 or not 128 <= size_px <= 2048:
         raise InputError(f"The frame size is {size_px}; give an even number of pixels from 128 to 2048.")
@@ -51,8 +56,7 @@ def crop_face(portrait: Portrait, size_px: int) -> Portrait:
     outline = portrait.landmarks_px[CROP_OUTLINE, :2]
     low, high = outline.min(0), outline.max(0)
     wanted = CROP_SCALE * float((high - low).max())
-    # If the square nearly covers the picture (1/1.3 of its shorter side), the framing is kept.
-    side = min(height, width) if 1.3 * wanted >= min(height, width) else round(wanted)
+    side = min(height, width) if KEPT_FRAMING * wanted >= min(height, width) else round(wanted)
     centre = (low + high) / 2 - [0, CROP_RISE * wanted]
     x0, y0 = np.clip(np.round(centre - side / 2), 0, [width - side, height - side]).astype(int)
     square = portrait.image[y0 : y0 + side, x0 : x0 + side]

@@ -67,6 +67,12 @@ LOWER_RINGS = np.array(
     ]
 )
 """Rings of each lip (4, 9), from the inner edge outwards; nine columns between the corners."""
+LIP_CORNERS = np.array([78, 308, 62, 292, 76, 306, 61, 291])
+"""Both corners of each of these rings."""
+OUTER_LIPS = np.concatenate([MOUTH_CORNERS[:1], UPPER_RINGS[3], MOUTH_CORNERS[1:], LOWER_RINGS[3][::-1]])
+"""Outer edge of the lips, clockwise in the picture from the person's right corner."""
+BARE_SKIN = [9, 8, 151, 108, 337, 168, 6]
+"""Forehead, between the brows, and bridge of the nose: skin that a mask over the mouth leaves free."""
 
 LIDS = {
     "Right": (np.array([33, 246, 161, 160, 159, 158, 157, 173, 133]),

@@ -9,74 +9,156 @@ from typing import TypeAlias
 import numpy as np
 
 from vortex.errors import NoFaceError
-from vortex.face.crop import CROP_PX, crop_transform
-from vortex.face.landmarker import Landmarker, mediapipe_image, take_landmarker
-from vortex.face.landmarks import SKIN_LANDMARKS
-from vortex.media.picture import MAX_PIXELS, PictureSource, load_picture, picture_name
+from vortex.face.crop import CROP_PX, CROP_RISE, CROP_SCALE, KEPT_FRAMING, crop_transform
+from vortex.face.detection import (
+    MIN_FACE_PX,
+    Face,
+    detect_faces,
+    find_faces,
+    refine_face,
+    transformed,
+)
+from vortex.face.landmarker import Landmarker, take_landmarker
+from vortex.face.landmarks import CROP_OUTLINE
+from vortex.face.quality import MAX_ROLL_DEG, face_is_shown, judge_face
+from vortex.media.picture import MAX_PIXELS, Picture, PictureSource, load_picture, picture_name
 from vortex.types import F32, F64, Frame, Portrait
 
-MIN_FACE_PX = 64
-MAX_YAW_DEG = 40.0
-MAX_ROLL_DEG = 60.0
-REFINE_ZOOMS = (0.8, 1.0, 1.3)
-"""Scales of the crops that :func:`_refine_face` averages over, relative to LivePortrait's crop."""
+CLOSE_UP_BELOW_PX = 320.0
+"""Smaller faces in a reduced picture are cut from the original: their crop would have less than 736 px."""
+CLOSE_UP_MARGIN = 1.1
+"""Side of the close-up, in sides of the smallest picture that is cropped like a larger one."""
 
 PortraitSource: TypeAlias = "PictureSource | Portrait"
 """A picture, see :data:`vortex.media.picture.PictureSource`, or a loaded portrait."""
 
 
-def load_portrait(source: PortraitSource, *, max_pixels: int = MAX_PIXELS) -> Portrait:
+def load_portrait(
+    source: PortraitSource, *, max_pixels: int = MAX_PIXELS, force_face: bool = False
+) -> Portrait:
     """Read a picture and find the face in it; a :class:`~vortex.types.Portrait` is returned as it is.
 
     Reads a path, the bytes of a file, an open binary file, a PIL image, or an array (H, W, 3) uint8, RGB
-    order. Pictures of more than ``max_pixels`` are refused before they are decoded.
+    order. Pictures of more than ``max_pixels`` are refused before they are decoded. A small face in a large
+    picture is measured in the original, and the portrait has a close-up.
 
     Raises the errors of :func:`vortex.media.picture.load_picture` and of :func:`detect_portrait`.
     """
     if isinstance(source, Portrait):
         return source
-    image, notes = load_picture(source, max_pixels=max_pixels)
-    portrait = detect_portrait(image, source_name=picture_name(source))
-    return replace(portrait, notes=notes + portrait.notes)
+    picture = load_picture(source, max_pixels=max_pixels)
+    portrait = _portrait(picture.image, picture, picture_name(source), force_face)
+    return replace(portrait, notes=picture.notes + portrait.notes)
 
 
-def detect_portrait(image: Frame, *, source_name: str = "picture") -> Portrait:
+def detect_portrait(image: Frame, *, source_name: str = "picture", force_face: bool = False) -> Portrait:
     """Find the largest face in ``image`` (H, W, 3) uint8 RGB; messages call it ``source_name``.
 
-    Raises NoFaceError: no face, or one below 64 px, turned more than 40 degrees aside or tilted more than 60.
+    Raises NoFaceError: no face; one below 64 px, turned more than 40 degrees aside, tilted more than 60 or
+    upside down; mouth or eyes outside the picture; and, unless ``force_face``, one that looks covered,
+    blurred or not human.
     """
-    where = f"'{source_name}' ({image.shape[1]}x{image.shape[0]})"
+    return _portrait(image, None, source_name, force_face)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """A picture of the face to measure, and the similarity (3, 3) from its pixels to the whole picture's."""
+
+    image: Frame
+    whole_from_view: F64
+
+
+def _portrait(whole: Frame, original: Picture | None, source_name: str, force_face: bool) -> Portrait:
+    """Return the portrait in ``whole``, with a close-up from ``original`` where that shows more."""
+    width, height = original.full_px if original else whole.shape[1::-1]
+    where = f"'{source_name}' ({width}x{height})"
     with take_landmarker() as landmarker:
-        faces = sorted(_find_faces(landmarker, image), key=lambda face: -face.size_px)
-        face = _refine_face(landmarker, image, faces[0]) if faces else None
-    if face is None:
-        raise NoFaceError(
-            f"No face found in {where}. vortex needs one face that looks at the camera, at least "
-            f"{MIN_FACE_PX} px wide. Try a larger or more frontal picture."
-        )
-    if face.size_px < MIN_FACE_PX:
-        raise NoFaceError(
-            f"The face in {where} is {face.size_px:.0f} px wide; at least {MIN_FACE_PX} px are needed. "
-            "Crop closer to the face from a larger picture."
-        )
-    pose = face.head_pose_deg
-    if abs(pose[2]) > MAX_ROLL_DEG:
-        raise NoFaceError(
-            f"The face in {where} is tilted {abs(pose[2]):.0f} degrees; at most {MAX_ROLL_DEG:.0f} can be "
-            "animated. Turn the picture upright."
-        )
-    if abs(pose[1]) > MAX_YAW_DEG:
-        raise NoFaceError(
-            f"The face in {where} is turned {abs(pose[1]):.0f} degrees to the side; at most "
-            f"{MAX_YAW_DEG:.0f} can be animated. Give a more frontal picture."
-        )
+        faces = sorted(find_faces(landmarker, whole), key=lambda face: -face.size_px)
+        view = _view(whole, original, faces[0]) if faces else _View(whole, np.eye(3))
+        face = None
+        if faces:
+            view_from_whole = np.asarray(np.linalg.inv(view.whole_from_view), np.float64)
+            face = refine_face(landmarker, view.image, transformed(faces[0], view_from_whole))
+        if face is None:
+            _refuse_turned(landmarker, whole, where, (1, 2, 3))
+            raise NoFaceError(
+                f"No face found in {where}. vortex needs one face that looks at the camera, upright and "
+                f"uncovered, at least {MIN_FACE_PX} px wide. Try a larger, sharper or more frontal picture."
+            )
+        verdict = judge_face(view.image, face, where)
+        if verdict.faults or (verdict.doubts and not force_face):
+            sideways = abs(face.head_pose_deg[2]) > MAX_ROLL_DEG
+            _refuse_turned(landmarker, whole, where, (1, 3) if sideways else (1, 2, 3))
+    refused = verdict.faults or (() if force_face else verdict.doubts)
+    if refused:
+        raise NoFaceError(refused[0])
+    notes = [f"{len(faces)} faces found, took the largest"] if len(faces) > 1 else []
+    found = _as_portrait(view.image, face)
+    if view.image is not whole:
+        found = replace(_as_portrait(whole, transformed(face, view.whole_from_view)), close_up=found)
+        notes.append("the face is small in the picture, and was cut from the original")
+    notes += [f"forced: {doubt}" for doubt in verdict.doubts]
+    return replace(found, notes=(*notes, *verdict.notes))
+
+
+def _as_portrait(image: Frame, face: Face) -> Portrait:
     return Portrait(
         image=image,
         landmarks_px=face.landmarks_px,
         crop_from_image=crop_transform(face.landmarks_px, CROP_PX),
-        head_pose_deg=pose,
+        head_pose_deg=face.head_pose_deg,
         blendshapes=face.blendshapes,
-        notes=(f"{len(faces)} faces found, took the largest",) if len(faces) > 1 else (),
+    )
+
+
+def _view(whole: Frame, original: Picture | None, face: Face) -> _View:
+    """Return the picture in which the face is measured: the whole one, or a cut from the original.
+
+    :func:`vortex.face.crop.crop_face` chooses the same square in the cut as in the whole picture.
+    """
+    if original is None or original.scale <= 1 or face.size_px >= CLOSE_UP_BELOW_PX:
+        return _View(whole, np.eye(3))
+    outline = original.scale * (face.landmarks_px[CROP_OUTLINE, :2].astype(np.float64) + 0.5)
+    low, high = outline.min(0), outline.max(0)
+    wanted = CROP_SCALE * float((high - low).max())
+    size = np.minimum(np.ceil(CLOSE_UP_MARGIN * KEPT_FRAMING * wanted), original.full_px).astype(int)
+    centre = (low + high) / 2 - [0, CROP_RISE * wanted]
+    x0, y0 = np.clip(np.round(centre - size / 2), 0, np.array(original.full_px) - size).astype(int)
+    image = original.cut((x0, y0, x0 + size[0], y0 + size[1]))
+    # Pixels of the cut are larger than the original's if it was reduced; both count from pixel centres.
+    scale = size[0] / image.shape[1] / original.scale
+    whole_from_view = np.diag([scale, scale, 1.0])
+    whole_from_view[:2, 2] = (np.array([x0, y0]) / original.scale) + 0.5 * scale - 0.5
+    return _View(image, whole_from_view)
+
+
+def _refuse_turned(landmarker: Landmarker, image: Frame, where: str, tries: tuple[int, ...]) -> None:
+    """Raise NoFaceError if the picture shows a face well when it is turned, which it does not as it is.
+
+    MediaPipe turns faces by itself, but one that is upside down may be found where none is, the other way up.
+    ``tries``: numbers of quarter turns counter-clockwise.
+    """
+    found = {}
+    for turns in tries:
+        turned = np.ascontiguousarray(np.rot90(image, turns))
+        # Faces on their side are found as they are, and need no search in parts of the picture.
+        faces = find_faces(landmarker, turned) if turns == 2 else detect_faces(landmarker, turned, (0, 0))
+        faces.sort(key=lambda face: -face.size_px)
+        face = refine_face(landmarker, turned, faces[0]) if faces else None
+        if face is not None and face_is_shown(turned, face):
+            found[turns] = face
+    if not found:
+        return
+    turns = min(found, key=lambda turns: float(np.median(found[turns].scatter_px)))
+    state, turn = {
+        1: ("lies on its side", "90 degrees counter-clockwise"),
+        2: ("is upside down", "180 degrees"),
+        3: ("lies on its side", "90 degrees clockwise"),
+    }[turns]
+    raise NoFaceError(
+        f"The face in {where} {state}; at most {MAX_ROLL_DEG:.0f} degrees of tilt can be animated. "
+        f"Turn the picture by {turn}."
     )
 
 
@@ -84,118 +166,5 @@ def iter_landmarks(frames: Iterable[Frame]) -> Iterator[F32 | None]:
     """Yield the landmarks (478, 3) of the largest face of each frame, or None; one detection per frame."""
     with take_landmarker() as landmarker:
         for frame in frames:
-            faces = _detect(landmarker, frame, (0, 0))
+            faces = detect_faces(landmarker, frame, (0, 0))
             yield max(faces, key=lambda face: face.size_px).landmarks_px if faces else None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Face:
-    """One face: landmarks (478, 3), pixel centres, z in the scale of x; MediaPipe's blendshape scores (52,).
-
-    ``rotation`` (3, 3) turns from the face to a frame with x right, y up, z towards the viewer.
-    """
-
-    landmarks_px: F32
-    blendshapes: F32
-    rotation: F64
-
-    @property
-    def size_px(self) -> float:
-        """Larger side of the face in pixels."""
-        return float(np.ptp(self.landmarks_px[:SKIN_LANDMARKS, :2], axis=0).max())
-
-    @property
-    def head_pose_deg(self) -> F32:
-        """Pitch, yaw, roll (3,), signs as in :class:`vortex.types.MotionTrack`."""
-        forward, right = self.rotation[:, 2], self.rotation[:, 0]
-        pitch = -np.arcsin(np.clip(forward[1], -1, 1))
-        yaw = np.arctan2(forward[0], forward[2])
-        roll = -np.arctan2(right[1], right[0])
-        return np.degrees([pitch, yaw, roll]).astype(np.float32)
-
-
-def _find_faces(landmarker: Landmarker, image: Frame) -> list[_Face]:
-    """Return the faces in the whole picture; if none, in overlapping tiles; at last, in it with a margin."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    faces = _detect(landmarker, image, (0, 0))
-    for part in (1, 2, 4):
-        tile = side // part
-        if faces or tile < MIN_FACE_PX:
-            break
-        for y in _tile_starts(height, tile):
-            for x in _tile_starts(width, tile):
-                for face in _detect(landmarker, image[y : y + tile, x : x + tile], (x, y)):
-                    if not any(_same_face(face, known) for known in faces):
-                        faces.append(face)
-    if faces or side < MIN_FACE_PX:
-        return faces
-    # A detector trained on heads misses faces that the edge cuts.
-    margin = side // 2
-    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
-    return _detect(landmarker, padded, (-margin, -margin))
-
-
-def _tile_starts(length: int, tile: int) -> list[int]:
-    """Return where tiles begin that cover ``length`` and overlap by about half."""
-    count = max(int(np.ceil(2 * (length - tile) / tile)), 0) + 1
-    return [int(v) for v in np.linspace(0, length - tile, count)]
-
-
-def _same_face(one: _Face, other: _Face) -> bool:
-    distance = np.linalg.norm(one.landmarks_px[:, :2].mean(0) - other.landmarks_px[:, :2].mean(0))
-    return bool(distance < 0.5 * max(one.size_px, other.size_px))
-
-
-def _refine_face(landmarker: Landmarker, image: Frame, face: _Face) -> _Face | None:
-    """Return the mean of three upright crops, which varies a quarter as much as one; None if two fail."""
-    import cv2
-
-    close = crop_transform(face.landmarks_px, CROP_PX)
-    detections = []
-    for zoom in REFINE_ZOOMS:
-        about_centre = np.diag([zoom, zoom, 1.0])
-        about_centre[:2, 2] = (1 - zoom) * (CROP_PX - 1) / 2
-        crop_from_image = about_centre @ close
-        size, edge = (CROP_PX, CROP_PX), cv2.BORDER_REPLICATE
-        crop = cv2.warpAffine(image, crop_from_image[:2], size, flags=cv2.INTER_LINEAR, borderMode=edge)
-        found = _detect(landmarker, np.asarray(crop, np.uint8), (0, 0))
-        if found:
-            nearest = min(found, key=lambda face: abs(face.landmarks_px[:, :2].mean(0) - CROP_PX / 2).max())
-            detections.append(_transformed(nearest, np.asarray(np.linalg.inv(crop_from_image), np.float64)))
-    if len(detections) < 2:
-        return None
-    return _Face(
-        np.mean([face.landmarks_px for face in detections], axis=0),
-        np.mean([face.blendshapes for face in detections], axis=0),
-        np.mean([face.rotation for face in detections], axis=0),
-    )
-
-
-def _transformed(face: _Face, transform: F64) -> _Face:
-    """Return the face after a similarity (3, 3) of the picture, x right and y down."""
-    turn = transform[:2, :2]
-    scale = np.sqrt(np.linalg.det(turn))
-    landmarks = face.landmarks_px.astype(np.float64)
-    landmarks[:, :2] = landmarks[:, :2] @ turn.T + transform[:2, 2]
-    landmarks[:, 2] *= scale
-    # The rotation matrix has y up, the picture y down.
-    spatial = np.eye(3)
-    spatial[:2, :2] = turn / scale * [[1, -1], [-1, 1]]
-    return replace(face, landmarks_px=landmarks.astype(np.float32), rotation=spatial @ face.rotation)
-
-
-def _detect(landmarker: Landmarker, image: Frame, origin: tuple[int, int]) -> list[_Face]:
-    """Return the faces in a part of a picture that begins at ``origin`` (x, y), in pixels of the picture."""
-    height, width = image.shape[:2]
-    result = landmarker.detect(mediapipe_image(image))
-    matrices = result.facial_transformation_matrixes
-    faces = []
-    for points, scores, matrix in zip(result.face_landmarks, result.face_blendshapes, matrices, strict=True):
-        landmarks = np.array([(p.x * width, p.y * height, p.z * width) for p in points], np.float32)
-        # MediaPipe counts from the edge of the first pixel, vortex from its centre.
-        landmarks[:, :2] += np.array(origin, np.float32) - 0.5
-        rotation = np.asarray(matrix, np.float64)[:3, :3]
-        rotation = rotation / np.linalg.norm(rotation, axis=0)
-        faces.append(_Face(landmarks, np.array([score.score for score in scores], np.float32), rotation))
-    return faces

@@ -54,7 +54,9 @@ def check_prompt(prompt: str) -> None:
         raise InputError("The prompt is empty; describe the portrait, such as: an old sailor, oil painting.")
 
 
-def find_portrait(make: Callable[[int], Frame], seed: int, *, source_name: str) -> tuple[Portrait, int]:
+def find_portrait(
+    make: Callable[[int], Frame], seed: int, *, source_name: str, force_face: bool = False
+) -> tuple[Portrait, int]:
     """Return a portrait and its seed: the first of ``make(seed)``, ``make(seed + 1)`` and so on with a face.
 
     Its notes name the seeds that failed. Raises NoFaceError if none of TRIES pictures has a usable face.
@@ -62,7 +64,7 @@ def find_portrait(make: Callable[[int], Frame], seed: int, *, source_name: str) 
     reason = ""
     for used in range(seed, seed + TRIES):
         try:
-            portrait = detect_portrait(make(used), source_name=source_name)
+            portrait = detect_portrait(make(used), source_name=source_name, force_face=force_face)
         except NoFaceError as exc:
             reason = str(exc)
             continue

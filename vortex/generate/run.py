@@ -177,6 +177,7 @@ class _Stages:
                 lambda seed: source.make(prompt, seed=seed, on_progress=on_progress),
                 self.options.seed or 0,
                 source_name=prompt,
+                force_face=self.options.force_face,
             )
 
     def keyframes(self) -> Keyframes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
@@ -34,10 +36,38 @@ def picture_name(source: PictureSource) -> str:
     return {bytes: "bytes", np.ndarray: "array"}.get(type(source), type(source).__name__)
 
 
-def load_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, tuple[str, ...]]:
-    """Return a picture as (H, W, 3) uint8 sRGB, RGB order, and notes for the user.
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A picture that was read: ``image`` (H, W, 3) uint8 sRGB, RGB order, and notes for the user.
 
-    The picture is turned upright by its EXIF tag, and reduced to a longest side of 1920 px. Transparent
+    ``full_px``: width and height of the upright original, larger than ``image`` if that was reduced.
+    ``decode`` returns the original again, upright and in sRGB.
+    """
+
+    image: Frame
+    notes: tuple[str, ...]
+    full_px: tuple[int, int]
+    decode: Callable[[], PillowImage]
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the original for one pixel of ``image``; 1 if it was not reduced."""
+        return self.full_px[0] / int(self.image.shape[1])
+
+    def cut(self, box: tuple[int, int, int, int]) -> Frame:
+        """Return a part of the original, its longest side at most 1920 px.
+
+        ``box``: left, top, right, bottom in pixels of the original, right and bottom exclusive.
+
+        Raises ImageError, OutOfMemoryError: see :func:`load_picture`.
+        """
+        return _reduced(self.decode().crop(box))
+
+
+def load_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode a picture.
+
+    It is turned upright by its EXIF tag, and reduced to a longest side of 1920 px. Transparent
     pixels become white; colour profiles are applied; CMYK, 16-bit, palette and grey pictures are converted.
 
     Raises ImageError: no such file, no picture, damaged, an array of another kind, above ``max_pixels``;
@@ -50,7 +80,7 @@ def load_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> tupl
         if not os.path.isfile(path):
             what = "is a folder" if os.path.isdir(path) else "does not exist"
             raise ImageError(f"Portrait '{path}' {what}. Give a picture file, such as a JPEG or PNG.")
-        return _decode(path, f"Portrait '{path}'", max_pixels)
+        return _read(lambda: path, f"Portrait '{path}'", max_pixels)
     if isinstance(source, np.ndarray):
         if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8 or not source.size:
             raise ImageError(
@@ -58,9 +88,12 @@ def load_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> tupl
                 "give uint8 RGB of shape (H, W, 3)."
             )
         _check_pixels("The picture", source.shape[1], source.shape[0], max_pixels)
-        return _reduced(Image.fromarray(np.ascontiguousarray(source)), (source.shape[1], source.shape[0]))
+        array = np.ascontiguousarray(source)
+        return _picture(
+            Image.fromarray(array), (array.shape[1], array.shape[0]), lambda: Image.fromarray(array)
+        )
     if isinstance(source, Image.Image):
-        return _decode(source, "The picture", max_pixels)
+        return _read(lambda: source, "The picture", max_pixels)
     # The content of an open file is copied, because Pillow closes files that hold several pictures.
     content = source.read() if hasattr(source, "read") else source
     if not isinstance(content, bytes):
@@ -68,13 +101,22 @@ def load_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> tupl
             f"The picture is a {type(source).__name__}. "
             "Give a path, bytes, a binary file, an array or a PIL image."
         )
-    return _decode(BytesIO(content), "The picture", max_pixels)
+    return _read(lambda: BytesIO(content), "The picture", max_pixels)
+
+
+def _read(opened: Callable[[], Path | BytesIO | PillowImage], what: str, max_pixels: int) -> Picture:
+    """Return the picture in what ``opened`` returns; ``what`` names it in messages."""
+    upright, full_px = _decode(opened(), what, max_pixels, (MAX_SIDE_PX, MAX_SIDE_PX))
+    return _picture(upright, full_px, lambda: _decode(opened(), what, max_pixels, None)[0])
 
 
 def _decode(
-    source: Path | BytesIO | PillowImage, what: str, max_pixels: int
-) -> tuple[Frame, tuple[str, ...]]:
-    """Return pixels and notes of a file or a PIL image; ``what`` names it in messages."""
+    source: Path | BytesIO | PillowImage, what: str, max_pixels: int, least_px: tuple[int, int] | None
+) -> tuple[PillowImage, tuple[int, int]]:
+    """Return a file or a PIL image upright and in sRGB, and the size of the original.
+
+    A JPEG may be decoded at a smaller size, but not below ``least_px``, which takes less time.
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -84,9 +126,10 @@ def _decode(
             with nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as picture:
                 size = picture.size
                 _check_pixels(what, *size, max_pixels)
-                if picture is not source:
-                    picture.draft("RGB", (MAX_SIDE_PX, MAX_SIDE_PX))
+                if picture is not source and least_px:
+                    picture.draft("RGB", least_px)
                 picture.load()
+                decoded_px = picture.size
                 upright = _to_srgb(ImageOps.exif_transpose(picture))
     except ImageError:
         raise
@@ -101,7 +144,7 @@ def _decode(
         raise ImageError(_TOO_LARGE.format(what, "has far too many pixels", max_pixels / 10**6)) from exc
     except (OSError, ValueError, SyntaxError) as exc:
         raise ImageError(f"{what} cannot be decoded ({exc}). Give an undamaged picture.") from exc
-    return _reduced(upright, size)
+    return upright, size if upright.size == decoded_px else (size[1], size[0])
 
 
 def _check_pixels(what: str, width: int, height: int, max_pixels: int) -> None:
@@ -109,16 +152,23 @@ def _check_pixels(what: str, width: int, height: int, max_pixels: int) -> None:
         raise ImageError(_TOO_LARGE.format(what, f"is {width}x{height}", max_pixels / 10**6))
 
 
-def _reduced(picture: PillowImage, original_px: tuple[int, int]) -> tuple[Frame, tuple[str, ...]]:
+def _picture(upright: PillowImage, full_px: tuple[int, int], decode: Callable[[], PillowImage]) -> Picture:
     """Return the pixels, the longest side at most MAX_SIDE_PX, and a note if they were reduced."""
+    image = _reduced(upright)
+    notes: tuple[str, ...] = ()
+    height, width = image.shape[:2]
+    if (width, height) != full_px:
+        notes = (f"portrait reduced from {full_px[0]}x{full_px[1]} to {width}x{height}",)
+    return Picture(image, notes, full_px, decode)
+
+
+def _reduced(picture: PillowImage) -> Frame:
+    """Return the pixels of a picture, its longest side at most MAX_SIDE_PX."""
     from PIL import Image
 
-    notes: tuple[str, ...] = ()
     if max(picture.size) > MAX_SIDE_PX:
         picture.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.LANCZOS)
-        width, height = original_px
-        notes = (f"portrait reduced from {width}x{height} to {picture.width}x{picture.height}",)
-    return np.ascontiguousarray(np.asarray(picture, np.uint8)), notes
+    return np.ascontiguousarray(np.asarray(picture, np.uint8))
 
 
 def _to_srgb(picture: PillowImage) -> PillowImage:

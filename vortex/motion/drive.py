@@ -34,7 +34,7 @@ ASYMMETRY = 0.12
 
 
 def expand(amounts: Mapping[str, float]) -> F32:
-    """Return (33,) float32, columns :data:`vortex.types.BLENDSHAPES`, from amounts by name.
+    """Return (48,) float32, columns :data:`vortex.types.BLENDSHAPES`, from amounts by name.
 
     A name without its side means both sides.
     """
@@ -46,18 +46,19 @@ def expand(amounts: Mapping[str, float]) -> F32:
 
 
 VISEME_BLENDSHAPES = np.stack([expand(row.blendshapes) for row in VISEME_TABLE])
-"""(15, 33) float32: the mouth of each viseme."""
+"""(15, 48) float32: the mouth of each viseme."""
 
 _MOUTH_CLOSE = BLENDSHAPE_INDEX["mouthClose"]
 _CLOSING = [
-    BLENDSHAPE_INDEX[name] for name in ("mouthClose", "mouthRollLower", "mouthPressLeft", "mouthPressRight")
+    BLENDSHAPE_INDEX[name]
+    for name in ("mouthClose", "mouthRollLower", "mouthRollUpper", "mouthPressLeft", "mouthPressRight")
 ]
 QUIET_ARTICULATION = 0.7
 """Share of the full movement at zero loudness."""
 
 
 def articulate(visemes: VisemeTrack, gain: npt.ArrayLike) -> F32:
-    """Return (T, 33) float32 in [0, 1]: the mouth while speaking.
+    """Return (T, 48) float32 in [-1, 1]: the mouth while speaking.
 
     ``gain`` (T,) scales how far the mouth moves; it scales openings only, never closures. Loud speech opens
     the mouth further than quiet speech.
@@ -65,10 +66,11 @@ def articulate(visemes: VisemeTrack, gain: npt.ArrayLike) -> F32:
     shapes = visemes.weights @ VISEME_BLENDSHAPES
     loud = QUIET_ARTICULATION + (1 - QUIET_ARTICULATION) * visemes.loudness
     scale = np.repeat((loud * np.asarray(gain, np.float32))[:, None], shapes.shape[1], axis=1)
-    scale[:, _CLOSING] = 1
+    # Rolled lips close; unrolled ones, below zero, are part of an opening.
+    scale[:, _CLOSING] = np.where(shapes[:, _CLOSING] > 0, 1, scale[:, _CLOSING])
     # A mouth that its neighbours close only in part is still open: only (nearly) full closures count.
     shapes[:, _MOUTH_CLOSE] = np.clip((shapes[:, _MOUTH_CLOSE] - 0.35) / 0.55, 0, 1)
-    return np.asarray(np.clip(shapes * scale, 0, 1), np.float32)
+    return np.asarray(np.clip(shapes * scale, -1, 1), np.float32)
 
 
 def drive(visemes: VisemeTrack, preset: PresetLike = "neutral", seed: int = 0) -> MotionTrack:
@@ -117,7 +119,7 @@ class FaceAnimator:
         pose = self._sway.next(time_s) * style["sway_deg"][:, None] * [0.55, 1.0, 0.5]
         pose[:, 0] += style["nod_deg"] * accents + 0.18 * self._breath.next(time_s)
         bounded = MAX_POSE_DEG * np.tanh(pose / MAX_POSE_DEG)
-        return MotionTrack(np.clip(shapes, 0, 1), bounded.astype(np.float32), visemes.fps)
+        return MotionTrack(np.clip(shapes, -1, 1), bounded.astype(np.float32), visemes.fps)
 
     def _add_expression(self, shapes: F32, style: Mapping[str, F32], visemes: VisemeTrack) -> None:
         """Add the expression of the preset in place; rounded lips cannot smile, so the smile fades there."""

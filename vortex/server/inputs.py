@@ -23,7 +23,7 @@ from vortex.errors import InputError
 from vortex.face.landmarks import SKIN_LANDMARKS
 from vortex.face.portrait import load_portrait
 from vortex.media.audio import load_audio
-from vortex.options import FaceOptions, SpeechOptions
+from vortex.options import FaceOptions, PortraitOptions, SpeechOptions
 from vortex.render import PreparedPortrait, StageClock
 from vortex.server.errors import summary
 from vortex.server.settings import ServerSettings
@@ -37,7 +37,9 @@ Model = TypeVar("Model", bound=BaseModel)
 FILES = ("portrait", "speech")
 """Fields of a form that are files; in JSON they are called ``portrait_base64`` and ``speech_base64``."""
 
-_ARRAYS = tuple(entry.name for entry in fields(Portrait) if entry.name != "notes")
+_ARRAYS = tuple(entry.name for entry in fields(Portrait) if entry.name not in ("notes", "close_up"))
+_CLOSE_UP = "close_up."
+"""Begins the names of the arrays of a portrait's close-up."""
 
 # Only these formats reach a decoder: others, such as playlists that name further files, are a risk.
 _PICTURES = ((0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n"), (8, b"WEBP"))
@@ -179,15 +181,13 @@ class PortraitCache:
     session: Session
     settings: ServerSettings
 
-    def add(self, picture: Path, *, shared: bool) -> PortraitRecord:
+    def add(self, picture: Path, options: PortraitOptions, *, shared: bool) -> PortraitRecord:
         """Find the face and keep it; raises what ``check_picture`` and ``load_portrait`` raise."""
         check_picture(picture)
-        portrait = load_portrait(picture, max_pixels=self.settings.max_pixels)
+        portrait = load_portrait(picture, max_pixels=self.settings.max_pixels, force_face=options.force_face)
         portrait_id, now_s = new_id(), time.time()
-        # Uncompressed, the largest one would take 11 MB.
-        np.savez_compressed(
-            self.folder.portrait(portrait_id), **{name: getattr(portrait, name) for name in _ARRAYS}
-        )
+        # Uncompressed, the largest one would take 11 MB, and its close-up as much.
+        np.savez_compressed(self.folder.portrait(portrait_id), **_arrays(portrait))
         height_px, width_px = portrait.image.shape[:2]
         face = portrait.landmarks_px[:SKIN_LANDMARKS, :2]
         record = PortraitRecord(
@@ -223,7 +223,23 @@ class PortraitCache:
             if record is None or not path.is_file():
                 raise InputError("The portrait was deleted before the video was made. Send it again.")
             with np.load(path, allow_pickle=False) as arrays:
-                return Portrait(**{name: arrays[name] for name in _ARRAYS}, notes=record.notes)
+                return _portrait(arrays, record.notes)
 
         self.store.touch_portrait(portrait_id)
         return self.session.prepare(load, portrait_id, options, clock)
+
+
+def _arrays(portrait: Portrait, start: str = "") -> dict[str, Any]:
+    """Return the arrays of a portrait and of its close-up, by names that begin with ``start``."""
+    own = {start + name: getattr(portrait, name) for name in _ARRAYS}
+    return own | (_arrays(portrait.close_up, _CLOSE_UP) if portrait.close_up else {})
+
+
+def _portrait(arrays: Mapping[str, Any], notes: tuple[str, ...]) -> Portrait:
+    """Return the portrait whose arrays :func:`_arrays` returned."""
+    close_up = {name: arrays[_CLOSE_UP + name] for name in _ARRAYS if _CLOSE_UP + name in arrays}
+    return Portrait(
+        **{name: arrays[name] for name in _ARRAYS},
+        notes=notes,
+        close_up=Portrait(**close_up) if close_up else None,
+    )

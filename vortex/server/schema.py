@@ -14,7 +14,15 @@ from pydantic_core import PydanticCustomError
 from vortex.engines.registry import engine_specs
 from vortex.errors import InputError
 from vortex.motion.presets import PRESETS
-from vortex.options import LiveOptions, OptionGroup, Options, VideoOptions, default_of, options_of
+from vortex.options import (
+    LiveOptions,
+    OptionGroup,
+    Options,
+    PortraitOptions,
+    VideoOptions,
+    default_of,
+    options_of,
+)
 from vortex.server.store import STATES, Job
 
 ID_EXAMPLE = "6f0c1f6a2b8d4e9f00aa11bb"
@@ -130,6 +138,7 @@ class LiveAnswer(BaseModel):
     type: Literal["answer"]
 
 
+@with_options(PortraitOptions)
 class PortraitRequest(RequestModel):
     """A portrait as JSON."""
 

@@ -25,7 +25,7 @@ from vortex.engines.base import Engine, EngineSpec
 from vortex.engines.registry import check_engine_options, engine_specs
 from vortex.errors import InputError
 from vortex.face.portrait import load_portrait
-from vortex.types import F32, Frame, MotionTrack, Portrait
+from vortex.types import BLENDSHAPES, F32, Frame, MotionTrack, Portrait
 
 FPS = Fraction(24)
 SIZE_PX = 128
@@ -86,7 +86,7 @@ def talking(frames: int, seed: int = 0) -> MotionTrack:
         steps = random.normal(0, 0.15 * (high - low), (frames, columns)).cumsum(axis=0)
         return np.clip((low + high) / 2 + steps, low, high).astype(np.float32)
 
-    return MotionTrack(walk(33, 0, 1), walk(3, -4, 4), FPS)
+    return MotionTrack(walk(len(BLENDSHAPES), 0, 1), walk(3, -4, 4), FPS)
 
 
 def render(engine: Engine[Any], prepared: Any, motion: MotionTrack, quality: str = "full") -> list[Frame]:

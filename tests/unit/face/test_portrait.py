@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,8 @@ from PIL import Image
 
 from vortex.demo import demo_portrait
 from vortex.errors import ImageError, NoFaceError
+from vortex.face.crop import crop_face, even_sides
+from vortex.face.detection import MIN_FACE_PX
 from vortex.face.landmarks import CHIN, FACE_SIDES, FOREHEAD, IRIS_CENTRES, NOSE_TIP
 from vortex.face.portrait import PortraitSource, detect_portrait, load_portrait
 from vortex.media.picture import MAX_SIDE_PX
@@ -119,6 +122,63 @@ def test_a_small_face_in_a_large_picture_is_found(hopper: Portrait) -> None:
     np.testing.assert_allclose(nose, hopper.landmarks_px[NOSE_TIP, :2] / 2 + [1400, 600], atol=2)
 
 
+@pytest.fixture(scope="module")
+def crowd(hopper: Portrait) -> tuple[Frame, np.ndarray]:
+    """A picture of 4000x2600 px in which the face has 5 % of the width, and its landmarks in pixels."""
+    scale = 200 / float(np.ptp(hopper.landmarks_px[:468, 0]))
+    height, width = (round(scale * side) for side in hopper.image.shape[:2])
+    crowd = np.full((2600, 4000, 3), (120, 130, 110), np.uint8)
+    crowd[1500 : 1500 + height, 2700 : 2700 + width] = Image.fromarray(hopper.image).resize((width, height))
+    # Both pictures begin half a pixel before the centre of their first pixel.
+    return crowd, (hopper.landmarks_px[:, :2] + 0.5) * scale + [2700 - 0.5, 1500 - 0.5]
+
+
+@pytest.mark.parametrize("kind", ["array", "file", "turned file"])
+def test_a_small_face_in_a_large_photo_is_measured_at_full_resolution(
+    crowd: tuple[Frame, np.ndarray], kind: str, tmp_path: Path
+) -> None:
+    picture, landmarks_px = crowd
+    source: PortraitSource = picture
+    if kind != "array":
+        exif, quarters = Image.Exif(), int(kind == "turned file")
+        exif[0x0112] = 6 if quarters else 1  # a viewer turns it by 90 degrees clockwise
+        stored = Image.fromarray(np.ascontiguousarray(np.rot90(picture, quarters)))
+        source = tmp_path / "crowd.jpg"
+        stored.save(source, exif=exif, quality=95)
+    portrait = load_portrait(source)
+    assert portrait.image.shape == (1248, 1920, 3)
+    close_up = portrait.close_up
+    assert close_up is not None and close_up.image.shape[0] > 2.3 * 200
+    assert any("cut from the original" in note for note in portrait.notes)
+    # A hundredth of the face: what a face of the demo's own size is measured to.
+    found = (portrait.landmarks_px[:, :2] + 0.5) * (4000 / 1920) - 0.5
+    assert np.linalg.norm(found - landmarks_px, axis=1).mean() < 2
+    # The cut shows the pixels of the original, in place.
+    nose = np.round(close_up.landmarks_px[NOSE_TIP, :2]).astype(int)
+    corner = np.round(found[NOSE_TIP] - close_up.landmarks_px[NOSE_TIP, :2]).astype(int)
+    x, y = corner + nose - 40
+    seen = close_up.image[nose[1] - 40 : nose[1] + 40, nose[0] - 40 : nose[0] + 40].astype(int)
+    assert np.abs(seen - picture[y : y + 80, x : x + 80]).mean() < 3
+
+
+def test_a_close_up_is_framed_like_the_whole_picture_and_is_sharper(crowd: tuple[Frame, np.ndarray]) -> None:
+    portrait = load_portrait(crowd[0])
+    sharp, dull = crop_face(portrait, 512), crop_face(replace(portrait, close_up=None), 512)
+    shift = np.abs(sharp.landmarks_px[:, :2] - dull.landmarks_px[:, :2]).max()
+    assert shift < 4  # one pixel of the reduced picture
+    steps = [np.abs(np.diff(face.image.astype(float), axis=1)).mean() for face in (sharp, dull)]
+    assert steps[0] > 1.2 * steps[1]
+    assert even_sides(portrait).image.shape == (1248, 1920, 3)
+
+
+def test_a_face_too_small_for_the_reduced_picture_is_found(hopper: Portrait) -> None:
+    wide = np.full((4000, 6000, 3), 140, np.uint8)
+    wide[1800:2200, 3000:3341] = Image.fromarray(hopper.image).resize((341, 400))
+    portrait = load_portrait(wide)
+    size_px = float(np.ptp(portrait.landmarks_px[:468, 1]))
+    assert size_px < MIN_FACE_PX < 6000 / 1920 * size_px
+
+
 @pytest.mark.parametrize("size", [(1, 1), (30, 40), (8, 1900), (400, 400)])
 def test_a_picture_without_a_face_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(NoFaceError, match=rf"{size[1]}x{size[0]}.*Try a larger"):
@@ -132,9 +192,27 @@ def test_too_small_a_face_is_refused_with_its_size(hopper: Portrait) -> None:
         detect_portrait(wide)
 
 
-def test_a_face_on_its_side_is_refused(hopper: Portrait) -> None:
-    with pytest.raises(NoFaceError, match="tilted"):
-        detect_portrait(np.ascontiguousarray(np.rot90(hopper.image)))
+QUARTERS_COUNTER_CLOCKWISE = {"90 degrees counter-clockwise": 1, "180 degrees": 2, "90 degrees clockwise": 3}
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_turned_picture_is_refused_with_the_turn_that_makes_it_upright(
+    hopper: Portrait, quarters: int
+) -> None:
+    wrong = np.ascontiguousarray(np.rot90(hopper.image, quarters))
+    with pytest.raises(NoFaceError, match="Turn the picture by") as refused:
+        detect_portrait(wrong)
+    advice = str(refused.value).rsplit("by ", 1)[1].rstrip(".")
+    np.testing.assert_array_equal(np.rot90(wrong, QUARTERS_COUNTER_CLOCKWISE[advice]), hopper.image)
+
+
+def test_a_picture_that_its_exif_tag_turns_is_accepted(hopper: Portrait, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned by 180 degrees, Exif 2.3, table 4
+    Image.fromarray(np.ascontiguousarray(np.rot90(hopper.image, 2))).save(tmp_path / "a.png", exif=exif)
+    portrait = load_portrait(tmp_path / "a.png")
+    np.testing.assert_array_equal(portrait.landmarks_px, hopper.landmarks_px)
+    assert portrait.notes == ()
 
 
 def test_an_extreme_side_view_is_refused() -> None:

@@ -69,7 +69,7 @@ def test_without_a_gpu_the_message_names_image() -> None:
 
 
 def test_the_first_picture_with_a_face_is_used_and_the_others_noted() -> None:
-    face = load_picture(demo_portrait())[0]
+    face = load_picture(demo_portrait()).image
     noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
     seeds: list[int] = []
 

@@ -27,9 +27,9 @@ def gradient() -> Frame:
 
 
 def pixels(source: PictureSource) -> Frame:
-    image, notes = load_picture(source)
-    assert notes == ()
-    return image
+    picture = load_picture(source)
+    assert picture.notes == ()
+    return picture.image
 
 
 def test_a_png_is_read_exactly(tmp_path: Path, gradient: Frame) -> None:
@@ -64,10 +64,10 @@ def test_the_caller_s_picture_object_is_not_changed() -> None:
     buffer = io.BytesIO()
     large.save(buffer, "JPEG")
     picture = Image.open(buffer)
-    image, notes = load_picture(picture)
+    loaded = load_picture(picture)
     assert picture.size == (4000, 4688)
-    assert image.shape == (MAX_SIDE_PX, 1638, 3)
-    assert notes == ("portrait reduced from 4000x4688 to 1638x1920",)
+    assert loaded.image.shape == (MAX_SIDE_PX, 1638, 3)
+    assert loaded.notes == ("portrait reduced from 4000x4688 to 1638x1920",)
 
 
 @pytest.mark.parametrize(

@@ -201,8 +201,10 @@ def test_an_unknown_name_is_refused() -> None:
 def test_closures_are_never_scaled(loudness: float, gain: float) -> None:
     shapes = held("PP", loudness, gain)
     assert shapes["mouthClose"] == 1
-    assert shapes["mouthPressLeft"] == shapes["mouthPressRight"] == pytest.approx(0.35)
-    assert held("FF", loudness, gain)["mouthRollLower"] == pytest.approx(0.75)
+    pressed = VISEME_BLENDSHAPES[VISEME_INDEX["PP"], BLENDSHAPE_INDEX["mouthPressLeft"]]
+    assert shapes["mouthPressLeft"] == shapes["mouthPressRight"] == pressed > 0
+    lip = VISEME_BLENDSHAPES[VISEME_INDEX["FF"], BLENDSHAPE_INDEX["mouthRollLower"]]
+    assert held("FF", loudness, gain)["mouthRollLower"] == lip > 0
     assert held("sil", loudness, gain)["jawOpen"] == 0
 
 
@@ -219,7 +221,7 @@ def test_a_mouth_that_is_closed_in_part_only_stays_open() -> None:
     weights[0, [VISEME_INDEX["PP"], VISEME_INDEX["aa"]]] = 0.3, 0.7
     row = articulate(VisemeTrack(weights, np.ones(1), Fraction(24)), np.ones(1))[0]
     assert row[BLENDSHAPE_INDEX["mouthClose"]] == 0
-    assert row[BLENDSHAPE_INDEX["jawOpen"]] > 0.3
+    assert row[BLENDSHAPE_INDEX["jawOpen"]] > 0.25
 
 
 SILENCE = np.eye(1, len(VISEMES), SILENT_COLUMN, dtype=np.float32)

@@ -110,11 +110,12 @@ def expression_parameters(motion: MotionTrack) -> F32:
     """
     amount = shape_columns(motion)
     shut = np.clip(amount("mouthClose"), 0, 1)
+    rolled = np.maximum(amount("mouthRollLower"), 0)
     opening = (130 * amount("jawOpen") + 40 * amount("mouthLowerDown")) * (1 - shut)
     columns = (
-        opening - (70 * amount("mouthPress") * shut + 10 * amount("mouthRollLower") * shut),
-        13 * amount("mouthStretch") + 4 * amount("mouthUpperUp"),
-        12 * amount("mouthPucker") + 8 * amount("mouthFunnel") - 4 * amount("mouthRollLower"),
+        opening - (70 * amount("mouthPress") * shut + 10 * rolled * shut),
+        13 * (amount("mouthStretch") + amount("mouthDimple")) + 4 * amount("mouthUpperUp"),
+        12 * amount("mouthPucker") + 8 * amount("mouthFunnel") - 4 * rolled,
         amount("mouthSmile") - 0.3 * amount("mouthFrown"),
     )
     low, high = np.array(list(MOUTH_LIMITS.values()), np.float32).T

@@ -1,64 +1,47 @@
-"""The learned deformation basis, and what blendshapes make the face do along its modes and beside them.
+"""What the blendshapes of a motion make the face of a portrait do, in outer-eye widths.
 
-``scripts/learn_mesh_basis.py`` makes ``basis.npz``, of how 478 face landmarks move with a few measures of the
-face; ``basis.md`` says from which data. Each gain is the movement at full blendshape, in outer-eye widths.
-The gains were chosen by eye on contact sheets (``scripts/contact_sheet.py``), where no source is given.
+Amounts of the learned shapes (``vortex/face/shapes.py``) move the skin. Lids, gaze, the gap between the lips
+and the depth behind rounded lips are commands of their own. Numbers without a source were chosen by eye on
+contact sheets (``scripts/contact_sheet.py``).
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from vortex.engines.base import shape_columns
-from vortex.face.landmarks import BROWS, LIDS
-from vortex.types import F32, F64, FloatArray, MotionTrack
+from vortex.face.landmarks import BROWS, LIDS, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
+from vortex.face.shapes import load_shapes
+from vortex.types import BLENDSHAPE_INDEX, F32, MotionTrack
 
-MODES: tuple[str, ...] = (
-    "aperture", "width", "corner_up",
-    "brow_inner_left", "brow_inner_right", "brow_outer_left", "brow_outer_right", "frown",
-)  # fmt: skip
-"""Measures of the face that the basis is regressed on, in outer-eye widths; left is the person's left."""
-MAX_APERTURE = 0.16
-"""Inner-lip opening beyond which vowels look shouted, in outer-eye widths."""
+SHAPES: tuple[str, ...] = tuple(name for name in load_shapes().names if not name.startswith("eyeBlink"))
+"""Shapes that move the skin, in the order of their fields; lids are drawn."""
+MAX_APERTURE = 0.7
+"""Largest inner-lip opening in outer-eye widths, that of the widest shout among 16 real faces."""
+SHUT_JAW_APERTURE = 0.1
+"""Lips may be this far apart over a shut jaw, as in a smile."""
 BROW_TRAVEL = 0.4
 """Part of the height between lid and brow that the brow may rise; beyond it, the skin between folds."""
-ROUNDED_WIDTH = 0.48
-"""Width of a mouth that already looks rounded, in outer-eye widths."""
-NARROWING = (0.1, 0.2)
-"""Least and most that rounding narrows a mouth, in outer-eye widths."""
-
-
-class Basis(NamedTuple):
-    """``template`` (478, 3) and ``modes`` (8, 478, 3) float32, both in outer-eye widths.
-
-    x right, y down, z away from the viewer; ``modes[k]`` is the displacement for one unit of ``MODES[k]``.
-    """
-
-    template: F32
-    modes: F32
+BROW_RAISERS = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight")
+ROUND_GAP_HALF_WIDTH, ROUND_GAP_EXPONENT = 0.95, 0.8
+"""The gap of rounded lips at u in half mouth widths is (1 - (u / a)²)^b; the shapes alone leave a rhombus."""
+SMILE_WIDTH = 0.18
+"""How much a full smile widens a mouth; a picture's mouth that is wider than the template's smiles."""
 
 
 @lru_cache(maxsize=1)
-def load_basis() -> Basis:
-    """Return the basis that is part of the package."""
-    with np.load(Path(__file__).with_name("basis.npz")) as arrays:
-        return Basis(arrays["template"].astype(np.float32), arrays["modes"].astype(np.float32))
+def lip_gaps() -> F32:
+    """Return (K, 9): by how much each of SHAPES parts the lips at each column between their corners."""
+    moves = load_shapes().columns(SHAPES)
+    return np.asarray(moves[:, LOWER_INNER[1:-1], 1] - moves[:, UPPER_INNER[1:-1], 1], np.float32)
 
 
-def similarity(source: FloatArray, target: FloatArray) -> tuple[float, F64, F64]:
-    """Return scale, R (D, D), t (D,): target (N, D) ≈ scale * source @ R.T + t (Umeyama 1991, eq. 40-42)."""
-    a, b = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    mean_a, mean_b = a.mean(0), b.mean(0)
-    u, singular, vt = np.linalg.svd((b - mean_b).T @ (a - mean_a))
-    sign = np.ones(len(singular))
-    sign[-1] = np.sign(np.linalg.det(u @ vt))
-    rotation = (u * sign) @ vt
-    scale = float((singular * sign).sum() / ((a - mean_a) ** 2).sum())
-    return scale, rotation, mean_b - scale * rotation @ mean_a
+def template_mouth_width() -> float:
+    """Return the width of the template's mouth."""
+    corners = load_shapes().template[list(MOUTH_CORNERS)]
+    return float(np.linalg.norm(corners[1] - corners[0]))
 
 
 def soft_limit(value: F32, limit: float) -> F32:
@@ -66,46 +49,50 @@ def soft_limit(value: F32, limit: float) -> F32:
     return np.asarray(limit * np.tanh(value / limit), np.float32)
 
 
+def lips_apart(motion: MotionTrack) -> F32:
+    """Return (T,) in [0, 1]: 1 where the lips are as far apart as the shapes make them, 0 where they meet."""
+    shape = shape_columns(motion)
+    return 1 - np.clip(shape("mouthClose") + 0.6 * shape("mouthPress"), 0, 1)
+
+
+def lip_gap(motion: MotionTrack) -> F32:
+    """Return the gap between the inner lips (T, 9) at each column; 0 where they meet."""
+    amounts = motion.blendshapes[:, [BLENDSHAPE_INDEX[name] for name in SHAPES]]
+    # Shapes that press lips together cannot make them overlap.
+    gap = np.clip(amounts @ lip_gaps(), 0, MAX_APERTURE)
+    along = np.linspace(-1, 1, gap.shape[1] + 2)[1:-1]
+    oval = np.maximum(1 - (along / ROUND_GAP_HALF_WIDTH) ** 2, 0) ** ROUND_GAP_EXPONENT
+    rounded = rounding(motion)[:, None]
+    gap = (1 - rounded) * gap + rounded * gap.max(axis=1, keepdims=True) * oval
+    return np.asarray(gap * lips_apart(motion)[:, None], np.float32)
+
+
 def aperture(motion: MotionTrack) -> F32:
-    """Return the commanded inner-lip opening (T,) in outer-eye widths; 0 is shut."""
-    shape = shape_columns(motion)
-    part = 1 - np.clip(shape("mouthClose") + 0.6 * shape("mouthPress"), 0, 1)
-    opening = (
-        0.27 * shape("jawOpen")
-        + 0.035 * shape("mouthLowerDown")
-        + 0.03 * shape("mouthUpperUp")
-        + 0.03 * shape("mouthFunnel")
-    )
-    return soft_limit(opening * part, MAX_APERTURE)
+    """Return the largest gap between the inner lips (T,)."""
+    return np.asarray(lip_gap(motion).max(axis=1), np.float32)
 
 
-def mode_commands(
-    motion: MotionTrack, *, source_width: float, source_aperture: float, brow_height: float
-) -> F32:
-    """Return (T, 8) amounts of the basis modes, in the order of MODES, in outer-eye widths.
+def amounts(motion: MotionTrack, *, source_width: float, source_aperture: float, brow_height: float) -> F32:
+    """Return (T, K) amounts of SHAPES that move the portrait's face from its own expression.
 
-    The picture's mouth is ``source_width`` wide, and its jaw hangs open by ``source_aperture``; modes move
-    the face from there. The skin has to stretch over ``brow_height`` between lid and brow.
+    The picture's mouth is ``source_width`` wide and opens by ``source_aperture``; ``brow_height`` is the
+    height between lid and brow.
     """
-    shape = shape_columns(motion)
-    narrowing = float(np.clip(1.0 * (source_width - ROUNDED_WIDTH), *NARROWING))
-    columns = {
-        "aperture": aperture(motion) - source_aperture,
-        "width": 0.06 * shape("mouthSmile")
-        + 0.05 * shape("mouthStretch")
-        - narrowing * shape("mouthPucker")
-        - 0.5 * narrowing * shape("mouthFunnel"),
-        "corner_up": 0.06 * shape("mouthSmile")
-        - 0.03 * shape("mouthFrown")
-        - 0.3 * (narrowing - NARROWING[0]) * shape("mouthPucker"),
-        "frown": 0.02 * shape("browDown"),
-    }
+    result = motion.blendshapes[:, [BLENDSHAPE_INDEX[name] for name in SHAPES]].copy()
+    column = SHAPES.index
+    # The picture's jaw hangs already, as far as its lips are farther apart than over a shut jaw.
+    jaw = column("jawOpen")
+    result[:, jaw] -= max(source_aperture - SHUT_JAW_APERTURE, 0.0) / float(lip_gaps()[jaw].max())
+    # Rounded lips do not smile: the smile of the picture goes as they round.
+    smiling = float(np.clip((source_width - template_mouth_width()) / SMILE_WIDTH, 0, 1))
     for side in ("Left", "Right"):
-        down = 0.03 * shape(f"browDown{side}")
-        inner, outer = 0.1 * shape("browInnerUp"), 0.09 * shape(f"browOuterUp{side}")
-        columns[f"brow_inner_{side.lower()}"] = soft_limit(inner, BROW_TRAVEL * brow_height) - down
-        columns[f"brow_outer_{side.lower()}"] = soft_limit(outer, BROW_TRAVEL * brow_height) - 0.7 * down
-    return np.stack([columns[name] for name in MODES], axis=1).astype(np.float32)
+        result[:, column(f"mouthSmile{side}")] -= smiling * rounding(motion)
+    moves = load_shapes().columns(BROW_RAISERS)
+    raised = np.abs(moves[:, np.concatenate(list(BROWS.values())), 1]).max(axis=1)
+    for name, rise in zip(BROW_RAISERS, raised, strict=True):
+        limit = BROW_TRAVEL * brow_height / float(rise)
+        result[:, column(name)] = soft_limit(result[:, column(name)], limit)
+    return result
 
 
 def brow_height(points: F32, down: F32) -> float:
@@ -127,11 +114,6 @@ def gaze(motion: MotionTrack) -> F32:
     # The person's left is the viewer's right.
     across = shape("eyeLookLeft") - shape("eyeLookRight")
     return np.stack([0.16 * across, 0.08 * (shape("eyeLookDown") - shape("eyeLookUp"))], axis=1)
-
-
-def lip_bias(motion: MotionTrack) -> F32:
-    """Return (T,): upward shift of both lips in outer-eye widths; the lower lip meets the upper teeth."""
-    return np.asarray(0.02 * shape_columns(motion)("mouthRollLower"), np.float32)
 
 
 def rounding(motion: MotionTrack) -> F32:

@@ -11,7 +11,7 @@ from vortex.engines.mesh import basis
 from vortex.engines.mesh.eyes import draw_eye
 from vortex.engines.mesh.field import Bounds, invert, remap, remap_fixed
 from vortex.engines.mesh.mouth import composite_mouth
-from vortex.engines.mesh.prepare import COLUMNS, MeshPortrait, prepare_portrait
+from vortex.engines.mesh.prepare import MeshPortrait, prepare_portrait
 from vortex.engines.mesh.turn import moved_height, rotation_matrix, turn_cells, turn_points
 from vortex.face.crop import crop_face, even_sides
 from vortex.face.landmarks import LANDMARKS, LID_RINGS, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
@@ -24,12 +24,10 @@ MIN_OPENING_PX = 0.6
 """Lips closer than this hide what is between them."""
 UPPER_SHARE = 0.3
 """Part of a missing gap that the upper lip moves; the lower lip moves the rest."""
-SHUT_JAW_APERTURE = 0.1
-"""Lips may be this far apart over a shut jaw, as in a smile, in outer-eye widths."""
 MIN_BROW_HEIGHT = 0.02
 """In outer-eye widths."""
-FACE_ITERATIONS = 3
-LOWER_LIP_ITERATIONS = 6
+FACE_ITERATIONS = 6
+LOWER_LIP_ITERATIONS = 12
 """Iterations of the inversion; the lower lip moves farthest, so it needs more."""
 LOWER_TEETH_DEPTH = 0.02
 """How far the lower teeth's anchor lies above the edge of the lower lip, in outer-eye widths."""
@@ -86,26 +84,21 @@ class MeshEngine:
 
 
 def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
-    """Return (T, K): modes, lip columns in pixels (upper, lower), pout in [0, 1]."""
+    """Return (T, K): amounts of shapes, lip columns in pixels (upper, lower)."""
     eye, down = prepared.eye_width_px, prepared.down
     corners = prepared.landmarks_px[list(MOUTH_CORNERS), :2]
-    source_aperture = float(prepared.source_gap[COLUMNS // 2]) / eye
-    modes = basis.mode_commands(
+    amounts = basis.amounts(
         motion,
         source_width=float(np.linalg.norm(corners[1] - corners[0])) / eye,
-        source_aperture=max(source_aperture - SHUT_JAW_APERTURE, 0.0),
+        source_aperture=float(prepared.source_gap.max()) / eye,
         brow_height=max(basis.brow_height(prepared.landmarks_px[:, :2], down) / eye, MIN_BROW_HEIGHT),
     )
-    count = modes.shape[1]
-    # The modes leave lips uneven; the columns make the gap between them exactly the commanded one.
+    count = amounts.shape[1]
+    # The shapes leave lips uneven; the columns make the gap between them exactly the commanded one.
     moved = (prepared.moves[:count, LOWER_INNER[1:-1]] - prepared.moves[:count, UPPER_INNER[1:-1]]) @ down
-    gap = prepared.source_gap + modes @ moved
-    rounded = basis.rounding(motion)[:, None]
-    profile = (1 - rounded) * prepared.gap_profile + rounded * prepared.round_profile
-    missing = basis.aperture(motion)[:, None] * eye * profile - gap
-    bias = basis.lip_bias(motion)[:, None] * eye
-    upper, lower = -UPPER_SHARE * missing - bias, (1 - UPPER_SHARE) * missing - bias
-    return np.concatenate([modes, upper, lower, rounded], axis=1).astype(np.float32)
+    missing = basis.lip_gap(motion) * eye - (prepared.source_gap + amounts @ moved)
+    upper, lower = -UPPER_SHARE * missing, (1 - UPPER_SHARE) * missing
+    return np.concatenate([amounts, upper, lower], axis=1).astype(np.float32)
 
 
 def _fill_mouth(frame: Frame, prepared: MeshPortrait, points: F32, skull_px: F32, rounded: float) -> None:

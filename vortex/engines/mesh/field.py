@@ -27,6 +27,8 @@ REGION_SIDES, REGION_ABOVE, REGION_BELOW = 2.1, 2.7, 2.2
 
 It holds hair, neck, and the background that gives way when the head turns.
 """
+MOUTH_REACH = 0.2
+"""How far what is near the mouth can move with lips and jaw, in outer-eye widths."""
 LOWER_REACH = 0.25
 """How far the lower lip can move from its place, in outer-eye widths; 0.14 is the most in speech."""
 EDGE_FADE = 0.14
@@ -37,7 +39,7 @@ STILL_RING_SCALE = 1.34
 STILL_NODES_PER_SIDE = 6
 """Nodes without motion on each edge of the region."""
 
-LIP_LAYER_ALONG = (0.88, 1.12)
+LIP_LAYER_ALONG = (1.05, 1.7)
 """Where each lip's own field begins to fade along the mouth, and ends, in half mouth widths."""
 LIP_LAYER_ACROSS = (0.9, 1.7)
 """The same at right angles to the mouth."""
@@ -157,6 +159,7 @@ def dense_fields(points: F32, moves: F32, region: Region) -> tuple[F32, Bounds, 
     rows, cols = np.nonzero(near.reshape(region.rows, region.cols))
     eye_cells = np.linalg.norm(np.subtract(*points[list(OUTER_EYE_CORNERS)])) / region.cell_px
     mouth = (int(rows.min()), int(rows.max()) + 1, int(cols.min()), int(cols.max()) + 1)
+    mouth = region.widened(mouth, int(np.ceil(MOUTH_REACH * eye_cells)))
     reach = region.widened(mouth, int(np.ceil(LOWER_REACH * eye_cells)))
     lower = lower[:, reach[0] : reach[1], reach[2] : reach[3]]
     fields = np.concatenate([layer.reshape(len(moves), -1) for layer in (upper, lower)], axis=1)

@@ -3,7 +3,7 @@
 The face has the depth of a template that is laid onto the landmarks. Around it, skull and hair are an
 ellipsoid, and the neck is flat; outside their silhouette, what follows the head fades into a background that
 does not move. Lengths are in outer-eye widths of a frontal face unless they say otherwise, in the frame of
-``Basis.template``: x right, y down from the eyes, z away from the viewer. Numbers without a source were
+``FaceShapes.template``: x right, y down from the eyes, z away from the viewer. Numbers without a source were
 chosen by eye on contact sheets.
 """
 
@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vortex.engines.mesh.basis import load_basis
 from vortex.engines.mesh.field import Region, ThinPlate, grid, remap
 from vortex.engines.mesh.hair import find_hair
 from vortex.face.landmarks import CHIN, FACE_OVAL, SKIN_LANDMARKS
+from vortex.face.shapes import load_shapes
 from vortex.interpolation import smoothstep
 from vortex.types import F32, F64, Frame
 
@@ -76,7 +76,7 @@ DEPTH_SMOOTHING = 1e-4
 
 
 class Placement(NamedTuple):
-    """The similarity from ``Basis.template`` to the picture: ``scale`` * ``rotation`` @ point + ``shift``."""
+    """From ``FaceShapes.template`` to the picture: ``scale`` * ``rotation`` @ point + ``shift``."""
 
     scale: float
     rotation: F64
@@ -131,7 +131,7 @@ def find_head(landmarks_px: F32, placement: Placement, region: Region, canvas: F
 
 def _deep_template() -> F64:
     """Return the template (478, 3) with the depth of real faces."""
-    template = load_basis().template.astype(np.float64)
+    template = load_shapes().template.astype(np.float64)
     template[:, 2] += (DEPTH_GAIN - 1) * (template[:, 2] - template[:SKIN_LANDMARKS, 2].mean())
     return template
 
@@ -143,8 +143,8 @@ def _around(
     scale, rotation = placement.scale, placement.rotation
     skull, radius = _skull(centres, axis_z, placement)
     down = rotation[:2, 1] / np.linalg.norm(rotation[:2, 1])
-    chin = np.array([0, load_basis().template[CHIN, 1], SKULL_CENTRE[2]])
-    below = (centres - placement.place(load_basis().template[CHIN].astype(np.float64))[:2]) @ down / scale
+    chin = np.array([0, load_shapes().template[CHIN, 1], SKULL_CENTRE[2]])
+    below = (centres - placement.place(load_shapes().template[CHIN].astype(np.float64))[:2]) @ down / scale
     hair = find_hair(canvas, region, radius, below)
     away = cv2.distanceTransform((~hair).astype(np.uint8), cv2.DIST_L2, 5) * (region.cell_px / scale)
     of_hair = 1 - smoothstep(away, *HAIR_FADE, dtype=np.float64)
@@ -205,7 +205,7 @@ def _outside(oval: F64, centres: F64, cell_px: float) -> npt.NDArray[np.uint8]:
 
 def _facing(rotation: F64) -> F64:
     """Return (468,): cosine of the angle between viewer and skin at each landmark, as if on the ellipsoid."""
-    normal = (load_basis().template[:SKIN_LANDMARKS] - SKULL_CENTRE) / SKULL_HALF**2
+    normal = (load_shapes().template[:SKIN_LANDMARKS] - SKULL_CENTRE) / SKULL_HALF**2
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     return np.asarray(-(normal @ rotation.T)[:, 2], np.float64)
 

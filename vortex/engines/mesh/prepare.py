@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vortex.engines.mesh.basis import load_basis, similarity
+from vortex.engines.mesh.basis import SHAPES
 from vortex.engines.mesh.eyes import Eye, find_eye
 from vortex.engines.mesh.field import Bounds, Region, dense_fields, find_region, grid
 from vortex.engines.mesh.head import Head, Placement, find_head
 from vortex.engines.mesh.mouth import MouthInterior, paint_interior
 from vortex.face.landmarks import (
     LANDMARKS,
+    LID_RINGS,
     LOWER_INNER,
     LOWER_RINGS,
     OUTER_EYE_CORNERS,
@@ -20,12 +21,11 @@ from vortex.face.landmarks import (
     UPPER_INNER,
     UPPER_RINGS,
 )
+from vortex.face.shapes import load_shapes, similarity
 from vortex.types import F32, F64, Frame
 
 COLUMNS = UPPER_RINGS.shape[1]
 """Lip columns between the corners whose gap is set exactly."""
-ALONG_MOUTH = np.linspace(-1, 1, COLUMNS + 2)[1:-1]
-"""Place of each of them between the corners of the mouth at -1 and 1."""
 MIN_EYE_WIDTH = 0.8
 """Least outer-eye width, in sizes of the fitted template: a turned head shows its eyes closer together."""
 
@@ -35,20 +35,11 @@ LIP_INSET_OF_GAP = 0.25
 """The most it is moved, in gaps between the lips."""
 RING_WEIGHTS = np.array([1.0, 0.92, 0.8, 0.62])
 """How far each lip ring follows its inner edge."""
-POUT_RINGS = (0.0, 0.012, 0.028, 0.04)
-"""How far each lip ring moves outwards when lips are pushed forward, in outer-eye widths."""
-POUT_UPPER = 0.7
-"""Motion of the upper lip then, relative to the lower one."""
-
-GAP_PROFILE_EXPONENTS = (2.2, 0.75)
-"""The gap of open lips at u in [-1, 1] along the mouth is (1 - |u|^a)^b."""
-ROUND_GAP_HALF_WIDTH = 0.78
-"""Rounded lips part as an ellipse of this half width, in half mouth widths."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeshPortrait:
-    """What the engine knows about one portrait. K coefficients: modes, lip columns, pout.
+    """What the engine knows about one portrait. K coefficients: shapes, lip columns.
 
     ``canvas`` (H, W, 3) is the picture. ``fields`` (K, N) float32 in cells holds two layers, two numbers per
     cell: first that of the upper lip in the whole region, then that of the lower lip in ``lower_cells``.
@@ -56,8 +47,7 @@ class MeshPortrait:
     (2,) is the centre of the first cell in the picture. ``head`` is how the head turns. The two layers may
     differ in ``mouth_cells``; ``lower_cells`` is that and everything that may move there. ``moves`` (K, 478,
     2) is the same motion at the landmarks in pixels. ``down`` (2,) is the unit vector from eyes to chin.
-    ``gap_profile`` and ``round_profile`` (9,) are the gap of open and of rounded lips at each column,
-    relative to the middle; ``source_gap`` (9,) is the picture's gap in pixels.
+    ``source_gap`` (9,) is the picture's gap between the lips in pixels at each column.
     """
 
     canvas: Frame
@@ -73,8 +63,6 @@ class MeshPortrait:
     moves: F32
     eye_width_px: float
     down: F32
-    gap_profile: F32
-    round_profile: F32
     source_gap: F32
     interior: MouthInterior
     eyes: dict[str, Eye]
@@ -87,24 +75,22 @@ class MeshPortrait:
 
 def prepare_portrait(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
     """Compute fields, mouth and eyes of a picture (H, W, 3) with landmarks (478, 3)."""
-    basis = load_basis()
+    shapes = load_shapes()
     landmarks_px = _inside_lips(landmarks_px)
-    placement = Placement(*similarity(basis.template[STABLE], landmarks_px[STABLE]))
+    placement = Placement(*similarity(shapes.template[STABLE], landmarks_px[STABLE]))
     scale, rotation = placement.scale, placement.rotation
     points = landmarks_px[:, :2]
     right, down = rotation[:2, 0], rotation[:2, 1]
     right, down = right / np.linalg.norm(right), down / np.linalg.norm(down)
     across = landmarks_px[OUTER_EYE_CORNERS[1]] - landmarks_px[OUTER_EYE_CORNERS[0]]
     eye_width_px = max(float(np.linalg.norm(across[:2])), MIN_EYE_WIDTH * scale)
-    modes = eye_width_px * (basis.modes @ rotation.T)[..., :2]
-    pout = eye_width_px * _pout(down)[None]
-    moves = np.concatenate([modes, _lip_columns(down), pout]).astype(np.float32)
+    moved = eye_width_px * (shapes.columns(SHAPES) @ rotation.T)[..., :2]
+    # Lids are drawn; the shapes would drag lashes and lids.
+    moved[:, np.concatenate(list(LID_RINGS.values()))] = 0
+    moves = np.concatenate([moved, _lip_columns(down)]).astype(np.float32)
     region = find_region(points, canvas)
     fields, mouth_cells, lower_cells = dense_fields(points, moves, region)
     gap = ((points[LOWER_INNER] - points[UPPER_INNER]) @ down)[1:-1]
-    outer, inner = GAP_PROFILE_EXPONENTS
-    profile = (1 - np.abs(ALONG_MOUTH) ** outer) ** inner
-    round_profile = np.sqrt(np.maximum(1 - (ALONG_MOUTH / ROUND_GAP_HALF_WIDTH) ** 2, 0))
     return MeshPortrait(
         canvas=canvas,
         landmarks_px=landmarks_px,
@@ -119,8 +105,6 @@ def prepare_portrait(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
         moves=moves,
         eye_width_px=eye_width_px,
         down=down.astype(np.float32),
-        gap_profile=(profile / profile.max()).astype(np.float32),
-        round_profile=round_profile.astype(np.float32),
         source_gap=gap.astype(np.float32),
         interior=paint_interior(canvas, landmarks_px, right.astype(np.float32), eye_width_px),
         eyes={side: find_eye(canvas, landmarks_px, side) for side in ("Left", "Right")},
@@ -146,13 +130,3 @@ def _lip_columns(down: F64) -> F64:
     for lip, rings in zip(moves, (UPPER_RINGS, LOWER_RINGS), strict=True):
         lip[np.arange(COLUMNS), rings] = RING_WEIGHTS[:, None, None] * down
     return moves.reshape(-1, LANDMARKS, 2)
-
-
-def _pout(down: F64) -> F64:
-    """Return (478, 2) in outer-eye widths: lips pushed forward, which look fuller; their inner edges stay."""
-    moves = np.zeros((LANDMARKS, 2))
-    middle = 1 - ALONG_MOUTH**2
-    for rings, sign in ((UPPER_RINGS, -POUT_UPPER), (LOWER_RINGS, 1.0)):
-        for ring, amount in zip(rings, POUT_RINGS, strict=True):
-            moves[ring] = sign * amount * middle[:, None] * down
-    return moves

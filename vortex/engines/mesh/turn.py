@@ -18,6 +18,7 @@ import numpy as np
 
 from vortex.engines.mesh.field import invert, remap
 from vortex.engines.mesh.head import Head
+from vortex.face.pose import rotation_of_pose
 from vortex.types import F32, F64, FloatArray
 
 STEEPEST = 4.0
@@ -27,18 +28,12 @@ STEP_ERROR = 0.003
 PLANE_ITERATIONS = 8
 """For the inversion of the affine map, which a tilt makes steep beside the head."""
 
+_Y_DOWN = np.array([1.0, -1.0, 1.0])
+
 
 def rotation_matrix(pose_deg: FloatArray) -> F64:
-    """Return (3, 3) for pitch, yaw, roll in degrees as in ``MotionTrack``.
-
-    Axes are x to the right, y down, and height towards the viewer. Roll turns first and yaw last, so that
-    pitch and yaw are the direction in which the face looks.
-    """
-    (sp, sy, sr), (cp, cy, cr) = np.sin(np.radians(pose_deg)), np.cos(np.radians(pose_deg))
-    pitch = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
-    yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    roll = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    return np.asarray(yaw @ pitch @ roll, np.float64)
+    """Return (3, 3) for pitch, yaw, roll in degrees; x is to the right, y down, and height to the viewer."""
+    return rotation_of_pose(pose_deg) * np.outer(_Y_DOWN, _Y_DOWN)
 
 
 def moved_height(cells: F32, backward: F32, head: Head, rotation: F64) -> F32:

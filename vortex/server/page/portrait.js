@@ -17,6 +17,7 @@ export async function usePicture(blob, changed) {
   try {
     const form = new FormData();
     form.append("portrait", blob, "portrait");
+    form.append("force_face", find("#force-face").checked);
     const found = await (await call("/v1/portraits", { method: "POST", body: form })).json();
     await draw(blob, found);
     portrait = found;

@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vortex.options import PortraitOptions
 from vortex.server.context import Context
 from vortex.server.errors import links, problems
 from vortex.server.inputs import form_or_json, read_request
@@ -32,8 +33,9 @@ async def add_portrait(context: Context, request: Request, response: Response) -
     """Find the face in a picture and keep it; videos can then name it by its id."""
     context.check_running()
     with context.folder.incoming() as folder:
-        await read_request(request, PortraitRequest, folder, context.settings.max_upload_bytes)
-        record = await run_in_threadpool(context.portraits.add, folder / "portrait", shared=True)
+        wanted = await read_request(request, PortraitRequest, folder, context.settings.max_upload_bytes)
+        options = wanted.options(PortraitOptions)
+        record = await run_in_threadpool(context.portraits.add, folder / "portrait", options, shared=True)
     response.headers["Location"] = f"/v1/portraits/{record.id}"
     return record
 

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 
 from vortex.errors import InputError, MissingExtraError
 from vortex.media.containers import DEFAULT_CONTAINER
-from vortex.options import SpeechOptions, VideoOptions
+from vortex.options import PortraitOptions, SpeechOptions, VideoOptions
 from vortex.server.context import Context, ServerContext
 from vortex.server.errors import links, problems
 from vortex.server.inputs import check_sound, check_text, form_or_json, read_request
@@ -73,7 +73,7 @@ def _queue(context: ServerContext, wanted: VideoRequest, folder: Path) -> Job:
     else:
         check_text(wanted.text, options.part(SpeechOptions))
     if wanted.portrait_id is None:
-        portrait_id = context.portraits.add(picture, shared=False).id
+        portrait_id = context.portraits.add(picture, options.part(PortraitOptions), shared=False).id
     else:
         portrait_id = wanted.portrait_id
         if context.store.portrait(portrait_id) is None:

@@ -15,7 +15,7 @@ from vortex.engines.liveportrait.networks import Networks
 from vortex.engines.liveportrait.renderer import Renderer, prepare_paste_back
 from vortex.errors import OutOfMemoryError
 from vortex.face.crop import crop_transform
-from vortex.types import F64, Frame, MotionTrack, Portrait
+from vortex.types import BLENDSHAPES, F64, Frame, MotionTrack, Portrait
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -58,7 +58,7 @@ def test_other_errors_are_raised_unchanged(
 
 
 def test_frames_do_not_depend_on_the_batch(rewritten: Networks, portrait: Portrait) -> None:
-    shapes = np.random.default_rng(2).uniform(0, 1, (7, 33)).astype(np.float32)
+    shapes = np.random.default_rng(2).uniform(0, 1, (7, len(BLENDSHAPES))).astype(np.float32)
     motion = MotionTrack(shapes, np.zeros((7, 3)), Fraction(24))
     rendered = []
     for batch_frames in (1, 3, 7):

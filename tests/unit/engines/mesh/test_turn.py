@@ -8,8 +8,8 @@ import pytest
 from vortex.engines.mesh.field import grid
 from vortex.engines.mesh.head import Head
 from vortex.engines.mesh.turn import moved_height, rotation_matrix, turn_cells, turn_points
+from vortex.face.detection import Face
 from vortex.face.landmarks import LANDMARKS
-from vortex.face.portrait import _Face
 from vortex.types import F32
 
 ROWS, COLS = 90, 100
@@ -38,10 +38,20 @@ def test_a_turn_is_a_rotation_that_a_portrait_s_pose_reports(pose_deg: tuple[flo
     assert np.linalg.det(rotation) == pytest.approx(1)
     # The rotation of a detected face has y up.
     up = np.diag([1.0, -1.0, 1.0])
-    face = _Face(np.zeros((LANDMARKS, 3), np.float32), np.zeros(52, np.float32), up @ rotation @ up)
-    # Both angles at once shift the roll that is read off the face's right side by a degree.
-    np.testing.assert_allclose(face.head_pose_deg[:2], pose_deg[:2], atol=1e-3)
-    assert face.head_pose_deg[2] == pytest.approx(pose_deg[2], abs=2.0)
+    face = Face(np.zeros((LANDMARKS, 3), np.float32), np.zeros(52, np.float32), up @ rotation @ up)
+    np.testing.assert_allclose(face.head_pose_deg, pose_deg, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("pose_deg", "point", "goes"),
+    [((0, 12, 0), (0, 0, 1), (1, 0)), ((10, 0, 0), (0, 0, 1), (0, 1)), ((0, 0, 8), (0, -1, 0), (1, 0))],
+    ids=["the nose to the viewer's right", "the nose down", "the top clockwise"],
+)
+def test_signs_are_those_of_a_motion_track(
+    pose_deg: tuple[float, float, float], point: tuple[float, float, float], goes: tuple[float, float]
+) -> None:
+    moved = (rotation_matrix(np.array(pose_deg)) @ point - point)[:2]
+    np.testing.assert_allclose(moved @ goes, np.sin(np.radians(max(pose_deg))), atol=1e-9)
 
 
 @pytest.mark.parametrize("pose_deg", POSES)

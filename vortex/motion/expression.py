@@ -1,0 +1,107 @@
+"""The expression of a filmed face, frame by frame, as amounts of blendshapes for a portrait."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vortex.face.landmarks import IRIS_CENTRES, LIDS, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
+from vortex.face.shapes import fit_person, load_shapes, without_pose
+from vortex.interpolation import smoothstep
+from vortex.types import BLENDSHAPE_INDEX, BLENDSHAPES, F32, F64, FloatArray
+
+SHUT_GAP, OPEN_GAP = 0.008, 0.03
+"""Lips measured closer than the first are shut, from the second on open as measured, in outer-eye widths."""
+GAZE_REACH = (0.16, 0.08)
+"""Shift of the iris in eye widths that full eyeLookLeft and eyeLookDown mean."""
+LID_SHAPES = ("eyeBlink", "eyeSquint", "eyeWide")
+"""Beginnings of the shapes that the measured opening of the eyes replaces."""
+PARTING = ("mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight")
+"""Shapes that part the lips where the other shapes part them too little."""
+
+
+def fit_expression(landmarks_px: FloatArray, portrait_px: FloatArray) -> tuple[F32, int]:
+    """Return blendshapes (T, 48) that move a portrait as a filmed face moves, and the frame they start from.
+
+    ``landmarks_px`` (T, 478, 3) are of one face, ``portrait_px`` (478, 3) of the portrait. The frame whose
+    mouth and eyes are most like the portrait's is the reference: there the portrait shows its own expression,
+    and amounts in [-1, 1] are the change from it. The gap between the lips is that of the filmed face.
+    """
+    shapes = load_shapes()
+    faces, portrait = without_pose(landmarks_px), without_pose(portrait_px[None])
+    _, amounts = fit_person(faces, shapes.moves)
+    measured = np.concatenate([mouth_measures(faces), lid_openings(faces)], axis=1)
+    wanted = np.concatenate([mouth_measures(portrait), lid_openings(portrait)], axis=1)
+    reference = int(np.abs(measured - wanted).sum(axis=1).argmin())
+    result = np.zeros((len(faces), len(BLENDSHAPES)))
+    for column, name in enumerate(shapes.names):
+        if not name.startswith(LID_SHAPES):
+            start = 0.0 if name == "jawOpen" else amounts[reference, column]
+            result[:, BLENDSHAPE_INDEX[name]] = amounts[:, column] - start
+    _part_lips(result, faces)
+    opening = lid_openings(faces)
+    closed = 1 - opening / np.maximum(opening[reference], 1e-3)
+    for side, amount in zip(LIDS, closed.T, strict=True):
+        result[:, BLENDSHAPE_INDEX[f"eyeBlink{side}"]] = amount
+    _look(result, iris_places(faces) - iris_places(faces)[reference])
+    return np.clip(result, -1, 1).astype(np.float32), reference
+
+
+def mouth_measures(faces: FloatArray) -> F64:
+    """Return (T, 2): opening of the inner lips and width of the mouth, in outer-eye widths."""
+    gap = lip_gaps(faces).max(axis=1)
+    width = np.linalg.norm(faces[:, MOUTH_CORNERS[1]] - faces[:, MOUTH_CORNERS[0]], axis=1)
+    return np.asarray(np.stack([gap, width], axis=1), np.float64)
+
+
+def lip_gaps(faces: FloatArray) -> F64:
+    """Return (T, 9): the gap between the inner lips at each column of faces without pose; 0 if shut.
+
+    Depth is left out: it is a guess, and a viewer does not see it.
+    """
+    gap = np.linalg.norm((faces[:, LOWER_INNER] - faces[:, UPPER_INNER])[:, 1:-1, :2], axis=2)
+    return np.asarray(gap * smoothstep(gap.max(axis=1, keepdims=True), SHUT_GAP, OPEN_GAP), np.float64)
+
+
+def lid_openings(faces: FloatArray) -> F64:
+    """Return (T, 2): the height between the lids of each eye of LIDS in the middle, over the eye's width."""
+    columns = []
+    for upper, lower in LIDS.values():
+        height = np.linalg.norm((faces[:, upper[3:6]] - faces[:, lower[3:6]]).mean(axis=1), axis=1)
+        columns.append(height / np.linalg.norm(faces[:, upper[-1]] - faces[:, upper[0]], axis=1))
+    return np.stack(columns, axis=1)
+
+
+def iris_places(faces: FloatArray) -> F64:
+    """Return (T, 2): the mean place of both irises between the corners of their eyes, in eye widths."""
+    places = np.zeros((len(faces), 2))
+    for side, iris in zip(("Right", "Left"), IRIS_CENTRES, strict=True):
+        corners = faces[:, LIDS[side][0][[0, -1]], :2]
+        across = corners[:, 1] - corners[:, 0]
+        width = np.linalg.norm(across, axis=1, keepdims=True)
+        along = across / width
+        away = (faces[:, iris, :2] - corners.mean(axis=1)) / width
+        down = np.stack([-along[:, 1], along[:, 0]], axis=1)
+        places += np.stack([(away * along).sum(axis=1), (away * down).sum(axis=1)], axis=1) / 2
+    return places
+
+
+def _part_lips(amounts: F64, faces: FloatArray) -> None:
+    """Make the lips as far apart as in ``faces``, in place: shapes alone give the gap only roughly."""
+    shapes = load_shapes()
+    parts = shapes.moves[:, LOWER_INNER[1:-1], 1] - shapes.moves[:, UPPER_INNER[1:-1], 1]
+    columns = [BLENDSHAPE_INDEX[name] for name in shapes.names]
+    used = [not name.startswith(LID_SHAPES) for name in shapes.names]
+    gap = np.maximum(amounts[:, columns] @ (parts * np.array(used)[:, None]), 0).max(axis=1)
+    wanted = lip_gaps(faces).max(axis=1)
+    gain = parts[[shapes.names.index(name) for name in PARTING]].sum(axis=0).max()
+    amounts[:, [BLENDSHAPE_INDEX[name] for name in PARTING]] += (np.maximum(wanted - gap, 0) / gain)[:, None]
+    amounts[:, BLENDSHAPE_INDEX["mouthClose"]] = 1 - np.minimum(wanted / np.maximum(gap, 1e-6), 1)
+
+
+def _look(amounts: F64, moved: F64) -> None:
+    """Set the four columns of gaze, in place, from the moves (T, 2) of the irises in eye widths."""
+    across, down = (moved / GAZE_REACH).T
+    for name, amount in (
+        ("eyeLookLeft", across), ("eyeLookRight", -across), ("eyeLookDown", down), ("eyeLookUp", -down),
+    ):  # fmt: skip
+        amounts[:, BLENDSHAPE_INDEX[name]] = np.maximum(amount, 0)
