@@ -56,7 +56,7 @@ from vortex.lipsync.recognize import recognize_visemes
 from vortex.media.audio import load_audio, write_wav
 from vortex.media.video import encode_video
 from vortex.motion.drive import drive
-from vortex.render import SOUND_HZ
+from vortex.performance import SOUND_HZ
 from vortex.types import Audio, MotionTrack, VisemeTrack
 
 SPEECH_HZ = 16_000

@@ -1,6 +1,6 @@
 """Vortex: a portrait and a voice go in, a lip-synced talking video comes out.
 
-Functions: animate, speak, say, generate, check, open_live_face, load_portrait, read_jobs, run_batch,
+Functions: animate, drive, speak, say, generate, check, open_live_face, load_portrait, read_jobs, run_batch,
 list_voices, fetch_weights. A Session keeps engines, speech models and portraits loaded between calls. Errors
 are subclasses of VortexError.
 
@@ -20,7 +20,7 @@ from vortex.version import __version__
 
 if TYPE_CHECKING:
     from vortex import errors
-    from vortex.api import animate, check, generate, open_live_face, say, speak
+    from vortex.api import animate, check, drive, generate, open_live_face, say, speak
     from vortex.batch.jobs import read_jobs
     from vortex.batch.run import run_batch
     from vortex.engines.base import Engine, EngineSpec
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from vortex.weights.fetch import fetch_weights
 
 _MODULES = {
-    "vortex.api": ("animate", "check", "generate", "open_live_face", "say", "speak"),
+    "vortex.api": ("animate", "check", "drive", "generate", "open_live_face", "say", "speak"),
     "vortex.batch.jobs": ("read_jobs",),
     "vortex.batch.run": ("run_batch",),
     "vortex.engines.base": ("Engine", "EngineSpec"),
@@ -83,6 +83,7 @@ __all__ = [
     "animate",
     "audio_to_visemes",
     "check",
+    "drive",
     "errors",
     "fetch_weights",
     "generate",

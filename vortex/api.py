@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,17 +11,32 @@ from vortex.generate.run import generate
 from vortex.lipsync.sync import SyncReport, measure_sync
 from vortex.live import LiveFace
 from vortex.media.audio import SoundSource, check_wav_path, write_wav
-from vortex.options import AnimateOptions, CheckOptions, LiveOptions, SayOptions, SpeakOptions, accepts
+from vortex.options import (
+    AnimateOptions,
+    CheckOptions,
+    DriveOptions,
+    LiveOptions,
+    SayOptions,
+    SpeakOptions,
+    accepts,
+)
 from vortex.session import Session, session_or_new
 from vortex.speech.base import Speech
 from vortex.types import PhonemeSpan, ProgressCallback, RenderReport
 
-__all__ = ["animate", "check", "generate", "open_live_face", "say", "speak"]
+__all__ = ["animate", "check", "drive", "generate", "open_live_face", "say", "speak"]
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from vortex.options import AnimateKeywords, CheckKeywords, LiveKeywords, SayKeywords, SpeakKeywords
+    from vortex.options import (
+        AnimateKeywords,
+        CheckKeywords,
+        DriveKeywords,
+        LiveKeywords,
+        SayKeywords,
+        SpeakKeywords,
+    )
 
 
 @accepts(AnimateOptions)
@@ -52,6 +68,42 @@ def animate(
     parsed = AnimateOptions.parse(**options)
     with session_or_new(session) as open_session:
         return open_session.animate(portrait, speech, out, parsed, on_progress=on_progress)
+
+
+@accepts(DriveOptions)
+def drive(
+    portrait: PortraitSource,
+    driving: str | os.PathLike[str],
+    out: str | Path,
+    *,
+    session: Session | None = None,
+    on_progress: ProgressCallback | None = None,
+    **options: Unpack[DriveKeywords],
+) -> RenderReport:
+    """Make a video of a picture whose face moves as the one in another video, with the sound of that video.
+
+    The portrait starts from its own expression and pose: the head turns as far as the other one turns from
+    the frame in which the two faces are most alike. Frames without a face are bridged. A video without sound
+    gives a silent one.
+
+    Args:
+        portrait: picture with a face, see :func:`animate`.
+        driving: path of a video with a face. Of several faces, the largest is followed.
+        out: the .mp4 to write; it appears when it is whole, and nothing is left on failure.
+        session: keeps engines and portraits loaded between calls; default, one for this call.
+        on_progress: see :data:`vortex.types.ProgressCallback`.
+        **options: see below.
+
+    Raises:
+        InputError: bad input or option; nothing was written.
+        NoFaceError: no face in the picture, or in any frame of the video.
+        AudioError: the sound of the video cannot be decoded.
+        EngineError, WeightsError, MissingExtraError: the engine cannot run here.
+        EncodeError: the video cannot be written.
+    """
+    parsed = DriveOptions.parse(**options)
+    with session_or_new(session) as open_session:
+        return open_session.drive(portrait, driving, out, parsed, on_progress=on_progress)
 
 
 @accepts(SpeakOptions)

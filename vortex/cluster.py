@@ -22,14 +22,19 @@ import numpy as np
 from vortex.engines.registry import check_engine_options, resolve_engine
 from vortex.errors import EngineError, InputError, MissingExtraError, VortexError, in_one_line
 from vortex.media.containers import DEFAULT_CONTAINER
-from vortex.options import AnimateOptions, EngineOptions, FaceOptions, SpeakOptions, VideoOptions
+from vortex.options import (
+    AnimateOptions,
+    DriveOptions,
+    EngineOptions,
+    FrameOptions,
+    SpeakOptions,
+    VideoOptions,
+)
 from vortex.session import Session
 from vortex.types import Frame, MotionTrack, Portrait
 from vortex.version import __version__
 
 Item = TypeVar("Item")
-VideoInput = tuple[bytes, bytes | str, Mapping[str, Any]]
-"""The bytes of a picture, the bytes of a sound or a text, and the options of a video as JSON values."""
 
 SEGMENT_FRAMES = 48
 """Frames that an actor renders at a time: whole chunks of the engines, so that frames come out the same."""
@@ -39,6 +44,18 @@ CONNECT_TIMEOUT_S = 5.0
 MAX_RESTARTS = 3
 MAX_TASK_RETRIES = 1
 """How often Ray repeats a task whose actor died."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrivingVideo:
+    """The bytes of a video that drives a portrait, and the suffix of its file."""
+
+    content: bytes
+    suffix: str
+
+
+VideoInput = tuple[bytes, bytes | str | DrivingVideo, Mapping[str, Any]]
+"""The bytes of a picture; those of a sound, a text, or a driving video; and the options as JSON values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,22 +252,29 @@ class _Actor:
         return np.stack(list(self._engine.iter_frames(self._prepared(shared), motion)))
 
     def _prepared(self, shared: _SharedPortrait) -> Any:
-        options = FaceOptions.parse(
+        options = FrameOptions.parse(
             **self._options.as_json(), size_px=shared.size_px, paste_back=shared.paste_back
         )
         return self._session.prepare(lambda: shared.portrait, ("shared", shared.token), options).prepared
 
-    def video(self, picture: bytes, spoken: bytes | str, options: Mapping[str, Any]) -> ActorResult:
-        """Render a video of inputs that were sent as bytes; ``spoken`` is a sound file or a text."""
+    def video(
+        self, picture: bytes, source: bytes | str | DrivingVideo, options: Mapping[str, Any]
+    ) -> ActorResult:
+        """Render a video of inputs that were sent as bytes; ``source`` is as in :data:`VideoInput`."""
         given = {**options, **self._options.as_json(), "quality": options["quality"]}
-        parsed = VideoOptions.parse(**given)
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / f"video{DEFAULT_CONTAINER.suffix}"
             try:
-                if isinstance(spoken, str):
-                    report, _ = self._session.speak(picture, spoken, out, parsed.part(SpeakOptions))
+                if isinstance(source, DrivingVideo):
+                    driving = Path(folder) / f"driving{source.suffix}"
+                    driving.write_bytes(source.content)
+                    report = self._session.drive(picture, driving, out, DriveOptions.parse(**given))
+                elif isinstance(source, str):
+                    spoken = VideoOptions.parse(**given).part(SpeakOptions)
+                    report, _ = self._session.speak(picture, source, out, spoken)
                 else:
-                    report = self._session.animate(picture, spoken, out, parsed.part(AnimateOptions))
+                    heard = VideoOptions.parse(**given).part(AnimateOptions)
+                    report = self._session.animate(picture, source, out, heard)
             except (VortexError, OSError, MemoryError) as exc:
                 return ActorResult(b"", 0, in_one_line(exc))
             return ActorResult(out.read_bytes(), report.frames)

@@ -8,7 +8,7 @@ what an interface received, text or Python values, into exact values once.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from inspect import Parameter, signature
@@ -110,6 +110,21 @@ def _preset() -> Any:
     )
 
 
+def _fps(default: Fraction | None, more: str = "") -> Any:
+    help = f"frames per second, exact, 1 to 120{more}"
+    examples = ("24", "30000/1001")
+    return _option(default, "text", help, parse_fps, max_length=32, metavar="RATE", examples=examples)
+
+
+def _duration(of: str) -> Any:
+    help = f"seconds of video; default, the length of the {of}"
+    return _option(None, "number", help, minimum=0.001, maximum=MAX_DURATION_S, metavar="S")
+
+
+def _mark() -> Any:
+    return _option(True, "flag", "write into the file that it is synthetic")
+
+
 def _transcript(purpose: str) -> Any:
     help = f"the English words spoken, {purpose}"
     return _option(None, "text", help, lambda text: text or None, max_length=100_000, metavar="TEXT")
@@ -149,6 +164,17 @@ class OptionGroup:
 def options_of(group: type[OptionGroup]) -> Mapping[str, Option]:
     """Return the options of a group by name, in the order in which interfaces show them."""
     return {entry.name: entry.metadata["option"] for entry in fields(group)}
+
+
+def check_drives(given: Iterable[str]) -> None:
+    """Raise InputError if there is an option of other videos among those ``given`` for a driven one."""
+    known = options_of(DriveOptions)
+    wrong = sorted(name for name in given if name not in known and name in options_of(VideoOptions))
+    if wrong:
+        raise InputError(
+            f"{wrong[0]} has no effect on a portrait that a video drives; leave it out. "
+            f"Known are {', '.join(known)}."
+        )
 
 
 def default_of(group: type[OptionGroup], name: str) -> Any:
@@ -215,23 +241,26 @@ class PortraitOptions(OptionGroup):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FaceOptions(PortraitOptions, EngineOptions):
-    """How a face looks and moves."""
+class FrameOptions(PortraitOptions, EngineOptions):
+    """What a frame shows of a portrait, and how large."""
 
-    preset: PresetTrack = _preset()
-    fps: Fraction = _option(
-        Fraction(24), "text", "frames per second, exact, 1 to 120", parse_fps, max_length=32, metavar="RATE",
-        examples=("24", "30000/1001"),
-    )  # fmt: skip
     size_px: int = _option(
         512, "whole", "side of the square video in pixels, even", minimum=128, maximum=2048, multiple_of=2,
         metavar="PX",
     )  # fmt: skip
+    paste_back: bool = _option(False, "flag", "animate the face inside the whole picture, at its own size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceOptions(FrameOptions):
+    """How a face looks and moves that follows a voice."""
+
+    preset: PresetTrack = _preset()
+    fps: Fraction = _fps(Fraction(24))
     seed: int | None = _option(
         None, "whole", "decides blinks, glances and sway; default, a new one each time", minimum=0,
         maximum=MAX_SEED, metavar="N",
     )  # fmt: skip
-    paste_back: bool = _option(False, "flag", "animate the face inside the whole picture, at its own size")
 
     def with_seed(self) -> Self:
         """Return the options with a seed: the given one, or a new random one."""
@@ -240,13 +269,19 @@ class FaceOptions(PortraitOptions, EngineOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class RenderOptions(FaceOptions):
-    """How a video file is made."""
+    """How a video file is made of a voice."""
 
-    duration_s: float | None = _option(
-        None, "number", "seconds of video; default, the length of the speech", minimum=0.001,
-        maximum=MAX_DURATION_S, metavar="S",
-    )  # fmt: skip
-    mark: bool = _option(True, "flag", "write into the file that it is synthetic")
+    duration_s: float | None = _duration("speech")
+    mark: bool = _mark()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriveOptions(FrameOptions):
+    """How a video is made that moves as the face in another one."""
+
+    fps: Fraction | None = _fps(None, "; default, the rate of the video")
+    duration_s: float | None = _duration("video")
+    mark: bool = _mark()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,19 +400,32 @@ class PortraitKeywords(TypedDict, total=False):
     force_face: bool
 
 
-class FaceKeywords(PortraitKeywords, EngineKeywords, total=False):
+class FrameKeywords(PortraitKeywords, EngineKeywords, total=False):
+    """Keywords of :class:`FrameOptions`."""
+
+    size_px: int
+    paste_back: bool
+
+
+class FaceKeywords(FrameKeywords, total=False):
     """Keywords of :class:`FaceOptions`."""
 
     preset: PresetLike
     fps: float | str | Fraction
-    size_px: int
     seed: int | None
-    paste_back: bool
 
 
 class RenderKeywords(FaceKeywords, total=False):
     """Keywords of :class:`RenderOptions`."""
 
+    duration_s: float | None
+    mark: bool
+
+
+class DriveKeywords(FrameKeywords, total=False):
+    """Keywords of :class:`DriveOptions`."""
+
+    fps: float | str | Fraction | None
     duration_s: float | None
     mark: bool
 

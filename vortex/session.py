@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,20 @@ from vortex.face.portrait import PortraitSource, load_portrait
 from vortex.live import LiveFace
 from vortex.media.audio import SoundSource, load_audio
 from vortex.media.containers import check_video_path
+from vortex.media.reading import probe_video
 from vortex.motion.presets import PresetLike
 from vortex.options import (
     AnimateOptions,
+    DriveOptions,
     EngineOptions,
-    FaceOptions,
+    FrameOptions,
     LiveOptions,
     RenderOptions,
     SpeakOptions,
     SpeechOptions,
 )
-from vortex.render import SOUND_HZ, FrameCallback, PreparedPortrait, SpeechInput, StageClock, render_video
+from vortex.performance import SOUND_HZ, Performance, SpeechInput, StageClock, perform_speech, perform_video
+from vortex.render import FrameCallback, PreparedPortrait, render_video
 from vortex.runtime.memory import BoundedCache, ModelCache
 from vortex.speech.base import Speech, SpeechEngine
 from vortex.speech.registry import find_speech_engine
@@ -128,7 +132,7 @@ class Session(AbstractContextManager["Session"]):
         self,
         portrait: Callable[[], Portrait],
         key: Hashable | None,
-        options: FaceOptions,
+        options: FrameOptions,
         clock: StageClock | None = None,
     ) -> PreparedPortrait[Any]:
         """Return a portrait as the engine prepared it, from the cache if it is there.
@@ -144,7 +148,8 @@ class Session(AbstractContextManager["Session"]):
                 face = portrait()
             with clock.stage("prepare"):
                 prepared = engine.prepare(face, size_px=options.size_px, paste_back=options.paste_back)
-            return PreparedPortrait(prepared, face.notes)
+            without_pixels = replace(face, image=face.image[:0, :0])
+            return PreparedPortrait(prepared, without_pixels, face.notes)
 
         if key is None:
             return make()
@@ -153,7 +158,7 @@ class Session(AbstractContextManager["Session"]):
         )
 
     def prepare_source(
-        self, source: PortraitSource, options: FaceOptions, clock: StageClock | None = None
+        self, source: PortraitSource, options: FrameOptions, clock: StageClock | None = None
     ) -> PreparedPortrait[Any]:
         """Load a picture, find its face, and return it prepared; cached by :func:`source_key`.
 
@@ -175,17 +180,18 @@ class Session(AbstractContextManager["Session"]):
     def render(
         self,
         portrait: Callable[[StageClock], PreparedPortrait[Any]],
-        speech: Callable[[], SpeechInput],
+        perform: Callable[[StageClock], Performance],
         out: str | Path,
-        options: RenderOptions,
+        options: RenderOptions | DriveOptions,
         *,
         part: Path | None = None,
         clock: StageClock | None = None,
         on_frame: FrameCallback | None = None,
     ) -> RenderReport:
-        """Render one video of a portrait and a sound that are loaded at the same time, in two threads.
+        """Render one video of a portrait and a performance that are loaded at the same time, in two threads.
 
-        ``portrait(clock)`` usually calls :meth:`prepare`; see :func:`vortex.render.render_video`.
+        ``portrait(clock)`` usually calls :meth:`prepare`, and ``perform(clock)`` a function of
+        :mod:`vortex.performance`; see :func:`vortex.render.render_video`.
 
         Raises:
             InputError: see :func:`vortex.media.containers.check_video_path` and :meth:`engine`.
@@ -197,10 +203,17 @@ class Session(AbstractContextManager["Session"]):
 
         def prepared() -> PreparedPortrait[Any]:
             face = portrait(clock)
-            return PreparedPortrait(face.prepared, notes + face.notes)
+            return replace(face, notes=notes + face.notes)
 
         return render_video(
-            engine, prepared, speech, path, options, part=part, clock=clock, on_frame=on_frame
+            engine,
+            prepared,
+            lambda: perform(clock),
+            path,
+            options,
+            part=part,
+            clock=clock,
+            on_frame=on_frame,
         )
 
     def animate(
@@ -213,9 +226,32 @@ class Session(AbstractContextManager["Session"]):
         on_progress: ProgressCallback | None = None,
     ) -> RenderReport:
         """Make a talking video of a picture and a sound; see :func:`vortex.animate`."""
+
+        def load() -> SpeechInput:
+            return SpeechInput(load_audio(speech, SOUND_HZ), options.transcript)
+
         return self.render(
             lambda clock: self.prepare_source(portrait, options, clock),
-            lambda: SpeechInput(load_audio(speech, SOUND_HZ), options.transcript),
+            lambda clock: perform_speech(load, options, clock),
+            out,
+            options,
+            clock=StageClock(on_progress),
+        )
+
+    def drive(
+        self,
+        portrait: PortraitSource,
+        driving: str | os.PathLike[str],
+        out: str | Path,
+        options: DriveOptions,
+        *,
+        on_progress: ProgressCallback | None = None,
+    ) -> RenderReport:
+        """Make a video of a picture that moves as the face in another video; see :func:`vortex.drive`."""
+        video = probe_video(Path(driving))  # refuses what is no video before any work starts
+        return self.render(
+            lambda clock: self.prepare_source(portrait, options, clock),
+            lambda clock: perform_video(video, options, clock),
             out,
             options,
             clock=StageClock(on_progress),
@@ -240,7 +276,7 @@ class Session(AbstractContextManager["Session"]):
 
         report = self.render(
             lambda clock: self.prepare_source(portrait, options, clock),
-            speech,
+            lambda clock: perform_speech(speech, options, clock),
             out,
             options,
             clock=StageClock(on_progress),

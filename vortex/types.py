@@ -28,8 +28,9 @@ ProgressCallback: TypeAlias = Callable[[str, int, int], None]
 """Called as on_progress(stage, completed, total), from several threads; what it raises ends the work.
 
 Stages of a video: "engine", "portrait", "prepare", "speech" (sentences of a text, or 0 of 1 while a file is
-decoded), "recognize", then "render" with frames. :func:`vortex.generate` adds "image" (steps), "clip" and
-"check"; :func:`vortex.fetch_weights` reports "fetch" with bytes.
+decoded), "recognize", or "track" with frames of a video that drives; then "render" with frames.
+:func:`vortex.generate` adds "image" (steps), "clip" and "check"; :func:`vortex.fetch_weights` reports "fetch"
+with bytes.
 """
 
 MAX_OFFSET_FRAMES = 2.0
@@ -233,15 +234,18 @@ class Portrait:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RenderReport:
-    """What was made: file, frames, exact fps, size, engine, seed, seconds per stage, notes for the user."""
+    """What was made: file, frames, exact fps, size, engine, seed, seconds per stage, notes for the user.
+
+    ``preset`` and ``seed`` are None if a video drove the portrait.
+    """
 
     path: Path
     frames: int
     fps: Fraction
     size_px: tuple[int, int]
     engine: str
-    preset: str
-    seed: int
+    preset: str | None
+    seed: int | None
     duration_s: float
     stage_s: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -105,7 +105,7 @@ portrait, speech, out, cores = sys.argv[1:]
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(cores)])
 from vortex.media.audio import load_audio
 from vortex.options import RenderOptions
-from vortex.render import SOUND_HZ, SpeechInput
+from vortex.performance import SOUND_HZ, SpeechInput, perform_speech
 from vortex.session import Session
 
 shown = hashlib.sha256()
@@ -113,7 +113,7 @@ options = RenderOptions.parse(size_px=128, seed=7, duration_s=1, preset="excited
 with Session() as session:
     session.render(
         lambda clock: session.prepare_source(portrait, options, clock),
-        lambda: SpeechInput(load_audio(speech, SOUND_HZ)),
+        lambda clock: perform_speech(lambda: SpeechInput(load_audio(speech, SOUND_HZ)), options, clock),
         out,
         options,
         on_frame=lambda index, total, frame: shown.update(frame.tobytes()),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
+from support.driving import SECONDS, write_known_video
 from support.running_server import get_json, running_server
 
 from vortex.media.audio import load_audio
@@ -203,6 +204,22 @@ def test_a_recording_and_a_live_face(page: Page, portrait: Path) -> None:
     assert np.abs(first - pixels_of(page, "#live-view")).max() > 10, "the face does not move"
     page.click("#live-stop")
     until(page, text_of("#live-status") + ".startsWith('Stopped')")
+
+
+def test_a_video_drives_the_picture(page: Page, portrait: Path, tmp_path: Path) -> None:
+    write_known_video(tmp_path / "actor.mp4")
+    choose(page, portrait)
+    make_small(page)
+    page.check("[value=driving]", force=True)
+    assert page.inner_text("#make-status") == "Choose a video first."
+    assert page.is_disabled("#fps") and page.is_disabled("[name=preset][value=calm]")
+    page.set_input_files("#driving-file", tmp_path / "actor.mp4")
+    page.click("#make")
+    assert finished(page) == {"width": 256, "duration": pytest.approx(SECONDS, abs=0.05), "error": None}
+    assert "seed" not in page.inner_text("#facts")
+    assert "from a video" in page.inner_text("#earlier")
+    page.check("[value=file]", force=True)
+    assert page.is_enabled("#fps")
 
 
 def test_a_typed_text_is_spoken(page: Page, portrait: Path) -> None:

@@ -58,7 +58,11 @@ def test_no_field_is_described_that_requests_do_not_have() -> None:
 @pytest.mark.parametrize(
     ("model", "group", "own"),
     [
-        (VideoRequest, VideoOptions, {"text", "check", "portrait_id", "portrait_base64", "speech_base64"}),
+        (
+            VideoRequest,
+            VideoOptions,
+            {"text", "check", "portrait_id", "portrait_base64", "speech_base64", "driving_base64"},
+        ),
         (LiveRequest, LiveOptions, {"portrait_id", "pace"}),
         (LiveOffer, LiveOptions, {"portrait_id", "pace", "sdp", "type"}),
     ],

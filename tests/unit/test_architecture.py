@@ -23,6 +23,7 @@ LAYERS = [
     {"motion"},
     {"engines", "speech"},
     {"options"},
+    {"performance"},
     {"render"},
     {"live"},
     {"session"},
@@ -128,6 +129,6 @@ def test_type_checkers_and_python_know_the_same_public_names() -> None:
 def test_help_begins_with_the_functions_and_is_short() -> None:
     text = pydoc.plain(pydoc.render_doc(vortex))
     first = text[: text.index("PACKAGE CONTENTS")]
-    for name in ("animate", "speak", "say", "generate", "check", "open_live_face", "load_portrait"):
+    for name in ("animate", "drive", "speak", "say", "generate", "check", "open_live_face", "load_portrait"):
         assert name in first
     assert (vortex.__doc__ or "").count("\n") < 15

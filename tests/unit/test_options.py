@@ -26,8 +26,10 @@ from vortex.motion.presets import PresetTrack
 from vortex.options import (
     AnimateOptions,
     CheckOptions,
+    DriveOptions,
     EngineOptions,
     FaceOptions,
+    FrameOptions,
     GenerateOptions,
     LiveOptions,
     OptionGroup,
@@ -42,8 +44,10 @@ from vortex.options import (
 
 GROUPS = (
     EngineOptions,
+    FrameOptions,
     FaceOptions,
     RenderOptions,
+    DriveOptions,
     AnimateOptions,
     SpeechOptions,
     SayOptions,
@@ -69,6 +73,7 @@ def flags_of(name: str) -> set[str]:
 # command, its required words, and the group whose options it takes
 COMMANDS = [
     ("animate", ("a.jpg", "b.wav", "-o", "c.mp4"), AnimateOptions),
+    ("drive", ("a.jpg", "b.mp4", "-o", "c.mp4"), DriveOptions),
     ("demo", (), AnimateOptions),
     ("speak", ("a.jpg", "text", "-o", "c.mp4"), SpeakOptions),
     ("say", ("text", "-o", "c.wav"), SayOptions),
@@ -78,6 +83,7 @@ COMMANDS = [
 ]
 FUNCTIONS = [
     (vortex.animate, AnimateOptions),
+    (vortex.drive, DriveOptions),
     (vortex.speak, SpeakOptions),
     (vortex.say, SayOptions),
     (vortex.check, CheckOptions),
@@ -137,10 +143,28 @@ def test_type_checkers_know_the_same_keywords(group: type[OptionGroup]) -> None:
 
 
 def test_batches_have_every_option_as_a_column(tmp_path: Path) -> None:
-    assert set(COLUMNS) == {"portrait", "speech", "text", "output"} | options_of(VideoOptions).keys()
+    assert (
+        set(COLUMNS) == {"portrait", "speech", "text", "driving", "output"} | options_of(VideoOptions).keys()
+    )
     (tmp_path / "jobs.jsonl").write_text('{"portrait": "a.jpg", "speech": "b.wav"}')
     (row,) = read_jobs(tmp_path / "jobs.jsonl")
     assert row.job is not None and row.job.options == VideoOptions()
+
+
+def test_a_driven_row_has_the_options_that_apply_to_it(tmp_path: Path) -> None:
+    assert options_of(DriveOptions).keys() < options_of(VideoOptions).keys()
+    rows = [{}, {"fps": 30, "size_px": "256"}, {"preset": "calm"}, {"transcript": "no"}, {"speech": "b.wav"}]
+    given = {"portrait": "a.jpg", "driving": "b.mp4"}
+    (tmp_path / "jobs.jsonl").write_text("\n".join(json.dumps({**given, **row}) for row in rows))
+    # Defaults for other rows, such as a preset, do not concern it.
+    plain, chosen, *wrong = read_jobs(tmp_path / "jobs.jsonl", preset="manic", mark=False)
+    assert plain.job is not None and plain.job.driving == str(tmp_path / "b.mp4")
+    assert plain.job.options == DriveOptions(mark=False)
+    assert plain.job.output == "0001-a-b.mp4"
+    assert chosen.job is not None
+    assert chosen.job.options == DriveOptions(mark=False, fps=Fraction(30), size_px=256)
+    for row, word in zip(wrong, ("preset has no effect", "transcript has no effect", "either"), strict=True):
+        assert word in row.problem
 
 
 def test_the_server_has_every_option_as_a_field() -> None:
@@ -203,8 +227,8 @@ def test_every_interface_refuses_a_bad_value_with_the_same_words(bad: Bad, tmp_p
 
 
 def numbers() -> list[tuple[type[OptionGroup], str]]:
-    return [(g, n) for g in (VideoOptions, LiveOptions, GenerateOptions) for n, o in options_of(g).items()
-            if o.minimum is not None]  # fmt: skip
+    groups = (VideoOptions, DriveOptions, LiveOptions, GenerateOptions)
+    return [(group, n) for group in groups for n, o in options_of(group).items() if o.minimum is not None]
 
 
 @pytest.mark.parametrize(("group", "name"), numbers())

@@ -12,27 +12,32 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vortex.errors import InputError
 from vortex.media.containers import DEFAULT_CONTAINER, SUFFIXES
-from vortex.options import VideoOptions, accepts, options_of
+from vortex.options import DriveOptions, VideoOptions, accepts, check_drives, options_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from vortex.options import VideoKeywords
 
-INPUT_COLUMNS = ("portrait", "speech", "text", "output")
+SOURCES = ("speech", "text", "driving")
+INPUT_COLUMNS = ("portrait", *SOURCES, "output")
 COLUMNS = (*INPUT_COLUMNS, *options_of(VideoOptions))
 """Every column that a list may have: inputs and output, then each option of a video under its own name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One video: absolute paths of portrait and speech, or a text; ``output`` is below the batch's folder."""
+    """One video: absolute paths of the portrait and of a speech, or a driving video; or a text.
+
+    ``output`` is below the batch's folder; a driving video has :class:`vortex.options.DriveOptions`.
+    """
 
     portrait: str
     output: str
     speech: str | None
     text: str | None
-    options: VideoOptions
+    options: VideoOptions | DriveOptions
+    driving: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,8 @@ class Outcome:
 def read_jobs(path: str | Path, **options: Unpack[VideoKeywords]) -> list[Row]:
     """Read a .csv file with a header, or a .jsonl file with one object a line.
 
-    Columns and keys are :data:`COLUMNS`; ``portrait`` and one of ``speech`` and ``text`` are required.
+    Columns and keys are :data:`COLUMNS`; ``portrait`` and one of ``speech``, ``text`` and ``driving`` are
+    required.
     Relative paths start at the folder of the file. A row that cannot be used is returned with its problem.
     The options are defaults for rows that do not set them.
 
@@ -130,23 +136,30 @@ def _job(folder: Path, number: int, record: Any, defaults: Mapping[str, Any]) ->
     inputs = {name: str(record[name]) for name in INPUT_COLUMNS if record.get(name)}
     if "portrait" not in inputs:
         raise InputError("the portrait is missing")
-    if ("speech" in inputs) == ("text" in inputs):
-        raise InputError("give either a speech or a text")
+    if sum(name in inputs for name in SOURCES) != 1:
+        raise InputError("give either a speech, a text or a driving video")
     given = {n: v for n, v in record.items() if n not in INPUT_COLUMNS and v not in (None, "")}
-    options = VideoOptions.parse(**{**defaults, **given})
+    options: VideoOptions | DriveOptions
+    if "driving" in inputs:
+        check_drives(given)
+        kept = {name: value for name, value in defaults.items() if name in options_of(DriveOptions)}
+        options = DriveOptions.parse(**{**kept, **given})
+    else:
+        options = VideoOptions.parse(**{**defaults, **given})
     return Job(
         portrait=str(folder / inputs["portrait"]),
         output=_output(number, inputs),
         speech=str(folder / inputs["speech"]) if "speech" in inputs else None,
         text=inputs.get("text"),
         options=options,
+        driving=str(folder / inputs["driving"]) if "driving" in inputs else None,
     )
 
 
 def _output(number: int, inputs: Mapping[str, str]) -> str:
     """Return the name of the video below the batch's folder: the given one, or one made from the inputs."""
-    spoken = Path(inputs["speech"]).stem if "speech" in inputs else "text"
-    made = f"{number:04d}-{Path(inputs['portrait']).stem}-{spoken}{DEFAULT_CONTAINER.suffix}"
+    source = next((Path(inputs[name]).stem for name in ("speech", "driving") if name in inputs), "text")
+    made = f"{number:04d}-{Path(inputs['portrait']).stem}-{source}{DEFAULT_CONTAINER.suffix}"
     output = inputs.get("output", made)
     path = PurePosixPath(output)
     if path.is_absolute() or ".." in path.parts or path.suffix.lower() not in SUFFIXES:

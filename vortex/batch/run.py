@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TextIO
 
 from vortex.batch.jobs import Job, Outcome, Row
-from vortex.cluster import Cluster, VideoInput
+from vortex.cluster import Cluster, DrivingVideo, VideoInput
 from vortex.engines.registry import AUTO, resolve_engine
 from vortex.errors import InputError, in_one_line
-from vortex.options import AnimateOptions, SpeakOptions
+from vortex.options import AnimateOptions, DriveOptions, SpeakOptions, VideoOptions
 from vortex.runtime.files import whole_file, write_whole
 from vortex.session import Session
 from vortex.version import __version__
@@ -52,16 +52,17 @@ class Task:
     @classmethod
     def of(cls, number: int, job: Job, key: str) -> Task:
         """Return a task; a job without a seed takes one from its key, to give the same frames again."""
-        seed = job.options.seed
-        options = replace(job.options, seed=int(key[:8], 16) >> 1 if seed is None else seed)
-        return cls(number, replace(job, options=options), key)
+        if isinstance(job.options, VideoOptions) and job.options.seed is None:
+            job = replace(job, options=replace(job.options, seed=int(key[:8], 16) >> 1))
+        return cls(number, job, key)
 
     def outcome(self, started_s: float, frames: int, problem: str = "") -> Outcome:
         """Return how the task ended: with a video of so many frames, or with a problem."""
         output, took_s = self.job.output, round(time.perf_counter() - started_s, 3)
         if problem:
             return Outcome(self.number, output, "failed", problem, took_s)
-        return Outcome(self.number, output, "done", "", took_s, frames, self.job.options.seed, self.key)
+        seed = self.job.options.seed if isinstance(self.job.options, VideoOptions) else None
+        return Outcome(self.number, output, "done", "", took_s, frames, seed, self.key)
 
 
 def run_batch(
@@ -140,7 +141,7 @@ def _key(job: Job) -> str:
     """Return a hash of all that decides the video: content of the files, text, options and version."""
     decided = [__version__, job.output, job.text, job.options.as_json()]
     digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode())
-    for path in filter(None, (job.portrait, job.speech)):
+    for path in filter(None, (job.portrait, job.speech, job.driving)):
         digest.update(b"file:")
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
@@ -234,7 +235,9 @@ def render_task(session: Session, task: Task, folder: Path) -> Outcome:
         out.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if job.text is not None:
+            if isinstance(job.options, DriveOptions):
+                report = session.drive(job.portrait, job.driving or "", out, job.options)
+            elif job.text is not None:
                 report, _ = session.speak(job.portrait, job.text, out, job.options.part(SpeakOptions))
             else:
                 options = job.options.part(AnimateOptions)
@@ -253,11 +256,15 @@ def _run_on_cluster(cluster: Cluster, tasks: Sequence[Task], folder: Path) -> It
             started_s[task.number] = time.perf_counter()
             job = task.job
             try:
-                speech = Path(job.speech).read_bytes() if job.speech else job.text or ""
+                source: bytes | str | DrivingVideo = job.text or ""
+                if job.driving:
+                    source = DrivingVideo(Path(job.driving).read_bytes(), Path(job.driving).suffix)
+                elif job.speech:
+                    source = Path(job.speech).read_bytes()
                 picture = Path(job.portrait).read_bytes()
             except OSError:
-                speech = picture = b""  # the actor reports a picture that cannot be read
-            yield task, (picture, speech, job.options.as_json())
+                source = picture = b""  # the actor reports a picture that cannot be read
+            yield task, (picture, source, job.options.as_json())
 
     for task, result in cluster.render_videos(submitted()):
         problem = result.problem or _write(folder / task.job.output, result.content)

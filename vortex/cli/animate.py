@@ -1,4 +1,4 @@
-"""``vortex animate`` and ``vortex demo``: a picture and a sound become a video."""
+"""``vortex animate``, ``drive`` and ``demo``: a picture, and a sound or another video, become a video."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vortex.cli.options import add_options, parsed_options
 from vortex.demo import DEMO_SPEECH, demo_portrait
 from vortex.engines.registry import AUTO, resolve_engine
 from vortex.errors import InputError
-from vortex.options import AnimateOptions, RenderOptions, default_of
+from vortex.options import AnimateOptions, DriveOptions, EngineOptions, default_of
 from vortex.runtime.memory import require_address_space
 from vortex.types import ProgressCallback, RenderReport
 
@@ -32,6 +32,18 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     add_options(animate, AnimateOptions)
     add_json_option(animate)
     animate.set_defaults(run=_animate)
+
+    drive = commands.add_parser(
+        "drive", parents=[common], help="make a video that moves as the face in another one",
+        description="The portrait moves as the face in VIDEO does, with the sound of VIDEO.",
+    )  # fmt: skip
+    drive.add_argument("portrait", metavar="PORTRAIT", help="picture with a face")
+    drive.add_argument("driving", metavar="VIDEO", help="video whose face moves the portrait")
+    drive.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
+    add_cluster_option(drive)
+    add_options(drive, DriveOptions)
+    add_json_option(drive)
+    drive.set_defaults(run=_drive)
 
     demo = commands.add_parser("demo", parents=[common], help="make a video of the built-in example")
     demo.add_argument("-o", "--output", metavar="OUT.mp4", default="demo.mp4")
@@ -60,6 +72,15 @@ def _animate(args: argparse.Namespace, console: TextIO) -> int:
     return make_video(args, console, options, make)
 
 
+def _drive(args: argparse.Namespace, console: TextIO) -> int:
+    options = parsed_options(args, DriveOptions)
+
+    def make(session: Session, on_progress: ProgressCallback) -> RenderReport:
+        return session.drive(args.portrait, args.driving, args.output, options, on_progress=on_progress)
+
+    return make_video(args, console, options, make)
+
+
 def _demo(args: argparse.Namespace, console: TextIO) -> int:
     args.portrait, args.speech = str(demo_portrait()), str(DEMO_SPEECH)
     if args.transcript is None:
@@ -70,7 +91,7 @@ def _demo(args: argparse.Namespace, console: TextIO) -> int:
 def make_video(
     args: argparse.Namespace,
     console: TextIO,
-    options: RenderOptions,
+    options: EngineOptions,
     make: Callable[[Session, ProgressCallback], RenderReport],
 ) -> int:
     """Make a video in a session, with ``--cluster`` on that cluster, and print the report on it."""
@@ -87,7 +108,7 @@ def make_video(
     started_s = time.perf_counter()
     if args.engine is None and not args.json and address is None:
         best, _ = resolve_engine(AUTO)
-        if best.name != default_of(RenderOptions, "engine"):
+        if best.name != default_of(EngineOptions, "engine"):
             print(f"vortex: {best.name} can run here, too: --engine {best.name}", file=console)
     joined = nullcontext() if address is None else Cluster(address, options)
     with joined as engine, Session(engine=engine) as session:
@@ -120,8 +141,9 @@ def print_report(args: argparse.Namespace, console: TextIO, report: RenderReport
     for note in report.notes:
         print(f"vortex: {note}", file=console)
     width, height = report.size_px
+    seed = "" if report.seed is None else f"seed {report.seed}, "
     print(
         f"{report.path}: {report.frames} frames, {report.duration_s:.2f} s, {width}x{height}, "
-        f"{report.engine}, seed {report.seed}, made in {total_s:.1f} s",
+        f"{report.engine}, {seed}made in {total_s:.1f} s",
         file=console,
     )

@@ -22,7 +22,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     batch.add_argument(
         "jobs",
         metavar="JOBS",
-        help="a .csv with a header, or a .jsonl: portrait, speech or text, output, ...",
+        help="a .csv with a header, or a .jsonl: portrait, speech, text or driving, output, ...",
     )
     batch.add_argument("--out", metavar="DIR", required=True, help="folder of the videos and the report")
     batch.add_argument(

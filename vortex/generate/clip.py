@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vortex.errors import InputError, MissingExtraError, WeightsError
-from vortex.render import StageClock
+from vortex.performance import StageClock
 from vortex.runtime.watchdog import Watchdog
 from vortex.types import F32, Frame, read_only
 from vortex.weights.cache import require_weights, verify_weights

@@ -15,7 +15,8 @@ from vortex.generate.request import GenerateReport, GenerateRequest, ModelLoader
 from vortex.lipsync.sync import SyncReport, measure_sync
 from vortex.media.containers import check_video_path
 from vortex.options import GenerateOptions, accepts
-from vortex.render import PreparedPortrait, SpeechInput, StageClock
+from vortex.performance import SpeechInput, StageClock, perform_speech
+from vortex.render import PreparedPortrait
 from vortex.runtime.files import whole_file
 from vortex.runtime.memory import ModelCache
 from vortex.runtime.watchdog import CheckStop, StageStoppedError, Watchdog
@@ -88,7 +89,7 @@ def run_generate(
         with whole_file(out) as part, closing(keyframes) if keyframes else nullcontext():
             video = session.render(
                 stages.portrait,
-                stages.speech_input,
+                lambda clock: perform_speech(stages.speech_input, options, clock),
                 out,
                 options,
                 part=part,

@@ -16,7 +16,7 @@ from vortex.face.portrait import iter_landmarks
 from vortex.lipsync.recognize import recognize_visemes
 from vortex.lipsync.visemes import mouth_shape
 from vortex.media.audio import load_audio
-from vortex.media.video import iter_video_frames, video_fps
+from vortex.media.reading import iter_video_frames, video_fps
 from vortex.runtime.files import whole_file
 from vortex.types import F32, F64, MAX_OFFSET_FRAMES, Audio, PhonemeSpan, VisemeTrack, frame_count, read_only
 from vortex.visemes import LIP_CLOSING_COLUMNS, SILENT_COLUMN

@@ -9,7 +9,7 @@ import wave
 from fractions import Fraction
 from io import BytesIO, TextIOBase
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,28 @@ def load_audio(
     return Audio(within_range(resample(samples, rate, sample_rate)), sample_rate)
 
 
+class _Decoded(NamedTuple):
+    """Mono samples (N,), their rate in Hz, and the time of the first one on the clock of the file."""
+
+    samples: F32
+    rate: int
+    start_s: float
+
+
+def load_video_sound(path: Path, sample_rate: int, start_s: float) -> Audio:
+    """Return the sound of a video from ``start_s`` on the clock of the file, mono, at ``sample_rate`` Hz.
+
+    It may be silent, and of any length.
+
+    Raises:
+        AudioError: there is no sound, or it cannot be decoded.
+    """
+    samples, rate, first_s = _decode(str(path), f"Video '{path}'", math.inf)
+    ahead = round((first_s - start_s) * rate)
+    samples = np.pad(samples, (ahead, 0)) if ahead > 0 else samples[-ahead:]
+    return Audio(within_range(resample(np.nan_to_num(samples), rate, sample_rate)), sample_rate)
+
+
 def _read(source: SoundSource, max_duration_s: float) -> tuple[F32, int, str]:
     """Return mono samples (N,), their rate in Hz, and the name of the sound for messages."""
     if isinstance(source, Audio):
@@ -63,13 +85,13 @@ def _read(source: SoundSource, max_duration_s: float) -> tuple[F32, int, str]:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
             raise AudioError(f"Speech '{path}' {what}. Give a sound file, such as WAV, FLAC or MP3.")
-        return *_decode(str(path), f"Speech '{path}'", max_duration_s), f"Speech '{path}'"
+        return *_decode(str(path), f"Speech '{path}'", max_duration_s)[:2], f"Speech '{path}'"
     file = BytesIO(source) if isinstance(source, bytes) else source
     if not hasattr(file, "read") or isinstance(file, TextIOBase):
         raise AudioError(
             f"The speech is a {type(source).__name__}. Give a path, bytes, a binary file, or (samples, rate)."
         )
-    return *_decode(file, "The speech", max_duration_s), "The speech"
+    return *_decode(file, "The speech", max_duration_s)[:2], "The speech"
 
 
 def _from_samples(source: tuple[npt.ArrayLike, int]) -> tuple[F32, int]:
@@ -87,12 +109,12 @@ def _from_samples(source: tuple[npt.ArrayLike, int]) -> tuple[F32, int]:
     return (samples if samples.ndim == 1 else samples.mean(axis=1)), rate
 
 
-def _decode(file: str | IO[bytes], what: str, max_duration_s: float) -> tuple[F32, int]:
-    """Return mono samples (N,) and their rate in Hz; ``what`` names the sound in messages."""
+def _decode(file: str | IO[bytes], what: str, max_duration_s: float) -> _Decoded:
+    """Return the sound of a file; ``what`` names it in messages."""
     import av
 
     chunks: list[F32] = []
-    damage, decoded = "", 0
+    damage, decoded, start_s = "", 0, 0.0
     try:
         with av.open(file, "r", metadata_errors="replace") as container:
             if not container.streams.audio:
@@ -105,6 +127,8 @@ def _decode(file: str | IO[bytes], what: str, max_duration_s: float) -> tuple[F3
             resampler = av.AudioResampler(format="fltp")
             try:
                 for frame in container.decode(stream):
+                    if not decoded:
+                        start_s = frame.time or 0.0
                     chunks += [part.to_ndarray().mean(axis=0) for part in resampler.resample(frame)]
                     rate = frame.sample_rate
                     decoded += frame.samples
@@ -123,7 +147,7 @@ def _decode(file: str | IO[bytes], what: str, max_duration_s: float) -> tuple[F3
         raise AudioError(f"{what} holds no samples{reason}. Give an undamaged recording.")
     if damage:
         warnings.warn(f"{what} is damaged after {sum(map(len, chunks)) / rate:.2f} s: {damage}", stacklevel=4)
-    return np.concatenate(chunks), rate
+    return _Decoded(np.concatenate(chunks), rate, start_s)
 
 
 def check_wav_path(path: Path) -> None:
@@ -173,7 +197,7 @@ def fit_duration(audio: Audio, frames: int, fps: Fraction) -> Audio:
     # Rounding to whole frames cuts less than one frame, which needs no warning.
     if -missing > audio.sample_rate / fps:
         warnings.warn(
-            f"the speech lasts {float(audio.duration_s):.2f} s and is cut to {frames / float(fps):.2f} s",
+            f"the sound lasts {float(audio.duration_s):.2f} s and is cut to {frames / float(fps):.2f} s",
             stacklevel=2,
         )
     if missing > 0:

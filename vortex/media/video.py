@@ -1,4 +1,4 @@
-"""Video files: writes frames as BT.709 and sound at an exact frame rate, and reads frames back."""
+"""Video files: writes frames as BT.709 and sound at an exact frame rate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from vortex.errors import EncodeError, InputError
+from vortex.errors import EncodeError
 from vortex.media.containers import ENCODER_OPTIONS, PIXEL_FORMAT, check_video_path, container_of
 from vortex.runtime.files import whole_file
 from vortex.types import LUMA_WEIGHTS, Audio, Frame, ProgressCallback
@@ -199,30 +199,3 @@ def changed_box(before: Frame, picture: Frame) -> tuple[int, int, int, int] | No
     columns = np.flatnonzero(differ[y0:y1].any(axis=0))
     # Three pairs of bytes are two pixels.
     return int(columns[0]) // 3 * 2, y0, int(columns[-1]) // 3 * 2 + 2, y1
-
-
-def video_fps(path: Path) -> Fraction:
-    """Return the exact frame rate of a video file; InputError if there is no file, or no video in it."""
-    import av
-
-    if not path.is_file():
-        raise InputError(f"Video '{path}' does not exist. Give a video file, such as an MP4.")
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            rate = container.streams.video[0].average_rate if container.streams.video else None
-    except av.error.FFmpegError as exc:
-        raise InputError(f"Video '{path}' cannot be read ({exc.strerror}). Give an undamaged video.") from exc
-    if not rate:
-        raise InputError(f"Video '{path}' has no moving picture. Give a video file, such as an MP4.")
-    return Fraction(rate)
-
-
-def iter_video_frames(path: Path) -> Iterator[Frame]:
-    """Yield each frame of a video as (H, W, 3) uint8 RGB."""
-    import av
-
-    with av.open(str(path), metadata_errors="replace") as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        for frame in container.decode(stream):
-            yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)

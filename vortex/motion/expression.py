@@ -11,6 +11,8 @@ from vortex.types import BLENDSHAPE_INDEX, BLENDSHAPES, F32, F64, FloatArray
 
 SHUT_GAP, OPEN_GAP = 0.008, 0.03
 """Lips measured closer than the first are shut, from the second on open as measured, in outer-eye widths."""
+TURN_OF_EYE_WIDTH_DEG = 160.0
+"""A head turned this far from its usual pose counts like a mouth that differs by one outer-eye width."""
 GAZE_REACH = (0.16, 0.08)
 """Shift of the iris in eye widths that full eyeLookLeft and eyeLookDown mean."""
 LID_SHAPES = ("eyeBlink", "eyeSquint", "eyeWide")
@@ -19,19 +21,23 @@ PARTING = ("mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mou
 """Shapes that part the lips where the other shapes part them too little."""
 
 
-def fit_expression(landmarks_px: FloatArray, portrait_px: FloatArray) -> tuple[F32, int]:
+def fit_expression(
+    landmarks_px: FloatArray, poses_deg: FloatArray, portrait_px: FloatArray
+) -> tuple[F32, int]:
     """Return blendshapes (T, 48) that move a portrait as a filmed face moves, and the frame they start from.
 
-    ``landmarks_px`` (T, 478, 3) are of one face, ``portrait_px`` (478, 3) of the portrait. The frame whose
-    mouth and eyes are most like the portrait's is the reference: there the portrait shows its own expression,
-    and amounts in [-1, 1] are the change from it. The gap between the lips is that of the filmed face.
+    ``landmarks_px`` (T, 478, 3) and ``poses_deg`` (T, 3) are of one face, ``portrait_px`` (478, 3) of the
+    portrait. The frame whose mouth and eyes are most like the portrait's, near the usual pose of the head, is
+    the reference: there the portrait shows its own expression, and amounts in [-1, 1] are the change from it.
+    The gap between the lips is that of the filmed face.
     """
     shapes = load_shapes()
     faces, portrait = without_pose(landmarks_px), without_pose(portrait_px[None])
     _, amounts = fit_person(faces, shapes.moves)
     measured = np.concatenate([mouth_measures(faces), lid_openings(faces)], axis=1)
     wanted = np.concatenate([mouth_measures(portrait), lid_openings(portrait)], axis=1)
-    reference = int(np.abs(measured - wanted).sum(axis=1).argmin())
+    turned = np.abs(poses_deg - np.median(poses_deg, axis=0)).sum(axis=1)
+    reference = int((np.abs(measured - wanted).sum(axis=1) + turned / TURN_OF_EYE_WIDTH_DEG).argmin())
     result = np.zeros((len(faces), len(BLENDSHAPES)))
     for column, name in enumerate(shapes.names):
         if not name.startswith(LID_SHAPES):

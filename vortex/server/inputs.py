@@ -23,8 +23,10 @@ from vortex.errors import InputError
 from vortex.face.landmarks import SKIN_LANDMARKS
 from vortex.face.portrait import load_portrait
 from vortex.media.audio import load_audio
-from vortex.options import FaceOptions, PortraitOptions, SpeechOptions
-from vortex.render import PreparedPortrait, StageClock
+from vortex.media.reading import iter_timed_frames, probe_video
+from vortex.options import FrameOptions, PortraitOptions, SpeechOptions
+from vortex.performance import StageClock
+from vortex.render import PreparedPortrait
 from vortex.server.errors import summary
 from vortex.server.settings import ServerSettings
 from vortex.server.store import DataFolder, PortraitRecord, Store, new_id
@@ -34,8 +36,8 @@ from vortex.types import Portrait
 
 Model = TypeVar("Model", bound=BaseModel)
 
-FILES = ("portrait", "speech")
-"""Fields of a form that are files; in JSON they are called ``portrait_base64`` and ``speech_base64``."""
+FILES = ("portrait", "speech", "driving")
+"""Fields of a form that are files; in JSON their names end in ``_base64``."""
 
 _ARRAYS = tuple(entry.name for entry in fields(Portrait) if entry.name not in ("notes", "close_up"))
 _CLOSE_UP = "close_up."
@@ -47,6 +49,7 @@ _SOUNDS = (
     (8, b"WAVE"), (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AIFF"),
     *((0, bytes([0xFF, second])) for second in (0xFB, 0xFA, 0xF3, 0xF2, 0xE3, 0xE2, 0xF1, 0xF9)),
 )  # fmt: skip
+_VIDEOS = ((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"))
 
 
 def check_picture(path: Path) -> None:
@@ -61,6 +64,19 @@ def check_sound(path: Path, max_duration_s: float) -> None:
         # A truncated file is accepted: the job warns when it decodes it again.
         warnings.simplefilter("ignore", UserWarning)
         load_audio(path, max_duration_s=max_duration_s)
+
+
+def check_driving(path: Path, max_duration_s: float, max_pixels: int) -> None:
+    """Refuse another format, with status 415, and with InputError what is damaged, too large or too long."""
+    _check_start(path, _VIDEOS, "The driving video is not an MP4, MOV, WebM or MKV file.")
+    video = probe_video(path)
+    width, height = video.size_px
+    if width * height > max_pixels:
+        raise InputError(f"The driving video is {width}x{height}; at most {max_pixels} pixels are read.")
+    # A file may say what it likes of its length: the job measures it.
+    if video.frames and video.fps and video.frames > max_duration_s * video.fps + 1:
+        raise InputError(f"The driving video lasts more than {max_duration_s:g} s. Cut it.")
+    next(iter_timed_frames(path))
 
 
 def _check_start(path: Path, known: tuple[tuple[int, bytes], ...], complaint: str) -> None:
@@ -119,7 +135,7 @@ async def read_request(request: Request, model: type[Model], folder: Path, max_b
 
 async def _read_form(request: Request, folder: Path, max_bytes: int) -> Mapping[str, Any]:
     fields: dict[str, Any] = {}
-    async with request.form(max_files=2, max_fields=30, max_part_size=200_000) as form:
+    async with request.form(max_files=len(FILES), max_fields=30, max_part_size=200_000) as form:
         for name, value in form.multi_items():
             if name in fields:
                 raise HTTPException(422, f"The field {name!r} is there twice; send it once.")
@@ -214,7 +230,7 @@ class PortraitCache:
         self.session.forget(portrait_id)
 
     def prepared(
-        self, portrait_id: str, options: FaceOptions, clock: StageClock | None = None
+        self, portrait_id: str, options: FrameOptions, clock: StageClock | None = None
     ) -> PreparedPortrait[Any]:
         """Return a portrait as the engine prepared it; InputError if deleted, or of an impossible size."""
 

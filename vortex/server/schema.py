@@ -100,11 +100,15 @@ def _option_field(group: type[OptionGroup], name: str) -> tuple[Any, Any]:
 
 @with_options(VideoOptions)
 class VideoRequest(RequestModel):
-    """A video as JSON: a portrait by id or as base64, a text or speech as base64, and the options."""
+    """A video as JSON: a portrait by id or as base64; speech, a text or a driving video; and the options."""
 
     portrait_id: Id | None = None
     portrait_base64: Base64 | None = None
     speech_base64: Base64 | None = None
+    driving_base64: Annotated[
+        Base64 | None,
+        Field(description="a video whose face moves the portrait, instead of speech; fps is then that of it"),
+    ] = None
     text: Annotated[
         str | None, Field(max_length=MAX_TEXT_LENGTH, description="English to be spoken, instead of speech")
     ] = None

@@ -62,7 +62,7 @@ class ServerSettings(BaseSettings):
     allow_host: Names = Field((), description="name by which a proxy calls the server, such as *.example.org")
     ice_server: Names = Field((), description="STUN or TURN server for WebRTC, as stun:HOST:PORT")
     max_upload_mb: PositiveFloat = Field(
-        50, allow_inf_nan=False, description="megabytes of one picture or sound"
+        50, allow_inf_nan=False, description="megabytes of one picture, sound or video"
     )
     max_pixels: PositiveInt = Field(40_000_000, description="pixels of a picture")
     max_duration_s: PositiveFloat = Field(300, description="seconds of speech or video")
@@ -133,7 +133,7 @@ class ServerSettings(BaseSettings):
 
     @property
     def max_upload_bytes(self) -> int:
-        """Largest picture or sound."""
+        """Largest picture, sound or video."""
         return round(self.max_upload_mb * 1e6)
 
 

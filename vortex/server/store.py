@@ -132,6 +132,10 @@ class DataFolder:
         """Return the path of the sound of a job."""
         return self.root / "jobs" / job_id / "speech"
 
+    def driving(self, job_id: str) -> Path:
+        """Return the path of the video that drives the portrait of a job."""
+        return self.root / "jobs" / job_id / "driving"
+
     def video(self, job_id: str) -> Path:
         """Return the path of the result of a job."""
         return self.root / "jobs" / job_id / f"video{DEFAULT_CONTAINER.suffix}"
@@ -170,7 +174,7 @@ class DataFolder:
     def without_paths(self, message: str) -> str:
         """Return a message for clients, in which paths are cut to their last part, and fields not quoted."""
         message = _PATH.sub(lambda path: Path(path[0]).name, message.replace(str(self.root), "/server/data"))
-        return re.sub(r"'(portrait|speech|video)(?:\.\w+)?'", r"\1", message)
+        return re.sub(r"'(portrait|speech|driving|video)(?:\.\w+)?'", r"\1", message)
 
     def close(self) -> None:
         """Let another server use the folder."""

@@ -11,8 +11,10 @@ from typing import Any
 from vortex.errors import InputError, VortexError
 from vortex.lipsync.sync import measure_sync
 from vortex.media.audio import load_audio
-from vortex.options import VideoOptions, options_of
-from vortex.render import SOUND_HZ, SpeechInput, StageClock, report_as_json
+from vortex.media.reading import probe_video
+from vortex.options import DriveOptions, Options, VideoOptions, options_of
+from vortex.performance import SOUND_HZ, Performance, SpeechInput, StageClock, perform_speech, perform_video
+from vortex.render import report_as_json
 from vortex.server.inputs import PortraitCache
 from vortex.server.metrics import Metrics
 from vortex.server.settings import ServerSettings
@@ -94,7 +96,8 @@ class Workers:
         return settled
 
     def _delete_inputs(self, job: Job) -> None:
-        self.folder.speech(job.id).unlink(missing_ok=True)
+        for path in (self.folder.speech(job.id), self.folder.driving(job.id)):
+            path.unlink(missing_ok=True)
         if job.owns_portrait:
             self.portraits.delete(job.portrait_id)
 
@@ -121,35 +124,47 @@ class Workers:
         except Exception as exc:
             self._fail(job, exc)
 
-    def _render(self, job: Job) -> tuple[RenderReport, SpeechInput]:
-        """Render a job; return the report and the sound, with its transcript or phonemes."""
-        options = VideoOptions.parse(**{name: job.options.get(name) for name in options_of(VideoOptions)})
+    def _render(self, job: Job) -> tuple[RenderReport, SpeechInput | None]:
+        """Render a job; return the report and the sound, with its transcript or phonemes, if it speaks."""
         on_progress = self._progress_callback(job)
-        inputs: list[SpeechInput] = []
+        options: VideoOptions | DriveOptions
+        spoken: list[SpeechInput] = []
+        if job.options.get("driven"):
+            options = drive = _stored(job, DriveOptions)
+            video, most_s = probe_video(self.folder.driving(job.id)), self.settings.max_duration_s
 
-        def load() -> SpeechInput:
-            text: str | None = job.options.get("text")
-            if text is None:
-                sound = load_audio(self.folder.speech(job.id), SOUND_HZ)
-                inputs.append(SpeechInput(sound, options.transcript))
-            else:
-                speech = self.session.say(text, options, options.preset, on_progress=on_progress)
-                length_s, most_s = float(speech.audio.duration_s), self.settings.max_duration_s
-                if length_s > most_s:
-                    raise InputError(
-                        f"The text takes {length_s:.0f} s; at most {most_s:g} s are allowed here."
-                    )
-                inputs.append(SpeechInput(speech.audio, speech.words, speech.phonemes))
-            return inputs[0]
+            def perform(clock: StageClock) -> Performance:
+                return perform_video(video, drive, clock, max_duration_s=most_s)
+
+        else:
+            options = speak = _stored(job, VideoOptions)
+
+            def perform(clock: StageClock) -> Performance:
+                return perform_speech(load, speak, clock)
+
+            def load() -> SpeechInput:
+                spoken.append(self._speech_input(job, speak, on_progress))
+                return spoken[0]
 
         report = self.session.render(
             lambda clock: self.portraits.prepared(job.portrait_id, options, clock),
-            load,
+            perform,
             self.folder.video(job.id),
             options,
             clock=StageClock(on_progress),
         )
-        return report, inputs[0]
+        return report, spoken[0] if spoken else None
+
+    def _speech_input(self, job: Job, options: VideoOptions, on_progress: ProgressCallback) -> SpeechInput:
+        """Return the sound of a job, loaded or spoken."""
+        text: str | None = job.options.get("text")
+        if text is None:
+            return SpeechInput(load_audio(self.folder.speech(job.id), SOUND_HZ), options.transcript)
+        speech = self.session.say(text, options, options.preset, on_progress=on_progress)
+        length_s, most_s = float(speech.audio.duration_s), self.settings.max_duration_s
+        if length_s > most_s:
+            raise InputError(f"The text takes {length_s:.0f} s; at most {most_s:g} s are allowed here.")
+        return SpeechInput(speech.audio, speech.words, speech.phonemes)
 
     def _progress_callback(self, job: Job) -> ProgressCallback:
         """Return a callback that records the progress, and ends the work when the job has been abandoned."""
@@ -174,7 +189,7 @@ class Workers:
 
         return on_progress
 
-    def _finish(self, job: Job, report: RenderReport, speech: SpeechInput) -> None:
+    def _finish(self, job: Job, report: RenderReport, speech: SpeechInput | None) -> None:
         measure = bool(job.options.get("check"))
         shown = report_as_json(report)
         del shown["path"]
@@ -187,7 +202,9 @@ class Workers:
         try:
             # Against the planned phonemes of a text, if there are any.
             measured = measure_sync(
-                self.folder.video(job.id), transcript=speech.transcript, phonemes=speech.phonemes
+                self.folder.video(job.id),
+                transcript=speech.transcript if speech else None,
+                phonemes=speech.phonemes if speech else None,
             )
             sync = measured.report.as_json()
         except (VortexError, OSError) as exc:
@@ -227,3 +244,8 @@ class Workers:
             self.delete(job)
         for record in self.store.idle_portraits(time.time() - self.settings.keep_s):
             self.portraits.delete(record.id)
+
+
+def _stored(job: Job, group: type[Options]) -> Options:
+    """Return the options that a job was queued with."""
+    return group.parse(**{name: job.options.get(name) for name in options_of(group)})

@@ -9,8 +9,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from vortex.errors import AudioError, InputError
 from vortex.media.audio import (
@@ -18,6 +20,7 @@ from vortex.media.audio import (
     fit_duration,
     frame_spans,
     load_audio,
+    load_video_sound,
     loudness_db,
     mono_chunk,
     within_range,
@@ -218,3 +221,28 @@ def test_sound_that_needs_no_change_is_not_copied() -> None:
 def test_samples_beyond_full_scale_are_clipped() -> None:
     cut = within_range(np.array([-1.5, -1, 0.25, 1, 7], np.float32))
     np.testing.assert_array_equal(cut, np.array([-1, -1, 0.25, 1, 1], np.float32))
+
+
+@pytest.mark.parametrize("late_s", [-0.25, 0.0, 0.4])
+def test_the_sound_of_a_video_is_in_step_with_its_pictures(tmp_path: Path, late_s: float) -> None:
+    # A click at 0.5 s of a sound that begins at 1 s on the clock of the file.
+    samples = np.zeros(48_000, np.float32)
+    samples[24_000] = 1.0
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("pcm_f32le", rate=48_000, layout="mono")
+        for begin in range(0, 48_000, 4_800):
+            part = np.ascontiguousarray(samples[None, begin : begin + 4_800])
+            frame = av.AudioFrame.from_ndarray(part, format="flt", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, 48_000 + begin, Fraction(1, 48_000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    sound = load_video_sound(tmp_path / "a.mkv", 48_000, 1.0 - late_s)
+    assert abs(int(np.abs(sound.samples).argmax()) / 48_000 - (0.5 + late_s)) < 0.0015
+
+
+def test_the_sound_of_a_video_may_be_silent_but_must_be_there(tmp_path: Path) -> None:
+    silent = write_wav(tmp_path / "a.wav", np.zeros(800), 8_000)
+    assert not load_video_sound(silent, 48_000, 0.0).samples.any()
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(AudioError, match="has no sound in it"):
+        load_video_sound(tmp_path / "a.png", 48_000, 0.0)

@@ -19,15 +19,12 @@ from PIL import Image
 from support.frames import exact_planes, planes
 
 from vortex.demo import DEMO_SPEECH, demo_portrait
-from vortex.errors import InputError
 from vortex.media.audio import load_audio
 from vortex.media.video import (
     PREFETCHED_FRAMES,
     YcbcrConverter,
     changed_box,
     encode_video,
-    iter_video_frames,
-    video_fps,
 )
 from vortex.types import Audio, Frame
 
@@ -244,32 +241,6 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> No
 def test_the_longest_legal_name_works(tmp_path: Path) -> None:
     longest = tmp_path / ("a" * 251 + ".mp4")
     assert encode_video(longest, greys(3), noise(3, Fraction(24)), Fraction(24), SIZE) == 3
-
-
-def test_frames_and_rate_are_those_that_were_written(tmp_path: Path) -> None:
-    path, fps = tmp_path / "a.mp4", Fraction(30_000, 1001)
-    colours = [(20 + 8 * index, 120, 200 - 5 * index) for index in range(20)]
-
-    def frames() -> Iterator[Frame]:
-        for colour in colours:
-            yield np.broadcast_to(np.array(colour, np.uint8), (64, 96, 3)).copy()
-
-    encode_video(path, frames(), Audio(np.zeros(round(20 / fps * 48_000), np.float32), 48_000), fps, (96, 64))
-    assert video_fps(path) == fps
-    read = list(iter_video_frames(path))
-    assert [frame.shape for frame in read] == [(64, 96, 3)] * 20
-    for frame, colour in zip(read, colours, strict=True):
-        assert frame.mean(axis=(0, 1)) == pytest.approx(colour, abs=4)
-
-
-def test_what_is_not_a_video_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.mp4").write_text("not a video")
-    with pytest.raises(InputError, match="cannot be read"):
-        video_fps(tmp_path / "text.mp4")
-    with pytest.raises(InputError, match="does not exist"):
-        video_fps(tmp_path / "missing.mp4")
-    with pytest.raises(InputError, match="has no moving picture"):
-        video_fps(DEMO_SPEECH)
 
 
 def test_planes_are_those_of_the_standard_also_when_only_a_part_changes() -> None:

@@ -12,7 +12,7 @@ from vortex.engines.mesh.eyes import draw_eye
 from vortex.engines.mesh.field import Bounds, invert, remap, remap_fixed
 from vortex.engines.mesh.mouth import composite_mouth
 from vortex.engines.mesh.prepare import MeshPortrait, prepare_portrait
-from vortex.engines.mesh.turn import moved_height, rotation_matrix, turn_cells, turn_points
+from vortex.engines.mesh.turn import moved_height, rotation_matrix, shown_pose_deg, turn_cells, turn_points
 from vortex.face.crop import crop_face, even_sides
 from vortex.face.landmarks import LANDMARKS, LID_RINGS, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
 from vortex.runtime.setting import single_blas_thread
@@ -53,7 +53,7 @@ class MeshEngine:
         opening = basis.aperture(motion) * prepared.eye_width_px
         closing = {side: basis.lid_closing(motion, side) for side in prepared.eyes}
         looking, rounded = basis.gaze(motion), basis.rounding(motion)
-        region = prepared.region
+        region, pose_deg = prepared.region, shown_pose_deg(motion.head_pose_deg)
         corner, (width, height) = np.array([region.x0, region.y0], np.float32), region.size_px
         for start in range(0, len(motion), CHUNK):
             part = coefficients[start : start + CHUNK]
@@ -64,7 +64,7 @@ class MeshEngine:
                 frame = prepared.canvas.copy()
                 layers = _backward_layers(prepared, field)
                 moved = np.concatenate([unturned, prepared.interior.anchor_px[None]])
-                seen, turned = _turn(prepared, layers[0], moved, motion.head_pose_deg[index])
+                seen, turned = _turn(prepared, layers[0], moved, pose_deg[index])
                 lips, skull_px = turned[:LANDMARKS], turned[LANDMARKS]
                 where = warp_face(frame, prepared, layers, seen, lips)
                 face = frame[region.y0 : region.y0 + height, region.x0 : region.x0 + width]

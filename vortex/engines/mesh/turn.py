@@ -21,6 +21,10 @@ from vortex.engines.mesh.head import Head
 from vortex.face.pose import rotation_of_pose
 from vortex.types import F32, F64, FloatArray
 
+FREE_POSE_DEG = np.array([10.0, 12.0, 8.0], np.float32)
+"""Pitch, yaw and roll up to which the head turns as far as commanded."""
+LARGEST_POSE_DEG = np.array([18.0, 22.0, 14.0], np.float32)
+"""Pitch, yaw and roll beyond which too much would be seen that the picture does not show."""
 STEEPEST = 4.0
 """Height per cell that steps down a line of sight expect at most, so that they do not pass the surface."""
 STEP_ERROR = 0.003
@@ -29,6 +33,13 @@ PLANE_ITERATIONS = 8
 """For the inversion of the affine map, which a tilt makes steep beside the head."""
 
 _Y_DOWN = np.array([1.0, -1.0, 1.0])
+
+
+def shown_pose_deg(pose_deg: F32) -> F32:
+    """Return poses (T, 3), pitch, yaw and roll, bent smoothly below :data:`LARGEST_POSE_DEG`."""
+    size, room = np.abs(pose_deg), LARGEST_POSE_DEG - FREE_POSE_DEG
+    bent = FREE_POSE_DEG + room * np.tanh(np.maximum(size - FREE_POSE_DEG, 0) / room)
+    return np.where(size <= FREE_POSE_DEG, pose_deg, np.copysign(bent, pose_deg)).astype(np.float32)
 
 
 def rotation_matrix(pose_deg: FloatArray) -> F64:

@@ -15,7 +15,9 @@ function changed() {
   const voiced = voice.ready();
   find("#make").disabled = !(portrait && voiced);
   find("#live").disabled = !portrait;
-  const wanted = [portrait ? "" : "a picture", voiced ? "" : "a voice"].filter(Boolean);
+  const driven = voice.source() === "driving";
+  for (const field of ["#presets", "#seed", "#fps"]) find(field).disabled = driven;
+  const wanted = [portrait ? "" : "a picture", voiced ? "" : driven ? "a video" : "a voice"].filter(Boolean);
   find("#make-status").textContent = wanted.length ? `Choose ${wanted.join(" and ")} first.` : "";
 }
 
@@ -29,7 +31,10 @@ function faceOptions() {
 
 async function makeVideo() {
   const form = new FormData();
-  for (const [name, value] of Object.entries(faceOptions())) form.append(name, value);
+  for (const [name, value] of Object.entries(faceOptions())) {
+    // A video that drives has its own rate, and decides all motion.
+    if (voice.source() !== "driving" || !["preset", "seed", "fps"].includes(name)) form.append(name, value);
+  }
   form.append("check", find("#check").checked);
   form.append("mark", find("#mark").checked);
   voice.fillIn(form);
@@ -43,10 +48,10 @@ function takePicture(file) {
   else usePicture(file, changed);
 }
 
-function takeSound(file) {
+const takeSound = (kind) => (file) => {
   if (tooLarge(file)) voice.showStatus(tooLarge(file), "bad");
-  else voice.useSound(file, "file", changed);
-}
+  else voice.useSound(file, kind, changed);
+};
 
 function tooLarge(file) {
   const most = Math.floor(limits.max_upload_bytes / 1e6);
@@ -94,7 +99,8 @@ find("#key-form").addEventListener("submit", (event) => {
   start();
 });
 dropInto("#portrait-drop", takePicture);
-dropInto("#speech-drop", takeSound);
+dropInto("#speech-drop", takeSound("file"));
+dropInto("#driving-drop", takeSound("driving"));
 // A file that is dropped beside its place must not replace the page.
 for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault());
 find("#portrait-example").onclick = async () => usePicture(await (await call("/page/example.jpg")).blob(), changed);

@@ -5,7 +5,8 @@ import { call, follow, getJson } from "./server.js";
 
 const STAGES = {
   engine: "Starting", portrait: "Reading the picture", prepare: "Preparing the picture",
-  speech: "Reading the voice", recognize: "Recognising the speech", render: "Rendering",
+  speech: "Reading the voice", recognize: "Recognising the speech", track: "Following the face",
+  render: "Rendering",
 };
 
 const CANCELLED = "Cancelled. Nothing was kept.";
@@ -44,10 +45,11 @@ async function watch(video) {
 }
 
 function showProgress({ stage, completed, total, eta_s: left }) {
-  const share = stage === "render" && total ? completed / total : 0;
+  const counted = ["track", "render"].includes(stage) && total > 1;
+  const share = counted ? completed / total : 0;
   let text = STAGES[stage] ?? "Working";
-  if (stage === "render" && total > 1) text += `, frame ${completed} of ${total}`;
-  if (stage === "render" && left != null) text += `, ${Math.max(1, Math.round(left))} s left`;
+  if (counted) text += `, frame ${completed} of ${total}`;
+  if (counted && left != null) text += `, ${Math.max(1, Math.round(left))} s left`;
   progress(share, text);
 }
 
@@ -86,7 +88,7 @@ async function present(video) {
     const seconds = (new Date(video.finished_at) - new Date(video.started_at)) / 1000;
     find("#facts").textContent =
       `${report.duration_s.toFixed(1)} s, ${report.frames} frames of ${report.size_px.join(" × ")} pixels, ` +
-      `${(blob.size / 1e6).toFixed(1)} MB; seed ${report.seed}; made in ${seconds.toFixed(1)} s. ` +
+      `${(blob.size / 1e6).toFixed(1)} MB; ${report.seed == null ? "" : `seed ${report.seed}; `}made in ${seconds.toFixed(1)} s. ` +
       report.notes.join(" ");
     find("#done").hidden = false;
     find("#player").play().catch(() => {}); // A browser may need a click first.
@@ -159,7 +161,7 @@ function earlierItem(video) {
   const what = document.createElement("span");
   what.className = "what";
   const length = video.report ? `${video.report.duration_s.toFixed(1)} s` : video.state;
-  what.textContent = `${new Date(video.created_at).toLocaleString()}, ${video.options.preset}, ${length}`;
+  what.textContent = `${new Date(video.created_at).toLocaleString()}, ${video.options.preset ?? "from a video"}, ${length}`;
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = video.state === "done" ? "Play" : "Show";

@@ -1,4 +1,4 @@
-// The voice: a file, a recording, or a text that the server speaks.
+// The voice: a file, a recording, or a text that the server speaks; or a video whose face moves the picture.
 
 import { find, statusLine } from "./dom.js";
 import { call, getJson } from "./server.js";
@@ -7,7 +7,7 @@ const player = find("#speech-player");
 const recordButton = find("#record");
 const level = find("#record-level");
 
-const sounds = { file: null, record: null };
+const sounds = { file: null, record: null, driving: null };
 let recording = null;
 let canSpeak = false;
 
@@ -24,7 +24,8 @@ export function fillIn(form) {
     return true;
   }
   const sound = sounds[source()];
-  if (sound) form.append("speech", sound, "speech");
+  const field = source() === "driving" ? "driving" : "speech";
+  if (sound) form.append(field, sound, field);
   return Boolean(sound);
 }
 

@@ -15,10 +15,17 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 
 from vortex.errors import InputError, MissingExtraError
 from vortex.media.containers import DEFAULT_CONTAINER
-from vortex.options import PortraitOptions, SpeechOptions, VideoOptions
+from vortex.options import (
+    DriveOptions,
+    PortraitOptions,
+    SpeechOptions,
+    VideoOptions,
+    check_drives,
+    options_of,
+)
 from vortex.server.context import Context, ServerContext
 from vortex.server.errors import links, problems
-from vortex.server.inputs import check_sound, check_text, form_or_json, read_request
+from vortex.server.inputs import check_driving, check_sound, check_text, form_or_json, read_request
 from vortex.server.schema import ID_EXAMPLE, Video, VideoPage, VideoRequest
 from vortex.server.store import STATES, Job, new_id
 
@@ -41,9 +48,9 @@ _LINKS = links("video", "show", "fetch", "follow", "cancel", "delete")
     responses={202: {"links": _LINKS}, **problems(400, 404, 408, 413, 415, 422, 429, 501, 503)},
 )
 async def make_video(context: Context, request: Request, response: Response) -> Video:
-    """Queue a video of a portrait, a file or the id of an earlier one, that speaks a sound or a text.
+    """Queue a video of a portrait, a file or the id of an earlier one, and a sound, a text or another video.
 
-    Picture and sound are checked before the answer: what cannot become a video is refused here.
+    Picture, sound and video are checked before the answer: what cannot become a video is refused here.
     """
     context.check_running()
     if context.store.count_jobs("queued") >= context.settings.max_queued:
@@ -57,21 +64,10 @@ async def make_video(context: Context, request: Request, response: Response) -> 
 
 def _queue(context: ServerContext, wanted: VideoRequest, folder: Path) -> Job:
     """Check a request, whose files are in ``folder``, and queue its job."""
-    speech, picture = folder / "speech", folder / "portrait"
+    picture = folder / "portrait"
     if picture.exists() == (wanted.portrait_id is not None):
         raise InputError("Give either a portrait or a portrait_id.")
-    if speech.exists() == (wanted.text is not None):
-        raise InputError("Give either speech, as a file, or a text.")
-    options, most_s = wanted.options(VideoOptions), context.settings.max_duration_s
-    if options.duration_s is not None and options.duration_s > most_s:
-        raise InputError(f"duration_s is {options.duration_s:g}; at most {most_s:g} are allowed.")
-    options = context.with_engine(options, wanted.model_fields_set)
-    if wanted.text is None:
-        check_sound(speech, most_s)
-    elif context.why_no_speech:
-        raise MissingExtraError(f"The server cannot speak: {context.why_no_speech}")
-    else:
-        check_text(wanted.text, options.part(SpeechOptions))
+    options = _checked_options(context, wanted, folder)
     if wanted.portrait_id is None:
         portrait_id = context.portraits.add(picture, options.part(PortraitOptions), shared=False).id
     else:
@@ -79,14 +75,42 @@ def _queue(context: ServerContext, wanted: VideoRequest, folder: Path) -> Job:
         if context.store.portrait(portrait_id) is None:
             raise HTTPException(404, "There is no portrait with that id. Send the picture again.")
     job_id = new_id()
-    target = context.folder.speech(job_id)
+    driven = isinstance(options, DriveOptions)
+    target = context.folder.driving(job_id) if driven else context.folder.speech(job_id)
     target.parent.mkdir()
     if wanted.text is None:
-        os.replace(speech, target)
-    stored = {**options.as_json(), "text": wanted.text, "check": wanted.check}
+        os.replace(folder / target.name, target)
+    stored = {**options.as_json(), "text": wanted.text, "driven": driven, "check": wanted.check}
     job = context.store.add_job(job_id, stored, portrait_id, owns_portrait=wanted.portrait_id is None)
     context.workers.wake()
     return job
+
+
+def _checked_options(
+    context: ServerContext, wanted: VideoRequest, folder: Path
+) -> VideoOptions | DriveOptions:
+    """Check what the portrait follows, a file in ``folder`` or a text, and return the options."""
+    speech, driving = folder / "speech", folder / "driving"
+    if (speech.exists(), driving.exists(), wanted.text is not None).count(True) != 1:
+        raise InputError("Give either speech, as a file, a text, or a driving video.")
+    given, most_s = wanted.model_fields_set, context.settings.max_duration_s
+    options: VideoOptions | DriveOptions = wanted.options(VideoOptions)
+    if options.duration_s is not None and options.duration_s > most_s:
+        raise InputError(f"duration_s is {options.duration_s:g}; at most {most_s:g} are allowed.")
+    if driving.exists():
+        check_drives(given)
+        check_driving(driving, most_s, context.settings.max_pixels)
+        # What was left out takes the defaults of these options: fps is that of the video.
+        known = given & options_of(DriveOptions).keys()
+        return context.with_engine(DriveOptions(**{name: getattr(wanted, name) for name in known}), given)
+    options = context.with_engine(options, given)
+    if wanted.text is None:
+        check_sound(speech, most_s)
+    elif context.why_no_speech:
+        raise MissingExtraError(f"The server cannot speak: {context.why_no_speech}")
+    else:
+        check_text(wanted.text, options.part(SpeechOptions))
+    return options
 
 
 @router.get("", responses=problems(422))

@@ -7,7 +7,15 @@ import pytest
 
 from vortex.engines.mesh.field import grid
 from vortex.engines.mesh.head import Head
-from vortex.engines.mesh.turn import moved_height, rotation_matrix, turn_cells, turn_points
+from vortex.engines.mesh.turn import (
+    FREE_POSE_DEG,
+    LARGEST_POSE_DEG,
+    moved_height,
+    rotation_matrix,
+    shown_pose_deg,
+    turn_cells,
+    turn_points,
+)
 from vortex.face.detection import Face
 from vortex.face.landmarks import LANDMARKS
 from vortex.types import F32
@@ -154,3 +162,13 @@ def test_motion_across_an_edge_fades_and_along_it_does_not() -> None:
     yawed = moved_height(CELLS, STILL, at_top, rotation_matrix(np.array([0.0, 12, 0])))
     assert (pitched[0] == 0).all() and (pitched[1:] == 10).all()
     assert (yawed == 10).all()
+
+
+def test_small_turns_are_shown_as_commanded_and_large_ones_stay_below_the_limit() -> None:
+    poses = np.linspace(-90, 90, 721, dtype=np.float32)[:, None] * np.ones(3, np.float32)
+    shown = shown_pose_deg(poses)
+    free = np.abs(poses) <= FREE_POSE_DEG
+    np.testing.assert_array_equal(shown[free], poses[free])
+    assert (np.abs(shown) <= LARGEST_POSE_DEG).all()
+    assert (np.diff(shown, axis=0) >= 0).all(), "more is never shown as less"
+    assert np.abs(np.diff(shown, n=2, axis=0)).max() < 0.03, "there is no kink"

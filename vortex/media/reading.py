@@ -1,0 +1,151 @@
+"""Reads video files: their rate, and upright frames with their times."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vortex.errors import InputError
+from vortex.media.picture import MAX_SIDE_PX
+from vortex.types import F64, Frame
+
+if TYPE_CHECKING:
+    from av import VideoFrame, VideoStream
+    from av.container import InputContainer
+
+STEADY_WITHIN = 0.45
+"""The rate is steady if no frame is further than this from its place, in frames."""
+FALLBACK_FPS = Fraction(25)
+"""Rate of a video that says none and has a single frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFile:
+    """What a video file says of itself; ``fps`` and ``frames`` are None if unknown, sides are as stored."""
+
+    path: Path
+    fps: Fraction | None
+    frames: int | None
+    size_px: tuple[int, int]
+    has_sound: bool
+
+
+def probe_video(path: Path) -> VideoFile:
+    """Return what a video file says of itself.
+
+    Raises:
+        InputError: there is no file, or no moving picture in it.
+    """
+    with _open_video(path) as (container, stream):
+        rate = stream.average_rate
+        length_s = stream.duration and stream.time_base and stream.duration * stream.time_base
+        if not length_s and container.duration:
+            length_s = Fraction(container.duration, 1_000_000)
+        frames = stream.frames or (round(length_s * rate) if length_s and rate else None)
+        size_px = (stream.width, stream.height)
+        return VideoFile(
+            path, Fraction(rate) if rate else None, frames, size_px, bool(container.streams.audio)
+        )
+
+
+def video_fps(path: Path) -> Fraction:
+    """Return the exact frame rate of a video file; InputError if there is no file, or no video in it."""
+    fps = probe_video(path).fps
+    if fps is None:
+        raise InputError(f"Video '{path}' has no frame rate. Convert it to MP4.")
+    return fps
+
+
+def iter_video_frames(path: Path) -> Iterator[Frame]:
+    """Yield each frame of a video as (H, W, 3) uint8 RGB, as :func:`iter_timed_frames` does."""
+    return (frame for _, frame in iter_timed_frames(path))
+
+
+def iter_timed_frames(path: Path) -> Iterator[tuple[float, Frame]]:
+    """Yield the time of each frame in seconds, on the clock of the file, and its pixels (H, W, 3) uint8 RGB.
+
+    Frames are turned upright as the file says, get square pixels, and are reduced to a longest side of
+    1920 px. Times rise; a frame whose time is missing or not later follows its predecessor at the average
+    rate. Of a damaged file, all frames before the damage are yielded, with a warning.
+
+    Raises:
+        InputError: there is no file, no moving picture in it, or its first frame cannot be decoded.
+    """
+    import av
+
+    with _open_video(path) as (container, stream):
+        stream.thread_type = "AUTO"
+        step_s = float(1 / (stream.average_rate or FALLBACK_FPS))
+        last_s: float | None = None
+        try:
+            for frame in container.decode(stream):
+                time_s = frame.time
+                if last_s is not None and (time_s is None or time_s <= last_s):
+                    time_s = last_s + step_s
+                last_s = time_s or 0.0
+                yield last_s, _upright(frame, stream)
+        except av.error.FFmpegError as exc:
+            if last_s is None:
+                raise InputError(
+                    f"Video '{path}' cannot be decoded ({exc.strerror}). Export it again."
+                ) from exc
+            warnings.warn(f"Video '{path}' is damaged after {last_s:.2f} s: {exc.strerror}", stacklevel=2)
+        if last_s is None:
+            raise InputError(f"Video '{path}' holds no frames. Give an undamaged video.")
+
+
+def steady_rate(times_s: Sequence[float] | F64, average: Fraction | None) -> Fraction:
+    """Return the exact rate of frames shown at ``times_s`` (T,): ``average``, if all are in their places.
+
+    Else the rate varies, and the nearest whole number of frames per second is returned.
+    """
+    shown_s = np.asarray(times_s, np.float64) - times_s[0]
+    if average and np.abs(shown_s * float(average) - np.arange(len(shown_s))).max() <= STEADY_WITHIN:
+        return average
+    if len(shown_s) < 2:
+        return FALLBACK_FPS
+    return Fraction(max(round((len(shown_s) - 1) / shown_s[-1]), 1))
+
+
+@contextmanager
+def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Yield an open file and its moving picture."""
+    import av
+
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"Video '{path}' {what}. Give a video file, such as an MP4.")
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except av.error.FFmpegError as exc:
+        raise InputError(f"Video '{path}' cannot be read ({exc.strerror}). Give an undamaged video.") from exc
+    with container:
+        cover = av.stream.Disposition.attached_pic
+        moving = [s for s in container.streams.video if not s.disposition & cover]
+        # FFmpeg reads a photo as a video of one frame.
+        is_photo = container.format.name == "image2" or container.format.name.endswith("_pipe")
+        if not moving or is_photo:
+            raise InputError(f"Video '{path}' has no moving picture. Give a video file, such as an MP4.")
+        if moving[0].codec_context is None:
+            raise InputError(f"Video '{path}' is in an unknown format. Convert it to MP4 with H.264.")
+        yield container, moving[0]
+
+
+def _upright(frame: VideoFrame, stream: VideoStream) -> Frame:
+    """Return a frame as (H, W, 3) uint8 RGB with square pixels, turned upright, and not too large."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    scale = min(MAX_SIDE_PX / max(frame.width * aspect, frame.height), 1.0)
+    if scale == 1 and aspect == 1:
+        pixels = frame.to_ndarray(format="rgb24")
+    else:
+        width, height = max(round(scale * aspect * frame.width), 1), max(round(scale * frame.height), 1)
+        pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+    # The rotation is counterclockwise, in degrees; np.rot90 turns counterclockwise, too.
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4), dtype=np.uint8)
