@@ -23,14 +23,14 @@ from vortex.types import F32, F64, FloatArray
 
 FREE_POSE_DEG = np.array([10.0, 12.0, 8.0], np.float32)
 """Pitch, yaw and roll up to which the head turns as far as commanded."""
-LARGEST_POSE_DEG = np.array([18.0, 22.0, 14.0], np.float32)
+LARGEST_POSE_DEG = np.array([18.0, 22.0, 11.0], np.float32)
 """Pitch, yaw and roll beyond which too much would be seen that the picture does not show."""
 STEEPEST = 4.0
 """Height per cell that steps down a line of sight expect at most, so that they do not pass the surface."""
 STEP_ERROR = 0.003
 """Part of the first distance from an even surface that these steps may leave; a secant then finds it."""
-PLANE_ITERATIONS = 8
-"""For the inversion of the affine map, which a tilt makes steep beside the head."""
+PLANE_ITERATIONS = (2, 60)
+"""Iterations that invert the affine map: at least so many, and more by its size, as a tilt needs them."""
 
 _Y_DOWN = np.array([1.0, -1.0, 1.0])
 
@@ -89,7 +89,9 @@ def _undo_plane(cells: F32, head: Head, plane: F32) -> F32:
     coarse = cells[::2, ::2]
     field = np.asarray(head.follow[::2, ::2] * ((coarse - head.pivot) @ plane.T), np.float32)
     half = np.float32(0.5)
-    backward = invert(half * field, half * coarse, PLANE_ITERATIONS)
+    least, more = PLANE_ITERATIONS
+    iterations = least + math.ceil(more * float(np.linalg.norm(plane, 2)))
+    backward = invert(half * field, half * coarse, iterations)
     return 2 * remap(backward, half * cells)
 
 
