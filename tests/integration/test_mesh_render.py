@@ -130,7 +130,7 @@ def test_lids_close_and_a_half_blink_is_between(smiling: MeshPortrait) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pose_deg", "axis"), [((5, 0, 0), 0), ((-5, 0, 0), 0), ((0, 6, 0), 1), ((0, -6, 0), 1), ((0, 0, 4), 2)]
+    ("pose_deg", "axis"), [((8, 0, 0), 0), ((-8, 0, 0), 0), ((0, 12, 0), 1), ((0, -12, 0), 1), ((0, 0, 8), 2)]
 )
 def test_the_head_turns_in_the_commanded_direction(
     smiling: MeshPortrait, pose_deg: tuple[float, float, float], axis: int
@@ -141,7 +141,7 @@ def test_the_head_turns_in_the_commanded_direction(
     )
     moved = (turned - still)[axis]
     assert np.sign(moved) == np.sign(pose_deg[axis])
-    assert 0.3 * abs(pose_deg[axis]) < abs(moved) < 1.8 * abs(pose_deg[axis])
+    assert 0.6 * abs(pose_deg[axis]) < abs(moved) < 1.4 * abs(pose_deg[axis])
 
 
 def test_the_iris_moves_with_the_gaze_and_the_lids_stay(smiling: MeshPortrait) -> None:
@@ -166,7 +166,7 @@ def test_everything_away_from_the_face_is_still(prepared: MeshPortrait) -> None:
     region = prepared.region
     outside = np.ones(prepared.canvas.shape[:2], bool)
     width, height = region.size_px
-    outside[region.y0 + 2 : region.y0 + height - 2, region.x0 + 2 : region.x0 + width - 2] = False
+    outside[region.y0 : region.y0 + height, region.x0 : region.x0 + width] = False
     motion = drive(recognize_visemes(load_audio(SPEECH), FPS), "manic", 1)
     for frame in frames_of(prepared, motion):
         assert np.array_equal(frame[outside], prepared.canvas[outside])

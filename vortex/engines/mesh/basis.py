@@ -120,3 +120,8 @@ def rounding(motion: MotionTrack) -> F32:
     """Return (T,) in [0, 1]: how far the lips are pushed forward."""
     shape = shape_columns(motion)
     return np.clip(shape("mouthPucker") + 0.6 * shape("mouthFunnel"), 0, 1)
+
+
+def tongue(motion: MotionTrack) -> F32:
+    """Return (T,) in [0, 1]: how far the tip of the tongue is raised towards the upper teeth."""
+    return np.clip(shape_columns(motion)("tongueUp"), 0, 1)

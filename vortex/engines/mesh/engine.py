@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from vortex.engines.mesh import basis
 from vortex.engines.mesh.eyes import draw_eye
-from vortex.engines.mesh.field import Bounds, invert, remap_fixed
+from vortex.engines.mesh.field import Bounds, invert, remap, remap_fixed
 from vortex.engines.mesh.mouth import composite_mouth, lower_edge_px
 from vortex.engines.mesh.prepare import MeshPortrait, prepare_portrait
+from vortex.engines.mesh.turn import moved_height, rotation_matrix, shown_pose_deg, turn_cells, turn_points
 from vortex.face.crop import crop_face, even_sides
-from vortex.face.landmarks import CHIN, LID_RINGS, LOWER_INNER, MOUTH_CORNERS, NOSE_BRIDGE, UPPER_INNER
+from vortex.face.landmarks import CHIN, LANDMARKS, LID_RINGS, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
 from vortex.runtime.setting import single_blas_thread
 from vortex.types import F32, Frame, MotionTrack, Portrait
 
@@ -49,23 +51,30 @@ class MeshEngine:
         coefficients = _coefficients(prepared, motion)
         opening = basis.aperture(motion) * prepared.eye_width_px
         closing = {side: basis.lid_closing(motion, side) for side in prepared.eyes}
-        looking, rounded = basis.gaze(motion), basis.rounding(motion)
-        region = prepared.region
+        looking, rounded, tongue = basis.gaze(motion), basis.rounding(motion), basis.tongue(motion)
+        region, pose_deg = prepared.region, shown_pose_deg(motion.head_pose_deg)
         corner, (width, height) = np.array([region.x0, region.y0], np.float32), region.size_px
         for start in range(0, len(motion), CHUNK):
             part = coefficients[start : start + CHUNK]
             # Not @: the threads of a BLAS wait in a busy loop after each product, on the core of the encoder.
             fields = np.einsum("tk,kc->tc", part, prepared.fields)
             points = prepared.landmarks_px[:, :2] + np.einsum("tk,kpc->tpc", part, prepared.moves)
-            for index, (field, lips) in enumerate(zip(fields, points, strict=True), start):
+            for index, (field, unturned) in enumerate(zip(fields, points, strict=True), start):
                 frame = prepared.canvas.copy()
-                where = warp_face(frame, prepared, field, lips)
+                layers = _backward_layers(prepared, field)
+                moved = np.concatenate([unturned, prepared.interior.anchor_px[None]])
+                seen, turned = _turn(prepared, layers[0], moved, pose_deg[index])
+                lips, skull_px = turned[:LANDMARKS], turned[LANDMARKS]
+                where = warp_face(frame, prepared, layers, seen, lips)
                 face = frame[region.y0 : region.y0 + height, region.x0 : region.x0 + width]
                 for side, eye in prepared.eyes.items():
                     lids, lid = lips[LID_RINGS[side]] - corner, float(closing[side][index])
                     draw_eye(face, prepared.canvas, where, eye, lids, lid, looking[index])
                 if opening[index] > MIN_OPENING_PX:
-                    _fill_mouth(frame, prepared, lips, float(rounded[index]))
+                    drop_px = float((unturned[CHIN] - prepared.landmarks_px[CHIN, :2]) @ prepared.down)
+                    depth, raised, yaw_deg = rounded[index], tongue[index], pose_deg[index, 1]
+                    inside = _Inside(drop_px, float(depth), float(raised), float(yaw_deg))
+                    _fill_mouth(frame, prepared, lips, skull_px, inside)
                 yield frame
 
     def notes(self, prepared: MeshPortrait, motion: MotionTrack, *, quality: str = "full") -> tuple[str, ...]:
@@ -76,8 +85,18 @@ class MeshEngine:
         """Do nothing: this engine holds no resources."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """What moves the inside of a mouth: the drop of the chin, lips before the teeth, tongue, and turn."""
+
+    chin_drop_px: float
+    depth: float
+    tongue: float
+    yaw_deg: float
+
+
 def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
-    """Return (T, K): amounts of shapes, lip columns in pixels (upper, lower), pose in degrees."""
+    """Return (T, K): amounts of shapes, lip columns in pixels (upper, lower)."""
     eye, down = prepared.eye_width_px, prepared.down
     corners = prepared.landmarks_px[list(MOUTH_CORNERS), :2]
     amounts = basis.amounts(
@@ -91,33 +110,64 @@ def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
     moved = (prepared.moves[:count, LOWER_INNER[1:-1]] - prepared.moves[:count, UPPER_INNER[1:-1]]) @ down
     missing = basis.lip_gap(motion) * eye - (prepared.source_gap + amounts @ moved)
     upper, lower = -UPPER_SHARE * missing, (1 - UPPER_SHARE) * missing
-    return np.concatenate([amounts, upper, lower, motion.head_pose_deg], axis=1).astype(np.float32)
+    return np.concatenate([amounts, upper, lower], axis=1).astype(np.float32)
 
 
-def _fill_mouth(frame: Frame, prepared: MeshPortrait, points: F32, rounded: float) -> None:
-    """Draw what is between the lips at ``points`` (478, 2) into ``frame`` in place."""
-    moved = points - prepared.landmarks_px[:, :2]
-    head_shift, lower, interior = moved[NOSE_BRIDGE], points[LOWER_INNER], prepared.interior
-    skull_px = (interior.anchor_px + head_shift).astype(np.float32)
-    chin_drop_px = float((moved[CHIN] - head_shift) @ prepared.down)
-    jaw_px = lower_edge_px(interior, skull_px, chin_drop_px, lower[len(lower) // 2])
-    composite_mouth(frame, interior, points[UPPER_INNER], lower, skull_px, jaw_px, rounded)
+def _fill_mouth(frame: Frame, prepared: MeshPortrait, points: F32, skull_px: F32, inside: _Inside) -> None:
+    """Draw what is between the lips into ``frame`` in place.
 
-
-def warp_face(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> F32:
-    """Warp the region of ``frame`` in place, cut along the lips; return where its pixels come from.
-
-    ``field`` (N,) in cells is a row like those of ``prepared.fields``; ``points`` (478, 2) are the moved
-    landmarks. The result (h, w, 2) holds positions in the picture, in pixels.
+    ``points`` (478, 2) are the landmarks, and ``skull_px`` (2,) is the anchor of the upper teeth.
     """
-    region, mouth = prepared.region, prepared.mouth_cells
-    width, height = region.size_px
-    everywhere = (0, region.rows, 0, region.cols)
-    row0, row1, col0, col1 = prepared.lower_cells
+    lower, interior = points[LOWER_INNER], prepared.interior
+    jaw_px = lower_edge_px(interior, skull_px, inside.chin_drop_px, lower[len(lower) // 2])
+    composite_mouth(
+        frame, interior, points[UPPER_INNER], lower, skull_px, jaw_px, inside.depth,
+        tongue=inside.tongue, yaw_deg=inside.yaw_deg,
+    )  # fmt: skip
+
+
+def _backward_layers(prepared: MeshPortrait, field: F32) -> tuple[F32, F32]:
+    """Return where cells come from before the head turns: those of the region, and of ``lower_cells``.
+
+    ``field`` (N,) in cells is a row like those of ``prepared.fields``.
+    """
+    region, (row0, row1, col0, col1) = prepared.region, prepared.lower_cells
     upper = field[: prepared.cells.size].reshape(region.rows, region.cols, 2)
     lower = field[prepared.cells.size :].reshape(row1 - row0, col1 - col0, 2)
-    where = _source_positions(upper, prepared, (0, 0), everywhere, iterations=FACE_ITERATIONS)
-    below = _source_positions(lower, prepared, (row0, col0), mouth, iterations=LOWER_LIP_ITERATIONS)
+    return (
+        invert(upper, prepared.cells, FACE_ITERATIONS),
+        invert(lower, prepared.cells[: row1 - row0, : col1 - col0], LOWER_LIP_ITERATIONS),
+    )
+
+
+def _turn(prepared: MeshPortrait, backward: F32, points: F32, pose_deg: F32) -> tuple[F32, F32]:
+    """Turn the head: return the cell seen in each cell (rows, cols, 2), and where points (N, 2) in pixels go.
+
+    ``backward`` (rows, cols, 2) is where the cells come from before the turn.
+    """
+    if not pose_deg.any():
+        return prepared.cells, points
+    region, head, rotation = prepared.region, prepared.head, rotation_matrix(pose_deg)
+    height = moved_height(prepared.cells, backward, head, rotation)
+    turned = turn_points(
+        ((points - prepared.first_px) / region.cell_px).astype(np.float32), head, height, rotation
+    )
+    return turn_cells(prepared.cells, head, height, rotation), prepared.first_px + region.cell_px * turned
+
+
+def warp_face(frame: Frame, prepared: MeshPortrait, layers: tuple[F32, F32], seen: F32, points: F32) -> F32:
+    """Warp the region of ``frame`` in place, cut along the lips; return where its pixels come from.
+
+    ``layers`` are those of :func:`_backward_layers`, ``seen`` is that of :func:`_turn`; ``points`` (478, 2)
+    are the moved landmarks. The result (h, w, 2) holds positions in the picture, in pixels.
+    """
+    region = prepared.region
+    width, height = region.size_px
+    everywhere = (0, region.rows, 0, region.cols)
+    row0, _, col0, _ = prepared.lower_cells
+    mouth = _moved_bounds(prepared, seen)
+    where = _source_positions(layers[0], prepared, seen, (0, 0), everywhere)
+    below = _source_positions(layers[1], prepared, seen, (col0, row0), mouth)
     row0, _, col0, _ = mouth
     corner = np.array([col0, row0]) * region.cell_px
     box_h, box_w = below.shape[:2]
@@ -138,17 +188,31 @@ def warp_face(frame: Frame, prepared: MeshPortrait, field: F32, points: F32) -> 
     return where
 
 
+def _moved_bounds(prepared: MeshPortrait, seen: F32) -> Bounds:
+    """Return the cells in which ``prepared.mouth_cells`` are seen."""
+    row0, row1, col0, col1 = prepared.mouth_cells
+    if seen is prepared.cells:
+        return prepared.mouth_cells
+    x, y = cv2.split(seen)
+    inside = np.asarray((x >= col0) & (x <= col1 - 1) & (y >= row0) & (y <= row1 - 1))
+    rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    return int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1
+
+
 def _source_positions(
-    field: F32, prepared: MeshPortrait, first: tuple[int, int], bounds: Bounds, *, iterations: int
+    backward: F32, prepared: MeshPortrait, seen: F32, first: tuple[int, int], bounds: Bounds
 ) -> F32:
-    """Return (h, w, 2): where pixels of the cells ``bounds`` come from; ``field`` begins with ``first``."""
+    """Return (h, w, 2): where pixels of the cells ``bounds`` come from.
+
+    ``backward`` begins at the cell ``first`` (x, y).
+    """
     row0, row1, col0, col1 = bounds
     cell_px = prepared.region.cell_px
-    backward = invert(field, prepared.cells[: field.shape[0], : field.shape[1]], iterations)
     # One more cell on each side keeps the gradient at the rim when the field is enlarged.
-    padded = cv2.copyMakeBorder(backward, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-    padded = padded[row0 - first[0] : row1 - first[0] + 2, col0 - first[1] : col1 - first[1] + 2]
-    sources = cell_px * padded + prepared.centres_px[row0 : row1 + 2, col0 : col1 + 2]
+    rim = cv2.copyMakeBorder(seen - prepared.cells, 1, 1, 1, 1, cv2.BORDER_REPLICATE) + prepared.rim_cells
+    rim = rim[row0 : row1 + 2, col0 : col1 + 2]
+    sources = cell_px * (rim + remap(backward, rim - np.array(first, np.float32)))
+    sources += prepared.first_px
     size = (sources.shape[1] * cell_px, sources.shape[0] * cell_px)
     enlarged = cv2.resize(sources, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(enlarged[cell_px:-cell_px, cell_px:-cell_px], np.float32)

@@ -22,19 +22,20 @@ from vortex.types import F32, F64, FloatArray, Frame
 
 GRID_CELLS = 96
 """Cells along the longer side of the region, approximately."""
-REGION_SCALE = (1.95, 1.75)
-"""Width and height of the region, in widths and heights of the landmarks' bounding box."""
-POSE_REACH = 0.2
-"""How far the mouth can move with the head, in outer-eye widths."""
+REGION_SIDES, REGION_ABOVE, REGION_BELOW = 2.1, 2.7, 2.2
+"""How far the region reaches from the middle of the landmarks' box, in halves of its width and height.
+
+It holds hair, neck, and the background that gives way when the head turns.
+"""
+MOUTH_REACH = 0.2
+"""How far what is near the mouth can move with lips and jaw, in outer-eye widths."""
 LOWER_REACH = 0.25
 """How far the lower lip can move from its place, in outer-eye widths; 0.14 is the most in speech."""
 EDGE_FADE = 0.14
 """Part of the region's width and height at each edge over which the motion fades to zero."""
 
-HEAD_RING_SCALE = 1.34
-"""Size of the ring of nodes on hair and neck, relative to the face oval."""
-NECK_FOLLOW, HAIR_FOLLOW_MORE = 0.15, 0.65
-"""Share of the head's motion at the bottom of that ring, and how much more at the top."""
+STILL_RING_SCALE = 1.34
+"""Size of the ring of nodes without motion on hair and neck, relative to the face oval."""
 STILL_NODES_PER_SIDE = 6
 """Nodes without motion on each edge of the region."""
 
@@ -82,9 +83,10 @@ class Region:
 def find_region(points: F32, canvas: Frame) -> Region:
     """Return the region around the landmarks (478, 2) that head and mouth can move."""
     low, high = points.min(0), points.max(0)
-    centre, half = (low + high) / 2, (high - low) / 2 * REGION_SCALE
-    x0, y0 = np.maximum(np.floor(centre - half), 0).astype(int).tolist()
-    x1, y1 = np.minimum(np.ceil(centre + half), [canvas.shape[1], canvas.shape[0]]).astype(int).tolist()
+    centre, half = (low + high) / 2, (high - low) / 2
+    low, high = centre - half * [REGION_SIDES, REGION_ABOVE], centre + half * [REGION_SIDES, REGION_BELOW]
+    x0, y0 = np.maximum(np.floor(low), 0).astype(int).tolist()
+    x1, y1 = np.minimum(np.ceil(high), [canvas.shape[1], canvas.shape[0]]).astype(int).tolist()
     cell_px = max(round(max(x1 - x0, y1 - y0) / GRID_CELLS), 1)
     return Region(x0, y0, cell_px, (y1 - y0) // cell_px, (x1 - x0) // cell_px)
 
@@ -100,8 +102,8 @@ class ThinPlate:
     Built once for nodes (N, 2) and queries (Q, 2) of order one; then any subset of nodes can carry values.
     """
 
-    def __init__(self, nodes: FloatArray, queries: FloatArray) -> None:
-        self._kernel = _kernel(nodes, nodes) + SMOOTHING * np.eye(len(nodes))
+    def __init__(self, nodes: FloatArray, queries: FloatArray, smoothing: float = SMOOTHING) -> None:
+        self._kernel = _kernel(nodes, nodes) + smoothing * np.eye(len(nodes))
         self._affine = np.concatenate([np.ones((len(nodes), 1)), nodes], axis=1)
         self._queries = _kernel(queries.astype(np.float64), nodes.astype(np.float64))
         self._query_affine = np.concatenate([np.ones((len(queries), 1)), queries], axis=1)
@@ -131,14 +133,13 @@ def _kernel(a: FloatArray, b: FloatArray) -> F64:
     return result
 
 
-def dense_fields(points: F32, moves: F32, face_moves: int, region: Region) -> tuple[F32, Bounds, Bounds]:
+def dense_fields(points: F32, moves: F32, region: Region) -> tuple[F32, Bounds, Bounds]:
     """Return ``fields``, ``mouth_cells`` and ``lower_cells`` of ``MeshPortrait`` in ``prepare.py``.
 
-    ``moves`` (K, 478, 2) are the motions of the landmarks ``points`` (478, 2), in pixels. The first
-    ``face_moves`` of them move the face only; the rest move the head with hair and neck.
+    ``moves`` (K, 478, 2) are the motions of the landmarks ``points`` (478, 2), in pixels.
     """
     origin, size = np.array([region.x0, region.y0], np.float64), np.array(region.size_px, np.float64)
-    nodes, values = _nodes(points, moves, face_moves, region)
+    nodes, values = _nodes(points, moves, region)
     queries_px = region.centres_px().reshape(-1, 2)
     queries = (queries_px - origin) / size
     plate = ThinPlate((nodes - origin) / size, queries)
@@ -158,7 +159,7 @@ def dense_fields(points: F32, moves: F32, face_moves: int, region: Region) -> tu
     rows, cols = np.nonzero(near.reshape(region.rows, region.cols))
     eye_cells = np.linalg.norm(np.subtract(*points[list(OUTER_EYE_CORNERS)])) / region.cell_px
     mouth = (int(rows.min()), int(rows.max()) + 1, int(cols.min()), int(cols.max()) + 1)
-    mouth = region.widened(mouth, int(np.ceil(POSE_REACH * eye_cells)))
+    mouth = region.widened(mouth, int(np.ceil(MOUTH_REACH * eye_cells)))
     reach = region.widened(mouth, int(np.ceil(LOWER_REACH * eye_cells)))
     lower = lower[:, reach[0] : reach[1], reach[2] : reach[3]]
     fields = np.concatenate([layer.reshape(len(moves), -1) for layer in (upper, lower)], axis=1)
@@ -171,24 +172,17 @@ def _edge_fade(count: int) -> F32:
     return np.asarray(smoothstep(np.minimum(along, 1 - along), 0.0, EDGE_FADE), np.float32)
 
 
-def _nodes(points: F32, moves: F32, face_moves: int, region: Region) -> tuple[F64, F64]:
-    """Return nodes (N, 2) and their motion (K, N, 2): landmarks, a ring on hair and neck, still edges."""
+def _nodes(points: F32, moves: F32, region: Region) -> tuple[F64, F64]:
+    """Return nodes (N, 2) and their motion (K, N, 2): landmarks, and still ones around them and at edges."""
     face = points[:SKIN_LANDMARKS].astype(np.float64)
     centre = (face.min(0) + face.max(0)) / 2
-    oval = points[FACE_OVAL[::2]].astype(np.float64)
-    ring = centre + HEAD_RING_SCALE * (oval - centre)
-    # Hair follows the head; the neck hardly does.
-    above = 1 - smoothstep((ring[:, 1] - centre[1]) / (face[:, 1].max() - centre[1]), 0.0, 1.0)
-    follow = NECK_FOLLOW + HAIR_FOLLOW_MORE * above
-    ring_moves = moves[:, FACE_OVAL[::2]] * follow[None, :, None]
-    ring_moves[:face_moves] = 0
+    ring = centre + STILL_RING_SCALE * (points[FACE_OVAL[::2]].astype(np.float64) - centre)
     side = np.linspace(0, 1, STILL_NODES_PER_SIDE)
     frame = np.array([(u, v) for u in side for v in side if u in (0, 1) or v in (0, 1)])
     frame = np.array([region.x0, region.y0]) + frame * region.size_px
     nodes = np.concatenate([face, ring, frame])
-    still = np.zeros((len(moves), len(frame), 2))
-    values = np.concatenate([moves[:, :SKIN_LANDMARKS], ring_moves, still], axis=1)
-    return nodes, values.astype(np.float64)
+    still = np.zeros((len(moves), len(ring) + len(frame), 2))
+    return nodes, np.concatenate([moves[:, :SKIN_LANDMARKS], still], axis=1).astype(np.float64)
 
 
 def _near_mouth(points: F32, queries: F32) -> F32:

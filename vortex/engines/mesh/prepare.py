@@ -9,24 +9,20 @@ import numpy as np
 from vortex.engines.mesh.basis import SHAPES
 from vortex.engines.mesh.eyes import Eye, find_eye
 from vortex.engines.mesh.field import Bounds, Region, dense_fields, find_region, grid
+from vortex.engines.mesh.head import Head, Placement, find_head
 from vortex.engines.mesh.lips import open_lips
 from vortex.engines.mesh.mouth import MouthInterior, paint_interior
 from vortex.face.landmarks import (
-    CHIN,
-    FACE_OVAL,
-    FACE_SIDES,
     LANDMARKS,
     LID_RINGS,
     LOWER_INNER,
     LOWER_RINGS,
     OUTER_EYE_CORNERS,
-    SKIN_LANDMARKS,
     STABLE,
     UPPER_INNER,
     UPPER_RINGS,
 )
 from vortex.face.shapes import load_shapes, similarity
-from vortex.interpolation import smoothstep
 from vortex.types import F32, F64, Frame
 
 COLUMNS = UPPER_RINGS.shape[1]
@@ -36,35 +32,31 @@ MIN_EYE_WIDTH = 0.8
 
 RING_WEIGHTS = np.array([1.0, 0.92, 0.8, 0.62])
 """How far each lip ring follows its inner edge."""
-NECK_BELOW_CHIN = 0.35
-"""Height of the axis of roll below the chin, in outer-eye widths."""
-NECK_BEHIND_FACE = 0.25
-"""Depth of the axes of pitch and yaw behind the silhouette, in outer-eye widths."""
-TRUE_DEPTH_RADIUS = (0.45, 0.8)
-"""Radius in the face oval within which landmarks keep their depth, and beyond which the dome replaces it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeshPortrait:
-    """What the engine knows about one portrait. K coefficients: shapes, lip columns, head pose.
+    """What the engine knows about one portrait. K coefficients: shapes, lip columns.
 
     ``canvas`` (H, W, 3) is the picture. ``fields`` (K, N) float32 in cells holds two layers, two numbers per
     cell: first that of the upper lip in the whole region, then that of the lower lip in ``lower_cells``.
-    ``cells`` (rows, cols, 2) is the region's grid; ``centres_px`` its place in the picture, with one more
-    cell on each side. The two layers may differ in ``mouth_cells``; ``lower_cells`` is that and everything
-    that may move there. ``moves`` (K, 478, 2) is the same motion at the landmarks in pixels. ``down`` (2,) is
-    the unit vector from eyes to chin. ``source_gap`` (9,) is the picture's gap between the lips in pixels at
-    each column.
+    ``cells`` (rows, cols, 2) is the region's grid, ``rim_cells`` has one more cell on each side; ``first_px``
+    (2,) is the centre of the first cell in the picture. ``head`` is how the head turns. The two layers may
+    differ in ``mouth_cells``; ``lower_cells`` is that and everything that may move there. ``moves`` (K, 478,
+    2) is the same motion at the landmarks in pixels. ``down`` (2,) is the unit vector from eyes to chin.
+    ``source_gap`` (9,) is the picture's gap between the lips in pixels at each column.
     """
 
     canvas: Frame
     landmarks_px: F32
     region: Region
     cells: F32
-    centres_px: F32
+    rim_cells: F32
+    first_px: F32
     fields: F32
     mouth_cells: Bounds
     lower_cells: Bounds
+    head: Head
     moves: F32
     eye_width_px: float
     down: F32
@@ -81,7 +73,8 @@ class MeshPortrait:
 def prepare_portrait(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
     """Compute fields, mouth and eyes of a picture (H, W, 3) with landmarks (478, 3)."""
     shapes = load_shapes()
-    scale, rotation, _ = similarity(shapes.template[STABLE], landmarks_px[STABLE])
+    placement = Placement(*similarity(shapes.template[STABLE], landmarks_px[STABLE]))
+    scale, rotation = placement.scale, placement.rotation
     right, down = rotation[:2, 0], rotation[:2, 1]
     right, down = right / np.linalg.norm(right), down / np.linalg.norm(down)
     photo, detected_px = canvas, landmarks_px
@@ -92,20 +85,21 @@ def prepare_portrait(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
     moved = eye_width_px * (shapes.columns(SHAPES) @ rotation.T)[..., :2]
     # Lids are drawn; the shapes would drag lashes and lids.
     moved[:, np.concatenate(list(LID_RINGS.values()))] = 0
-    face_moves = np.concatenate([moved, _lip_columns(down)]).astype(np.float32)
-    moves = np.concatenate([face_moves, _pose_moves(landmarks_px, eye_width_px)]).astype(np.float32)
+    moves = np.concatenate([moved, _lip_columns(down)]).astype(np.float32)
     region = find_region(points, canvas)
-    fields, mouth_cells, lower_cells = dense_fields(points, moves, len(face_moves), region)
+    fields, mouth_cells, lower_cells = dense_fields(points, moves, region)
     gap = ((points[LOWER_INNER] - points[UPPER_INNER]) @ down)[1:-1]
     return MeshPortrait(
         canvas=canvas,
         landmarks_px=landmarks_px,
         region=region,
         cells=grid(region.rows, region.cols),
-        centres_px=region.centres_px(rim=1),
+        rim_cells=grid(region.rows + 2, region.cols + 2) - 1,
+        first_px=region.centres_px()[0, 0],
         fields=fields,
         mouth_cells=mouth_cells,
         lower_cells=lower_cells,
+        head=find_head(landmarks_px, placement, region, canvas),
         moves=moves,
         eye_width_px=eye_width_px,
         down=down.astype(np.float32),
@@ -121,29 +115,3 @@ def _lip_columns(down: F64) -> F64:
     for lip, rings in zip(moves, (UPPER_RINGS, LOWER_RINGS), strict=True):
         lip[np.arange(COLUMNS), rings] = RING_WEIGHTS[:, None, None] * down
     return moves.reshape(-1, LANDMARKS, 2)
-
-
-def _pose_moves(landmarks_px: F32, eye_width_px: float) -> F64:
-    """Return (3, 478, 2) pixels per degree of pitch, yaw and roll about the neck (small-angle rotation)."""
-    x, y, _ = landmarks_px.astype(np.float64).T
-    neck_x = landmarks_px[list(FACE_SIDES), 0].mean()
-    neck_y = landmarks_px[CHIN, 1] + NECK_BELOW_CHIN * eye_width_px
-    depth = _depth(landmarks_px) + NECK_BEHIND_FACE * eye_width_px
-    zero = np.zeros_like(x)
-    per_radian = np.array([[zero, depth], [depth, zero], [neck_y - y, x - neck_x]])
-    return np.asarray(np.radians(per_radian.transpose(0, 2, 1)), np.float64)
-
-
-def _depth(landmarks_px: F32) -> F64:
-    """Return (478,): how far each landmark stands out of the silhouette, in pixels.
-
-    True depth is steep there, so the picture would fold; a dome fitted to all landmarks replaces it there.
-    """
-    oval = landmarks_px[FACE_OVAL, :2]
-    centre, half = (oval.min(0) + oval.max(0)) / 2, (oval.max(0) - oval.min(0)) / 2
-    u, v = ((landmarks_px[:, :2] - centre) / half).astype(np.float64).T
-    toward = np.median(landmarks_px[list(FACE_SIDES), 2]) - landmarks_px[:, 2].astype(np.float64)
-    terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
-    dome = terms @ np.linalg.lstsq(terms[:SKIN_LANDMARKS], toward[:SKIN_LANDMARKS], rcond=None)[0]
-    inner = 1 - smoothstep(np.hypot(u, v), *TRUE_DEPTH_RADIUS)
-    return np.asarray(dome + inner * (toward - dome), np.float64)
