@@ -116,10 +116,10 @@ def _doubts(seen: Appearance, where: str) -> list[str]:
     doubts = []
     if seen.scatter > SCATTERED:
         doubts.append(
-            f"The face in {where} does not look like a human face: its eyes and mouth cannot be located. "
+            f"Eyes and mouth of the face in {where} cannot be located; it may be no human face. "
             "Give a picture of a face that looks at the camera, or set force_face."
         )
-    elif seen.mouth_cover > COVERED and seen.detail >= PERHAPS_BLURRED:
+    elif seen.mouth_cover > COVERED and _is_measured(seen):
         doubts.append(
             f"The mouth in {where} looks covered, as by a mask, a hand or a microphone; the lips must be "
             "seen. Give a picture that shows them, or set force_face."
@@ -130,6 +130,11 @@ def _doubts(seen: Appearance, where: str) -> list[str]:
             "Give a sharper picture, or set force_face."
         )
     return doubts
+
+
+def _is_measured(seen: Appearance) -> bool:
+    """Return whether the mouth was measured: one that is blurred, or not where it is looked for, seems covered."""
+    return seen.detail >= PERHAPS_BLURRED and seen.scatter <= PERHAPS_SCATTERED
 
 
 def _pose_notes(image: Frame, face: Face) -> list[str]:
@@ -153,8 +158,7 @@ def _pose_notes(image: Frame, face: Face) -> list[str]:
 
 def _appearance_notes(seen: Appearance) -> list[str]:
     notes = []
-    # A blurred mouth also looks covered, and then it is not the mouth that is to be complained of.
-    if PERHAPS_COVERED < seen.mouth_cover <= COVERED and seen.detail >= PERHAPS_BLURRED:
+    if PERHAPS_COVERED < seen.mouth_cover <= COVERED and _is_measured(seen):
         notes.append("the mouth may be covered: its lips hardly differ from what is around them")
     if PERHAPS_SCATTERED < seen.scatter <= SCATTERED:
         notes.append("eyes and mouth are hard to locate; movements may miss them")
