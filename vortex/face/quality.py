@@ -47,17 +47,29 @@ WIDE_OPEN_MOUTH = 0.2
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a face can probably not be animated, which the user may overrule; and what to give instead."""
+
+    reason: str
+    instead: str
+
+    def __str__(self) -> str:
+        """Return the message with which the face is refused."""
+        return f"{self.reason}. Give {self.instead}, or set force_face."
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found about one face, each as a sentence without its picture's name.
+    """What was found about one face.
 
     Attributes:
-        faults: why it cannot be animated: what we got and accept, and the next step.
-        doubts: why it probably cannot, which the user may overrule.
+        faults: why it cannot be animated, as messages: what we got and accept, and the next step.
+        doubts: why it probably cannot.
         notes: what the user should know.
     """
 
     faults: tuple[str, ...]
-    doubts: tuple[str, ...]
+    doubts: tuple[Doubt, ...]
     notes: tuple[str, ...]
 
 
@@ -112,28 +124,22 @@ def _outside(image: Frame, points: FloatArray) -> bool:
     return bool((points[:, :2] < -EDGE_PX).any() or (points[:, :2] > limit).any())
 
 
-def _doubts(seen: Appearance, where: str) -> list[str]:
+def _doubts(seen: Appearance, where: str) -> list[Doubt]:
     doubts = []
     if seen.scatter > SCATTERED:
-        doubts.append(
-            f"Eyes and mouth of the face in {where} cannot be located; it may be no human face. "
-            "Give a picture of a face that looks at the camera, or set force_face."
-        )
+        reason = f"Eyes and mouth of the face in {where} cannot be located; it may be no human face"
+        doubts.append(Doubt(reason, "a picture of a face that looks at the camera"))
     elif seen.mouth_cover > COVERED and _is_measured(seen):
-        doubts.append(
-            f"The mouth in {where} looks covered, as by a mask, a hand or a microphone; the lips must be "
-            "seen. Give a picture that shows them, or set force_face."
-        )
+        reason = f"The mouth in {where} looks covered, as by a mask, a hand or a microphone"
+        doubts.append(Doubt(f"{reason}; the lips must be seen", "a picture that shows them"))
     if seen.detail < BLURRED:
-        doubts.append(
-            f"The face in {where} is blurred: it shows less detail than one of {MIN_FACE_PX} px. "
-            "Give a sharper picture, or set force_face."
-        )
+        reason = f"The face in {where} is blurred: it shows less detail than one of {MIN_FACE_PX} px"
+        doubts.append(Doubt(reason, "a sharper picture"))
     return doubts
 
 
 def _is_measured(seen: Appearance) -> bool:
-    """Return whether the mouth was measured: one that is blurred, or not where it is looked for, seems covered."""
+    """Return whether the mouth is sharp and where it is looked for; elsewhere, every mouth seems covered."""
     return seen.detail >= PERHAPS_BLURRED and seen.scatter <= PERHAPS_SCATTERED
 
 
