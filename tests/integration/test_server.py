@@ -20,7 +20,7 @@ import av
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from PIL import Image
+from PIL import Image, ImageDraw
 from support.running_server import get_json, running_server
 
 import vortex
@@ -31,7 +31,7 @@ from vortex.cli import serve
 from vortex.engines.registry import engine_specs
 from vortex.lipsync.sync import measure_sync
 from vortex.media.audio import load_audio
-from vortex.options import VideoOptions
+from vortex.options import LiveOptions, VideoOptions
 from vortex.server.app import create_app
 from vortex.server.context import ServerContext
 from vortex.server.settings import ServerSettings
@@ -478,6 +478,34 @@ def test_results_expire_with_all_their_files(open_client: Open, portrait: Path, 
     assert client.get(video["video_url"]).status_code == 404
     assert client.get(f"/v1/portraits/{face}").status_code == 404
     assert files_in(server) == []
+
+
+def test_a_close_up_is_kept_with_its_portrait(open_client: Open, portrait: Path) -> None:
+    with Image.open(portrait) as small:
+        large = Image.new("RGB", (4000, 2600), (120, 130, 110))
+        large.paste(small, (2500, 1500))
+    sent = io.BytesIO()
+    large.save(sent, "PNG")
+    client, server = open_client()
+    face = client.post("/v1/portraits", files={"portrait": sent.getvalue()}).json()
+    assert (face["width_px"], face["height_px"]) == (1920, 1248)
+    options = LiveOptions.parse(size_px=256)
+    kept = server.portraits.prepared(face["id"], options).prepared
+    direct = server.session.prepare_source(sent.getvalue(), options).prepared
+    np.testing.assert_array_equal(kept.landmarks_px, direct.landmarks_px)
+    np.testing.assert_array_equal(kept.canvas, direct.canvas)
+
+
+def test_a_covered_mouth_is_refused_unless_forced(client: TestClient, portrait: Path) -> None:
+    points = vortex.load_portrait(portrait).landmarks_px[[227, 197, 447, 397, 152, 172], :2]
+    with Image.open(portrait) as picture:
+        ImageDraw.Draw(picture).polygon([tuple(point) for point in points], fill=(90, 160, 220))
+        sent = io.BytesIO()
+        picture.save(sent, "PNG")
+    refused = client.post("/v1/portraits", files={"portrait": sent.getvalue()})
+    assert refused.status_code == 422 and "looks covered" in refused.json()["detail"]
+    forced = client.post("/v1/portraits", files={"portrait": sent.getvalue()}, data={"force_face": "true"})
+    assert forced.status_code == 201 and "looks covered" in " ".join(forced.json()["notes"])
 
 
 def test_the_least_recently_used_portraits_are_deleted(open_client: Open, portrait: Path) -> None:

@@ -33,6 +33,7 @@ from vortex.options import (
     GenerateOptions,
     LiveOptions,
     OptionGroup,
+    PortraitOptions,
     RenderOptions,
     SayOptions,
     SpeakOptions,
@@ -44,6 +45,7 @@ from vortex.options import (
 
 GROUPS = (
     EngineOptions,
+    PortraitOptions,
     FrameOptions,
     FaceOptions,
     RenderOptions,
@@ -169,7 +171,12 @@ def test_a_driven_row_has_the_options_that_apply_to_it(tmp_path: Path) -> None:
 
 def test_the_server_has_every_option_as_a_field() -> None:
     schema = pytest.importorskip("vortex.server.schema", reason="the extra 'server' is not installed")
-    for model, group in ((schema.VideoRequest, VideoOptions), (schema.LiveRequest, LiveOptions)):
+    models = (
+        (schema.VideoRequest, VideoOptions),
+        (schema.LiveRequest, LiveOptions),
+        (schema.PortraitRequest, PortraitOptions),
+    )
+    for model, group in models:
         fields = model.model_json_schema()["properties"]
         assert options_of(group).keys() <= fields.keys()
         for name, option in options_of(group).items():
@@ -288,6 +295,12 @@ def test_flags_are_accepted_in_every_spelling() -> None:
     assert parsed_options(command("demo", "--no-mark", "--paste-back"), RenderOptions) == RenderOptions.parse(
         mark=False, paste_back=True
     )
+
+
+def test_force_is_enough_on_the_command_line_and_a_keyword_of_load_portrait() -> None:
+    assert parsed_options(command("demo", "--force"), FaceOptions).force_face
+    shown = inspect.signature(vortex.load_portrait).parameters["force_face"]
+    assert shown.default is default_of(PortraitOptions, "force_face")
 
 
 def test_a_seed_is_drawn_once_and_kept() -> None:

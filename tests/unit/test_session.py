@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import vortex
 from vortex.demo import demo_portrait
@@ -166,3 +166,15 @@ def test_every_engine_is_closed_though_one_fails(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(RuntimeError, match="device is gone"):
         session.close()
     assert len(closed) == 2
+
+
+def test_a_face_that_was_forced_is_still_refused_without_force(face: Portrait) -> None:
+    image = Image.fromarray(face.image)
+    outline = [tuple(face.landmarks_px[index, :2]) for index in (227, 197, 447, 397, 152, 172)]
+    ImageDraw.Draw(image).polygon(outline, fill=(90, 160, 220))
+    with Session() as session:
+        source = np.asarray(image)
+        forced = session.prepare_source(source, FaceOptions.parse(size_px=128, force_face=True))
+        assert any("looks covered" in note for note in forced.notes)
+        with pytest.raises(NoFaceError, match="looks covered"):
+            session.prepare_source(source, FaceOptions.parse(size_px=128))

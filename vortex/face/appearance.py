@@ -41,9 +41,10 @@ PROFILE_STEPS = 37
 """Samples across the lips, from the skin above to the skin below."""
 COVER_WEIGHTS = {"scatter": 4.86, "redness": -0.646, "lightness": -2.30, "colour": -1.39, "skin": 1.08}
 COVER_BIAS = 22.8
-"""Logistic regression on 230 faces that show their mouths (photos, frames of clips, paintings), each also in
-grey, sepia, dark, pale, blurred, compressed, tilted and with a shadow, and on 1900 masks, cloths, hands and
-microphones composed onto them. The logarithms are natural; see :func:`_mouth_cover`."""
+"""Logistic regression on 233 faces that show their mouths (photos, frames of clips and paintings, of 66
+people), each also in grey, sepia, dark, pale, blurred, compressed, tilted and with a shadow, and on 2200
+masks, cloths, sheets of paper, hands and microphones composed onto them. Logarithms are natural; see
+:func:`_mouth_cover`."""
 
 
 @dataclass(frozen=True, slots=True)

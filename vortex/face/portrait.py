@@ -92,13 +92,13 @@ def _portrait(whole: Frame, original: Picture | None, source_name: str, force_fa
             _refuse_turned(landmarker, whole, where, (1, 3) if sideways else (1, 2, 3))
     refused = verdict.faults or (() if force_face else verdict.doubts)
     if refused:
-        raise NoFaceError(refused[0])
+        raise NoFaceError(str(refused[0]))
     notes = [f"{len(faces)} faces found, took the largest"] if len(faces) > 1 else []
     found = _as_portrait(view.image, face)
     if view.image is not whole:
         found = replace(_as_portrait(whole, transformed(face, view.whole_from_view)), close_up=found)
         notes.append("the face is small in the picture, and was cut from the original")
-    notes += [f"forced: {doubt}" for doubt in verdict.doubts]
+    notes += [f"forced: {doubt.reason}" for doubt in verdict.doubts]
     return replace(found, notes=(*notes, *verdict.notes))
 
 

@@ -97,7 +97,7 @@ class LivePortraitModel:
 
     def _prepare(self, source: Frame) -> PreparedFace:
         try:
-            return self.renderer.prepare(detect_portrait(source, source_name="source_image"))
+            return self.renderer.prepare(detect_portrait(source, source_name="source_image", force_face=True))
         except NoFaceError as exc:
             # The networks can animate drawings and animals in which no landmarks are found.
             warnings.warn(
