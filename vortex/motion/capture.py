@@ -54,7 +54,8 @@ def capture_motion(
         portrait: the picture that moves; its landmarks and head pose are used.
         frames: length of the motion; default, that of the video.
     """
-    found = faces.found
+    # A slice makes no copy of the landmarks of a long video.
+    found = slice(None) if faces.found.all() else faces.found
     landmarks, rotations, scores = faces.landmarks_px[found], faces.rotations[found], faces.scores[found]
     reference = reference_row(landmarks, rotations, portrait)
     shapes = face_shapes(landmarks, rotations, scores, reference)
@@ -107,10 +108,10 @@ def measure_faces(landmarks_px: npt.NDArray[np.floating], rotations: F64) -> F64
 
     Faces (T, 478, 3) are turned to the front first, by the inverse of their rotations (T, 3, 3).
     """
-    upright = np.asarray(landmarks_px, np.float64) * [1, -1, -1]  # y up, z towards the viewer
-    pairs = (OUTER_EYE_CORNERS, INNER_LIPS, MOUTH_CORNERS, LEFT_EYE[:2], RIGHT_EYE[:2])
-    between = np.stack([upright[:, one] - upright[:, other] for one, other in pairs], axis=1)
-    frontal = between @ rotations  # rows times R are R transposed, the inverse, times columns
+    pairs = np.array([OUTER_EYE_CORNERS, INNER_LIPS, MOUTH_CORNERS, LEFT_EYE[:2], RIGHT_EYE[:2]])
+    between = np.subtract(landmarks_px[:, pairs[:, 0]], landmarks_px[:, pairs[:, 1]], dtype=np.float64)
+    # y up, z towards the viewer; rows times R are R transposed, the inverse, times columns
+    frontal = between * [1, -1, -1] @ rotations
     lengths = np.linalg.norm(frontal[..., :2], axis=2)
     return np.asarray(lengths[:, 1:] / lengths[:, :1], np.float64)
 
