@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -204,13 +205,15 @@ def test_a_failing_portrait_does_not_wait_for_the_video(tmp_path: Path, driving:
     def on_progress(stage: str, completed: int, total: int) -> None:
         if stage == "track":
             seen.append(completed)
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     blank_picture = np.full((300, 300, 3), 120, np.uint8)
     with pytest.raises(NoFaceError, match="No face found in 'array'"):
         vortex.drive(blank_picture, driving, tmp_path / "out.mp4", on_progress=on_progress)
     time.sleep(0.5)
-    assert not seen or seen[-1] < FRAMES, "the thread that watches the video has ended"
+    watched = len(seen)
+    time.sleep(1)
+    assert len(seen) == watched < FRAMES, "the thread that watches the video has ended"
 
 
 def test_ctrl_c_while_the_face_is_followed_leaves_nothing(
@@ -222,7 +225,11 @@ def test_ctrl_c_while_the_face_is_followed_leaves_nothing(
     command = [sys.executable, "-m", "vortex", "drive", portrait, long / "a.mp4", "-o", tmp_path / "out.mp4"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            time.sleep(3)
+            deadline_s = time.monotonic() + 60
+            while not holds_open(process.pid, long / "a.mp4"):
+                assert time.monotonic() < deadline_s
+                time.sleep(0.02)
+            time.sleep(0.5)
             process.send_signal(signal.SIGINT)
             _, said = process.communicate(timeout=20)
         finally:
@@ -230,6 +237,14 @@ def test_ctrl_c_while_the_face_is_followed_leaves_nothing(
     assert process.returncode == 130
     assert said.splitlines() == ["vortex: stopped; nothing was written"]
     assert list(tmp_path.iterdir()) == [long]
+
+
+def holds_open(pid: int, path: Path) -> bool:
+    try:
+        return any(os.readlink(link) == str(path) for link in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        # A file was closed meanwhile.
+        return False
 
 
 def test_a_row_of_a_batch(run_vortex: Run, portrait: Path, driving: Path, tmp_path: Path) -> None:

@@ -6,17 +6,19 @@ import io
 import wave
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
+from support.driving import known_frames, write_timed_video
 
-from vortex.cluster import _Actor, _SharedPortrait
+from vortex.cluster import DrivingVideo, _Actor, _SharedPortrait
 from vortex.demo import demo_portrait
 from vortex.engines.mesh.engine import MeshEngine
 from vortex.engines.registry import find_engine
 from vortex.face.portrait import load_portrait
 from vortex.motion.drive import still
-from vortex.options import EngineOptions, VideoOptions
+from vortex.options import DriveOptions, EngineOptions, VideoOptions
 
 
 def short_sound() -> bytes:
@@ -56,3 +58,15 @@ def test_an_actor_reports_a_failure_and_continues() -> None:
     assert "is not a picture" in failed.problem and not failed.content
     options = VideoOptions.parse(size_px=128).as_json()
     assert not actor.video(demo_portrait().read_bytes(), short_sound(), options).problem
+
+
+def test_an_actor_drives_a_portrait_by_a_video(tmp_path: Path) -> None:
+    times_s = np.arange(4) / 30
+    write_timed_video(tmp_path / "a.mp4", known_frames(times_s), times_s)
+    driving = DrivingVideo((tmp_path / "a.mp4").read_bytes(), ".mp4")
+    options = DriveOptions.parse(size_px=128).as_json()
+    actor, picture = _Actor(EngineOptions().as_json()), demo_portrait().read_bytes()
+    made = actor.video(picture, driving, options)
+    assert (made.problem, made.frames) == ("", 4)
+    none = actor.video(picture, DrivingVideo(b"no video", ""), options)
+    assert "cannot be read" in none.problem

@@ -14,6 +14,8 @@ from vortex.types import F32, F64, Frame
 
 MIN_FACE_PX = 64
 """Faces smaller than this are not looked for in parts of a picture, and not animated."""
+TILES = (1, 2, 4)
+"""Sizes of tiles in which :func:`find_faces` looks for small faces: the last ones are a hundred."""
 REFINE_ZOOMS = (0.8, 1.0, 1.3)
 """Scales of the crops that :func:`refine_face` averages over, relative to LivePortrait's crop."""
 
@@ -42,12 +44,15 @@ class Face:
         return pose_of_rotation(self.rotation).astype(np.float32)
 
 
-def find_faces(landmarker: Landmarker, image: Frame) -> list[Face]:
-    """Return the faces in the whole picture; if none, in overlapping tiles; at last, in it with a margin."""
+def find_faces(landmarker: Landmarker, image: Frame, parts: tuple[int, ...] = TILES) -> list[Face]:
+    """Return the faces in the whole picture; if none, in overlapping tiles; at last, in it with a margin.
+
+    Tiles are squares whose side is the shorter side of the picture over each of ``parts``.
+    """
     height, width = image.shape[:2]
     side = min(height, width)
     faces = detect_faces(landmarker, image, (0, 0))
-    for part in (1, 2, 4):
+    for part in parts:
         tile = side // part
         if faces or tile < MIN_FACE_PX:
             break

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from vortex.errors import NoFaceError
 from vortex.face.crop import CROP_PX, crop_transform
-from vortex.face.detection import Face, detect_faces, detect_in_crop, find_faces
+from vortex.face.detection import TILES, Face, detect_in_crop, find_faces
 from vortex.face.landmarker import Landmarker, take_landmarker
 from vortex.face.landmarks import LANDMARKS, OUTER_EYE_CORNERS
 from vortex.types import F32, F64, Frame, read_only
 
 SEARCH_INTERVAL_S = 1.0
-"""While there is no face, small ones are looked for this often, which takes a hundred detections."""
+"""While there is no face, very small ones are looked for this often, which takes a hundred detections."""
 COARSE_FACE_PX = 30.0
 """With outer-eye widths below this, lips and lids move by fractions of a pixel."""
 
@@ -63,9 +63,9 @@ def track_face(frames: Iterable[tuple[float, Frame]], *, name: str = "video") ->
         for time_s, frame in frames:
             found = _near(landmarker, frame, last) if last else None
             if found is None:
-                candidates = detect_faces(landmarker, frame, (0, 0))
-                if not candidates and time_s - searched_s >= SEARCH_INTERVAL_S:
-                    candidates, searched_s = find_faces(landmarker, frame), time_s
+                thorough = time_s - searched_s >= SEARCH_INTERVAL_S
+                candidates = find_faces(landmarker, frame, TILES if thorough else TILES[:1])
+                searched_s = time_s if thorough else searched_s
                 others = max(others, len(candidates) - 1)
                 found = _chosen(candidates, last)
                 # All frames are measured in the same way, so that the first one does not stand out.

@@ -33,7 +33,8 @@ def capture_motion(
         portrait: the picture that moves; its landmarks and head pose are used.
         frames: length of the motion; default, that of the video.
     """
-    found = faces.found
+    # A slice makes no copy of the landmarks of a long video.
+    found = slice(None) if faces.found.all() else faces.found
     landmarks, rotations = faces.landmarks_px[found], faces.rotations[found]
     shapes, reference = fit_expression(landmarks, pose_of_rotation(rotations), portrait.landmarks_px)
     pose = relative_pose_deg(rotations, rotations[reference], portrait)

@@ -147,7 +147,8 @@ async def _read_form(request: Request, folder: Path, max_bytes: int) -> Mapping[
                 # The model knows files by their names in JSON.
                 fields[f"{name}_base64"] = ""
             else:
-                raise HTTPException(422, f"The file {name!r} is not expected; send 'portrait' and 'speech'.")
+                known = ", ".join(FILES)
+                raise HTTPException(422, f"The file {name!r} is not expected; known are {known}.")
     return fields
 
 
