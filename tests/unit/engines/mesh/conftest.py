@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vortex.engines.mesh.basis import load_basis
 from vortex.face.landmarks import LOWER_INNER, LOWER_RINGS, MOUTH_CORNERS, UPPER_INNER, UPPER_RINGS
+from vortex.face.shapes import load_shapes
 from vortex.types import F32, Frame
 
 EYE_WIDTH_PX = 140
@@ -38,7 +38,7 @@ def draw_face(
     ``between`` fills the hole, given the picture, its mask and the upper edge; landmarks of the inner edges
     are ``off_px`` pixels inside the hole.
     """
-    points = (load_basis().template * EYE_WIDTH_PX).astype(np.float32)
+    points = (load_shapes().template * EYE_WIDTH_PX).astype(np.float32)
     points[:, :2] += 256 - (points[:, :2].min(0) + points[:, :2].max(0)) / 2
     middle = (points[UPPER_INNER] + points[LOWER_INNER]) / 2
     shift = points[UPPER_INNER, 1] - middle[:, 1]
