@@ -11,7 +11,7 @@ import numpy as np
 from vortex.engines.mesh import basis
 from vortex.engines.mesh.eyes import draw_eye
 from vortex.engines.mesh.field import Bounds, invert, remap, remap_fixed
-from vortex.engines.mesh.mouth import composite_mouth, lower_edge_px
+from vortex.engines.mesh.mouth import composite_mouth, lower_edge_px, tilted
 from vortex.engines.mesh.prepare import MeshPortrait, prepare_portrait
 from vortex.engines.mesh.turn import moved_height, rotation_matrix, shown_pose_deg, turn_cells, turn_points
 from vortex.face.crop import crop_face, even_sides
@@ -72,8 +72,8 @@ class MeshEngine:
                     draw_eye(face, prepared.canvas, where, eye, lids, lid, looking[index])
                 if opening[index] > MIN_OPENING_PX:
                     drop_px = float((unturned[CHIN] - prepared.landmarks_px[CHIN, :2]) @ prepared.down)
-                    depth, raised, yaw_deg = rounded[index], tongue[index], pose_deg[index, 1]
-                    inside = _Inside(drop_px, float(depth), float(raised), float(yaw_deg))
+                    depth, raised, (_, yaw_deg, roll_deg) = rounded[index], tongue[index], pose_deg[index]
+                    inside = _Inside(drop_px, float(depth), float(raised), float(yaw_deg), float(roll_deg))
                     _fill_mouth(frame, prepared, lips, skull_px, inside)
                 yield frame
 
@@ -87,12 +87,13 @@ class MeshEngine:
 
 @dataclass(frozen=True, slots=True)
 class _Inside:
-    """What moves the inside of a mouth: the drop of the chin, lips before the teeth, tongue, and turn."""
+    """What moves the inside of a mouth: drop of the chin, lips before the teeth, tongue, turn and tilt."""
 
     chin_drop_px: float
     depth: float
     tongue: float
     yaw_deg: float
+    roll_deg: float
 
 
 def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
@@ -118,7 +119,7 @@ def _fill_mouth(frame: Frame, prepared: MeshPortrait, points: F32, skull_px: F32
 
     ``points`` (478, 2) are the landmarks, and ``skull_px`` (2,) is the anchor of the upper teeth.
     """
-    lower, interior = points[LOWER_INNER], prepared.interior
+    lower, interior = points[LOWER_INNER], tilted(prepared.interior, inside.roll_deg)
     jaw_px = lower_edge_px(interior, skull_px, inside.chin_drop_px, lower[len(lower) // 2])
     composite_mouth(
         frame, interior, points[UPPER_INNER], lower, skull_px, jaw_px, inside.depth,

@@ -8,7 +8,7 @@ mouths.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -191,6 +191,13 @@ def composite_mouth(
     shaded = region * (1 - rim)
     shaded += alpha * (picture - shaded)
     region[:] = np.clip(shaded + 0.5, 0, 255).astype(np.uint8)
+
+
+def tilted(mouth: MouthInterior, roll_deg: float) -> MouthInterior:
+    """Return the mouth with its axes turned by ``roll_deg``, clockwise in the picture."""
+    cos, sin = np.cos(np.radians(roll_deg)), np.sin(np.radians(roll_deg))
+    axes = np.array([[cos, -sin], [sin, cos]]) @ mouth.axes
+    return replace(mouth, axes=axes.astype(np.float32))
 
 
 def lower_edge_px(mouth: MouthInterior, skull_px: F32, chin_drop_px: float, lower_lip_px: F32) -> F32:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vortex.engines.mesh.mouth import MouthInterior, composite_mouth, paint_interior, seen_from
+from vortex.engines.mesh.mouth import MouthInterior, composite_mouth, paint_interior, seen_from, tilted
 from vortex.face.landmarks import LOWER_INNER, UPPER_INNER
 from vortex.types import F32, Frame
 
@@ -173,3 +173,13 @@ def test_teeth_that_a_photo_shows_stay_where_they_are(face: Callable[..., object
     assert np.corrcoef(photo, ours)[0, 1] > 0.9
     # Below their edge it is dark in both.
     assert frame[y + 16, x].max() < 0.6 * frame[y + 8, x].max()
+
+
+def test_a_mouth_tilts_clockwise_with_the_head(face: Callable[..., object]) -> None:
+    mouth = painted(face)
+    # A quarter turn clockwise points what was right down, and what was down left.
+    np.testing.assert_allclose(
+        tilted(mouth, 90).axes, np.stack([mouth.axes[:, 1], -mouth.axes[:, 0]], 1), atol=1e-6
+    )
+    around = Rotation.from_euler("z", 8, degrees=True).as_matrix()[:2, :2]
+    np.testing.assert_allclose(tilted(mouth, 8).axes, around @ mouth.axes, atol=1e-6)
