@@ -30,7 +30,7 @@ TOOTH_LIGHT, TOOTH_OFFSET, MAX_TOOTH = 0.96, 26.0, 226.0
 IVORY = np.array([1.045, 1.0, 0.88], np.float32)
 GUM_RGB = np.array([0.95, 0.7, 0.73], np.float32)
 TONGUE_RGB = np.array([0.88, 0.66, 0.78], np.float32)
-THROAT_RGB = np.array([0.29, 0.16, 0.17], np.float32)
+THROAT_RGB = np.array([0.4, 0.22, 0.25], np.float32)
 """Colour of gums, tongue and throat, as a part of that of the skin."""
 
 _LUMA = LUMA_WEIGHTS.astype(np.float32)

@@ -60,6 +60,8 @@ LIP_SHADOW_MM, FLOOR_SHADOW_MM = 4.0, 2.5
 """The upper lip shades what is behind it, and little light reaches the rim of the lower lip."""
 RIM_SHADE, RIM_MM = 0.2, 0.7
 """How much darker the lips' edges are, which bend inwards, and over which distance."""
+THROAT_LIGHT, CHEEKS_MM = 0.6, (4.0, 20.0)
+"""Light in the middle of the throat, as a part of that on the cheeks' inner sides, and where they are."""
 ROUNDED_DARK = 0.8
 """Rounded lips stand in front of the teeth and take this part of their light."""
 
@@ -226,7 +228,8 @@ def _stack(
     tongue_x = (COLUMNS / 2) * (1 + (u + behind - jaw_u) / tongue_half)
     layer = _lookup(mouth.tongue, tongue_x, ROWS * along - 0.5)
     layer[..., :3] *= tongue_light(along, tongue)[..., None]
-    picture = mouth.throat_rgb * (1 - layer[..., 3:]) + layer[..., :3]
+    deep = THROAT_LIGHT + (1 - THROAT_LIGHT) * smoothstep(np.abs(u), *CHEEKS_MM)
+    picture = (deep[..., None] * mouth.throat_rgb) * (1 - layer[..., 3:]) + layer[..., :3]
     layer = _lookup(mouth.lower, (x - jaw_u + half) * size, (v - jaw_v - LOWER_ROWS_MM[0]) * size)
     # A raised tip comes over the lower teeth.
     layer *= 1 - tongue

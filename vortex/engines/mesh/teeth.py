@@ -14,7 +14,7 @@ import numpy as np
 from vortex.interpolation import smoothstep
 from vortex.types import F32
 
-OCCLUSION_MM = 26.0
+OCCLUSION_MM = 32.0
 """Light falls to 1/e over this depth in a mouth."""
 CAMERA_MM = 600.0
 """Distance of the camera, for the perspective of the arch."""

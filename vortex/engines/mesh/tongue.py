@@ -24,7 +24,7 @@ SILHOUETTE = 0.5
 DEPTH_MM = 10.0
 """How far the front of a tongue lies behind the upper teeth."""
 
-OPEN_SHARE, LEAST_MM, MOST_MM = 0.88, 1.5, 30.0
+OPEN_SHARE, LEAST_MM, MOST_MM = 0.88, 1.5, 32.0
 """A resting tongue fills this part of the opening between the teeth, within these heights."""
 FLOOR_MM = 13.0
 """How far the floor of the mouth lies below the edge of the lower teeth."""
@@ -45,7 +45,7 @@ def draw_tongue(rgb: F32, warmth: F32) -> F32:
     v = ((np.arange(ROWS, dtype=np.float32) + 0.5) / ROWS)[:, None]
     x = np.linspace(-1, 1, COLUMNS, dtype=np.float32)
     below_top = v - SILHOUETTE * np.abs(x) ** 2.2 - 0.02
-    alpha = smoothstep(below_top, 0.0, 0.2) * smoothstep(1 - np.abs(x), 0.0, 0.06)
+    alpha = smoothstep(below_top, 0.0, 0.3) * smoothstep(1 - np.abs(x), 0.0, 0.06)
     # Light slides off the rounded top and sides, and a furrow runs along the middle.
     edge = 0.72 + 0.28 * smoothstep(below_top, 0.0, 0.24)
     sides = 1 - 0.35 * x**2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +26,11 @@ def white(image: Frame, mask: np.ndarray, upper: np.ndarray) -> None:
 
 @pytest.mark.parametrize("filled", [white, None], ids=["teeth", "throat"])
 def test_edges_of_lips_are_found_where_landmarks_miss_them(
-    face: Callable[..., object], filled: Callable[..., None] | None
+    face: Callable[..., Any], filled: Callable[..., None] | None
 ) -> None:
-    true = face(0.15, between=filled).landmarks_px  # type: ignore[attr-defined]
+    true = face(0.15, between=filled).landmarks_px
     off = face(0.15, between=filled, off_px=3.0)
-    _, found = open_lips(off.image, off.landmarks_px, DOWN)  # type: ignore[attr-defined]
+    _, found = open_lips(off.image, off.landmarks_px, DOWN)
     middle = slice(3, 8)
     for edge, outward in ((UPPER_INNER[middle], -1), (LOWER_INNER[middle], 1)):
         beyond = outward * (found[edge, 1] - true[edge, 1])
@@ -37,26 +38,26 @@ def test_edges_of_lips_are_found_where_landmarks_miss_them(
         assert np.all(beyond < 3.0)
 
 
-def test_a_smile_of_white_teeth_shows_none_when_it_shuts(face: Callable[..., object]) -> None:
+def test_a_smile_of_white_teeth_shows_none_when_it_shuts(face: Callable[..., Any]) -> None:
     drawn = face(0.12, between=white, off_px=2.0)
-    prepared = prepare_portrait(drawn.image, drawn.landmarks_px)  # type: ignore[attr-defined]
+    prepared = prepare_portrait(drawn.image, drawn.landmarks_px)
     motion = MotionTrack(expand({"mouthClose": 1.0})[None], np.zeros((1, 3), np.float32), Fraction(24))
     (frame,) = MeshEngine().iter_frames(prepared, motion)
-    first, last = drawn.landmarks_px[list(MOUTH_CORNERS), :2].round().astype(int)  # type: ignore[attr-defined]
+    first, last = drawn.landmarks_px[list(MOUTH_CORNERS), :2].round().astype(int)
     low, high = first[1] - 25, first[1] + 35
-    mouth, photo = (picture[low:high, first[0] : last[0]] for picture in (frame, drawn.image))  # type: ignore[attr-defined]
+    mouth, photo = (picture[low:high, first[0] : last[0]] for picture in (frame, drawn.image))
     # Teeth are much brighter than the skin of this face, of 190 in red and 118 in blue.
     assert photo[..., 2].max() > 230
     assert mouth[..., 2].max() < 125
 
 
-def test_shut_lips_and_what_is_around_open_ones_keep_every_byte(face: Callable[..., object]) -> None:
+def test_shut_lips_and_what_is_around_open_ones_keep_every_byte(face: Callable[..., Any]) -> None:
     shut, open_ = face(0.0), face(0.12, between=white)
-    same, _ = open_lips(shut.image, shut.landmarks_px, DOWN)  # type: ignore[attr-defined]
-    assert np.array_equal(same, shut.image)  # type: ignore[attr-defined]
-    filled, _ = open_lips(open_.image, open_.landmarks_px, DOWN)  # type: ignore[attr-defined]
-    rows, columns = np.nonzero(np.any(filled != open_.image, axis=2))  # type: ignore[attr-defined]
-    inner = open_.landmarks_px[np.concatenate([UPPER_INNER, LOWER_INNER]), :2]  # type: ignore[attr-defined]
+    same, _ = open_lips(shut.image, shut.landmarks_px, DOWN)
+    assert np.array_equal(same, shut.image)
+    filled, _ = open_lips(open_.image, open_.landmarks_px, DOWN)
+    rows, columns = np.nonzero(np.any(filled != open_.image, axis=2))
+    inner = open_.landmarks_px[np.concatenate([UPPER_INNER, LOWER_INNER]), :2]
     reach = 0.06 * EYE_WIDTH_PX
     assert len(rows)
     assert rows.min() > inner[:, 1].min() - reach
@@ -65,7 +66,7 @@ def test_shut_lips_and_what_is_around_open_ones_keep_every_byte(face: Callable[.
     assert columns.max() < inner[:, 0].max() + reach
 
 
-def test_only_a_mouth_that_is_wide_open_gets_a_note(face: Callable[..., object]) -> None:
+def test_only_a_mouth_that_is_wide_open_gets_a_note(face: Callable[..., Any]) -> None:
     for gap in (0.0, 0.15, 0.27):
-        assert mouth_note(face(gap).landmarks_px, EYE_WIDTH_PX) is None  # type: ignore[attr-defined]
-    assert "wide open" in str(mouth_note(face(0.4).landmarks_px, EYE_WIDTH_PX))  # type: ignore[attr-defined]
+        assert mouth_note(face(gap).landmarks_px, EYE_WIDTH_PX) is None
+    assert "wide open" in str(mouth_note(face(0.4).landmarks_px, EYE_WIDTH_PX))

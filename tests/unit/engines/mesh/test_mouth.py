@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,9 +21,9 @@ RIGHT = np.array([1, 0], np.float32)
 RED, GREEN, BLUE = (np.array(colour, np.float32) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
 
 
-def painted(face: Callable[..., object], **colours: object) -> MouthInterior:
+def painted(face: Callable[..., Any], **colours: object) -> MouthInterior:
     drawn = face(**colours)
-    return paint_interior(drawn.image, drawn.landmarks_px, RIGHT, EYE_WIDTH_PX)  # type: ignore[attr-defined]
+    return paint_interior(drawn.image, drawn.landmarks_px, RIGHT, EYE_WIDTH_PX)
 
 
 def lips(gap_mm: float, lift_mm: float = 0.0, half_mm: float = 24.0) -> tuple[F32, F32]:
@@ -52,7 +53,7 @@ def plain(texture: F32, colour: F32, opaque: bool = True) -> F32:
 
 
 def test_the_upper_row_is_in_front_of_the_lower_one_and_both_of_a_resting_tongue(
-    face: Callable[..., object],
+    face: Callable[..., Any],
 ) -> None:
     mouth = painted(face)
     mouth = replace(
@@ -70,7 +71,7 @@ def test_the_upper_row_is_in_front_of_the_lower_one_and_both_of_a_resting_tongue
 
 
 def test_a_raised_tongue_reaches_the_edge_of_the_upper_incisors_and_a_resting_one_does_not(
-    face: Callable[..., object],
+    face: Callable[..., Any],
 ) -> None:
     mouth = painted(face)
     mouth = replace(
@@ -94,7 +95,7 @@ def test_a_raised_tongue_reaches_the_edge_of_the_upper_incisors_and_a_resting_on
 
 @pytest.mark.parametrize("gap_mm", [0.5, 4.0, 14.0, 27.0])
 def test_nothing_changes_outside_the_lips_but_the_shade_on_their_edges(
-    face: Callable[..., object], gap_mm: float
+    face: Callable[..., Any], gap_mm: float
 ) -> None:
     frame = shown(painted(face), gap_mm)
     outline = np.zeros((256, 256), np.uint8)
@@ -108,7 +109,7 @@ def test_nothing_changes_outside_the_lips_but_the_shade_on_their_edges(
         assert np.any(frame[outline > 0] != 128)
 
 
-def test_a_mouth_in_a_darker_photo_is_darker(face: Callable[..., object]) -> None:
+def test_a_mouth_in_a_darker_photo_is_darker(face: Callable[..., Any]) -> None:
     bright, dark = (
         shown(painted(face, skin=skin, lip=lip), 20)[118:146, 112:145].mean()
         for skin, lip in (((200, 150, 125), (180, 100, 95)), ((70, 52, 44), (63, 35, 33)))
@@ -116,7 +117,7 @@ def test_a_mouth_in_a_darker_photo_is_darker(face: Callable[..., object]) -> Non
     assert dark < 0.6 * bright
 
 
-def test_a_mouth_in_a_black_and_white_photo_has_no_colour(face: Callable[..., object]) -> None:
+def test_a_mouth_in_a_black_and_white_photo_has_no_colour(face: Callable[..., Any]) -> None:
     frame = shown(painted(face, skin=(150, 150, 150), lip=(110, 110, 110)), 20, tongue=0.5).astype(int)
     assert np.ptp(frame, axis=2).max() <= 1
     coloured = shown(painted(face), 20, tongue=0.5).astype(int)
@@ -124,9 +125,7 @@ def test_a_mouth_in_a_black_and_white_photo_has_no_colour(face: Callable[..., ob
 
 
 @pytest.mark.parametrize("yaw_deg", [-30.0, -12.0, 0.0, 12.0, 30.0])
-def test_a_turned_arch_is_seen_as_a_turned_curve_in_space(
-    face: Callable[..., object], yaw_deg: float
-) -> None:
+def test_a_turned_arch_is_seen_as_a_turned_curve_in_space(face: Callable[..., Any], yaw_deg: float) -> None:
     mouth = painted(face)
     seen = seen_from(mouth.x_mm, mouth.depth_mm, yaw_deg)
     # Positive yaw moves what is nearer to the camera to the viewer's right; z points to the camera.
@@ -138,7 +137,7 @@ def test_a_turned_arch_is_seen_as_a_turned_curve_in_space(
 
 
 def test_a_turned_head_shows_the_teeth_of_the_nearer_side_farther_from_the_middle(
-    face: Callable[..., object],
+    face: Callable[..., Any],
 ) -> None:
     mouth = painted(face)
     where = np.searchsorted(mouth.x_mm, [-16, 0, 16])
@@ -158,11 +157,11 @@ def striped_teeth(image: Frame, mask: np.ndarray, upper: np.ndarray) -> None:
     image[y[teeth], x[teeth]] = np.stack([level, level, level - 15], 1)
 
 
-def test_teeth_that_a_photo_shows_stay_where_they_are(face: Callable[..., object]) -> None:
+def test_teeth_that_a_photo_shows_stay_where_they_are(face: Callable[..., Any]) -> None:
     drawn = face(0.2, between=striped_teeth)
-    points = drawn.landmarks_px[:, :2]  # type: ignore[attr-defined]
-    image = drawn.image  # type: ignore[attr-defined]
-    mouth = paint_interior(image, drawn.landmarks_px, RIGHT, EYE_WIDTH_PX)  # type: ignore[attr-defined]
+    points = drawn.landmarks_px[:, :2]
+    image = drawn.image
+    mouth = paint_interior(image, drawn.landmarks_px, RIGHT, EYE_WIDTH_PX)
     frame = image.copy()
     upper, lower = points[UPPER_INNER], points[LOWER_INNER]
     jaw = mouth.anchor_px + np.array([0, 12 * PX_PER_MM], np.float32)

@@ -71,6 +71,8 @@ def test_back_teeth_are_darker_than_front_ones() -> None:
     ]
     bright = [green[round(x * SCALE) + len(green) // 2] for x in places]
     assert all(front > back for front, back in pairwise(bright))
+    # The second premolar stands about 17 mm deep.
+    assert bright[4] < 0.65 * bright[0]
 
 
 def test_the_gum_comes_down_between_the_central_incisors_and_not_on_them() -> None:
