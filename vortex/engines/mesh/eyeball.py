@@ -1,0 +1,99 @@
+"""The eyeball behind the lids: what the photo shows of it, completed to a whole iris and to white around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from vortex.engines.mesh.lids import LidCurves, spread
+from vortex.interpolation import smoothstep
+from vortex.types import F32, LUMA_WEIGHTS, Frame
+
+_LUMA = LUMA_WEIGHTS.astype(np.float32)
+
+SHADE_BELOW_UPPER = 0.06
+"""Height of the shadow and the lashes under the upper lid, in eye widths: no eyeball is seen there."""
+SHADE_ABOVE_LOWER = 0.03
+"""The same above the lower lid."""
+IRIS_RADIUS = (0.17, 0.25)
+"""Least and most radius of an iris in eye widths; 11.7 mm across in an eye of 28 mm is 0.21."""
+WHITE_LUMA = 1.05
+"""Luma of the white of an eye of which the photo shows none, relative to the skin."""
+WHITE_LIMITS = (0.8, 1.5)
+"""Luma of the white that is added is kept between these, relative to the skin."""
+RADIAL_STEPS = 8
+"""Rings of the iris whose colours are measured."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Eyeball:
+    """``picture`` (h, w, 3) uint8 is the box with the whole front of the eyeball and no lids.
+
+    The iris has its centre at ``iris_x`` in pixels of the eye's frame and ``radius_px``.
+    """
+
+    picture: Frame
+    iris_x: float
+    radius_px: float
+
+
+def complete_eyeball(patch: Frame, x: F32, y: F32, curves: LidCurves, iris: F32, light: float) -> Eyeball:
+    """Return the eyeball of an eye's box ``patch`` (h, w, 3).
+
+    ``x`` (column of ``curves``) and ``y`` (h, w) are the places of its pixels in the eye's frame, as are the
+    five landmarks of the ``iris`` (5, 2); ``light`` is the luma of the skin.
+    """
+    between = np.flatnonzero(curves.middle > 0)
+    width_px = float(len(between))
+    centre = iris[0]
+    radius_px = float(np.median(np.linalg.norm(iris[1:] - centre, axis=1)))
+    radius_px = float(np.clip(radius_px, IRIS_RADIUS[0] * width_px, IRIS_RADIUS[1] * width_px))
+    column = np.clip(np.round(x), 0, len(curves.upper) - 1).astype(np.intp)
+    depth = np.minimum(
+        y - curves.upper[column] - SHADE_BELOW_UPPER * width_px,
+        curves.lower[column] - y - SHADE_ABOVE_LOWER * width_px,
+    )
+    shown = (depth > 0) & (curves.middle[column] > 0)
+    distance = np.hypot(x - centre[0], y - centre[1]) / radius_px
+    white = _white(patch, shown & (distance > 1.1), light)
+    inside = _radial(patch, distance, shown, light)
+    edge = smoothstep(distance, 1 - 1.2 / radius_px, 1 + 1.2 / radius_px)[..., None]
+    whole = inside + edge * (white - inside)
+    # What is seen stays as it is, and the rest continues it.
+    seen = smoothstep(depth, 0.0, max(0.05 * width_px, 1.0)) * (curves.middle[column] > 0)
+    seen = cv2.GaussianBlur(np.asarray(seen, np.float32), (0, 0), 0.7)[..., None]
+    picture = np.clip(whole + seen * (patch - whole) + 0.5, 0, 255).astype(np.uint8)
+    return Eyeball(picture, float(centre[0]), radius_px)
+
+
+def _white(patch: Frame, shown: F32, light: float) -> F32:
+    """Return (h, w, 3): the white of the eye everywhere, spread from where it is ``shown`` (h, w)."""
+    luma = patch @ _LUMA
+    weights = np.asarray(shown, np.float32)
+    if shown.any():
+        # Lashes and the rim of the iris are darker than most of the white.
+        weights *= luma > 0.8 * np.percentile(luma[shown], 60)
+    plain = np.array([WHITE_LUMA * light] * 3, np.float32)
+    white = spread(patch.astype(np.float32), weights, plain, sigmas_px=(1.0, 2.5, 6.0, 15.0))
+    level = (white @ _LUMA)[..., None]
+    white *= np.clip(level, WHITE_LIMITS[0] * light, WHITE_LIMITS[1] * light) / np.maximum(level, 1.0)
+    return white
+
+
+def _radial(patch: Frame, distance: F32, shown: F32, light: float) -> F32:
+    """Return (h, w, 3): an iris with the median colour of each ring of the one that is ``shown`` (h, w)."""
+    centres = (np.arange(RADIAL_STEPS) + 0.5) / RADIAL_STEPS
+    rings = np.full((RADIAL_STEPS, 3), np.nan)
+    for ring, radius in zip(rings, centres, strict=True):
+        pixels = patch[shown & (np.abs(distance - radius) < 1 / RADIAL_STEPS)]
+        if len(pixels) >= 3:
+            ring[:] = np.median(pixels, axis=0)
+    known = ~np.isnan(rings[:, 0])
+    if not known.any():
+        rings[:] = np.array([0.25, 0.22, 0.2]) * light
+        known[:] = True
+    flat = distance.ravel()
+    channels = [np.interp(flat, centres[known], rings[known, band]) for band in range(3)]
+    return np.asarray(np.stack(channels, axis=1).reshape(*distance.shape, 3), np.float32)
