@@ -13,10 +13,10 @@ from vortex.types import F32, LUMA_WEIGHTS, Frame
 
 _LUMA = LUMA_WEIGHTS.astype(np.float32)
 
-SHADE_BELOW_UPPER = 0.06
-"""Height of the shadow and the lashes under the upper lid, in eye widths: no eyeball is seen there."""
-SHADE_ABOVE_LOWER = 0.03
-"""The same above the lower lid."""
+SHADE_BELOW_UPPER, SHADE_OF_GAP = 0.04, 0.16
+"""Height of the shadow and the lashes under the upper lid, in eye widths, and the most in heights of the eye."""
+SHADE_ABOVE_LOWER = 0.5
+"""The same above the lower lid, relative to that."""
 IRIS_RADIUS = (0.17, 0.25)
 """Least and most radius of an iris in eye widths; 11.7 mm across in an eye of 28 mm is 0.21."""
 WHITE_LUMA = 1.05
@@ -31,19 +31,22 @@ RADIAL_STEPS = 8
 class Eyeball:
     """``picture`` (h, w, 3) uint8 is the box with the whole front of the eyeball and no lids.
 
-    The iris has its centre at ``iris_x`` in pixels of the eye's frame and ``radius_px``.
+    The iris has its centre at ``iris_x`` in pixels of the eye's frame and ``radius_px``; ``shade_px`` is the
+    height of the shadow and the lashes under the upper lid.
     """
 
     picture: Frame
     iris_x: float
     radius_px: float
+    shade_px: float
 
 
-def complete_eyeball(patch: Frame, x: F32, y: F32, curves: LidCurves, iris: F32, light: float) -> Eyeball:
+def complete_eyeball(patch: Frame, x: F32, y: F32, curves: LidCurves, iris: F32, skin: F32) -> Eyeball:
     """Return the eyeball of an eye's box ``patch`` (h, w, 3).
 
     ``x`` (column of ``curves``) and ``y`` (h, w) are the places of its pixels in the eye's frame, as are the
-    five landmarks of the ``iris`` (5, 2); ``light`` is the luma of the skin.
+    five landmarks of the ``iris`` (5, 2); ``skin`` (3,) is the
+    colour under the eye.
     """
     between = np.flatnonzero(curves.middle > 0)
     width_px = float(len(between))
@@ -51,31 +54,36 @@ def complete_eyeball(patch: Frame, x: F32, y: F32, curves: LidCurves, iris: F32,
     radius_px = float(np.median(np.linalg.norm(iris[1:] - centre, axis=1)))
     radius_px = float(np.clip(radius_px, IRIS_RADIUS[0] * width_px, IRIS_RADIUS[1] * width_px))
     column = np.clip(np.round(x), 0, len(curves.upper) - 1).astype(np.intp)
-    depth = np.minimum(
-        y - curves.upper[column] - SHADE_BELOW_UPPER * width_px,
-        curves.lower[column] - y - SHADE_ABOVE_LOWER * width_px,
-    )
-    shown = (depth > 0) & (curves.middle[column] > 0)
+    band = _shade_height(curves, width_px)
+    depth = np.minimum((y - curves.upper[column]) / band, (curves.lower[column] - y) / band / SHADE_ABOVE_LOWER)
+    shown = (depth > 1) & (curves.middle[column] > 0)
     distance = np.hypot(x - centre[0], y - centre[1]) / radius_px
-    white = _white(patch, shown & (distance > 1.1), light)
+    white = _white(patch, shown & (distance > 1.1), skin)
+    light = float(skin @ _LUMA)
     inside = _radial(patch, distance, shown, light)
     edge = smoothstep(distance, 1 - 1.2 / radius_px, 1 + 1.2 / radius_px)[..., None]
     whole = inside + edge * (white - inside)
     # What is seen stays as it is, and the rest continues it.
-    seen = smoothstep(depth, 0.0, max(0.05 * width_px, 1.0)) * (curves.middle[column] > 0)
-    seen = cv2.GaussianBlur(np.asarray(seen, np.float32), (0, 0), 0.7)[..., None]
+    seen = (smoothstep(depth, 0.4, 1.2) * (curves.middle[column] > 0))[..., None]
     picture = np.clip(whole + seen * (patch - whole) + 0.5, 0, 255).astype(np.uint8)
-    return Eyeball(picture, float(centre[0]), radius_px)
+    return Eyeball(picture, float(centre[0]), radius_px, band)
 
 
-def _white(patch: Frame, shown: F32, light: float) -> F32:
+def _shade_height(curves: LidCurves, width_px: float) -> float:
+    """Return the height in pixels of the shadow and the lashes under the upper lid of the picture."""
+    highest_px = float((curves.lower - curves.upper).max())
+    return max(min(SHADE_BELOW_UPPER * width_px, SHADE_OF_GAP * highest_px), 0.5)
+
+
+def _white(patch: Frame, shown: F32, tint: F32) -> F32:
     """Return (h, w, 3): the white of the eye everywhere, spread from where it is ``shown`` (h, w)."""
-    luma = patch @ _LUMA
+    luma, light = patch @ _LUMA, float(tint @ _LUMA)
     weights = np.asarray(shown, np.float32)
     if shown.any():
         # Lashes and the rim of the iris are darker than most of the white.
         weights *= luma > 0.8 * np.percentile(luma[shown], 60)
-    plain = np.array([WHITE_LUMA * light] * 3, np.float32)
+    # Light that tints the skin tints the white, too, but less.
+    plain = WHITE_LUMA * (0.6 * light + 0.4 * tint)
     white = spread(patch.astype(np.float32), weights, plain, sigmas_px=(1.0, 2.5, 6.0, 15.0))
     level = (white @ _LUMA)[..., None]
     white *= np.clip(level, WHITE_LIMITS[0] * light, WHITE_LIMITS[1] * light) / np.maximum(level, 1.0)

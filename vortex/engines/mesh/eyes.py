@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from vortex.engines.mesh.eyeball import (
     SHADE_ABOVE_LOWER,
-    SHADE_BELOW_UPPER,
     Eyeball,
     complete_eyeball,
 )
@@ -34,12 +33,16 @@ FOLD_HEIGHT = (0.15, 0.42)
 """Heights above the lid's edge between which the folds of an open lid stay when it shuts, in eye widths."""
 LOWER_REACH = 0.35
 """How far below the eye the skin rises with the lower lid, in eye widths."""
-LASH_OPACITY, LASH_LINE = 0.6, 0.03
+LASH_OPACITY, LASH_LINE = 0.6, 0.045
 """Opacity and half height, in eye widths, of the line where shut lids meet."""
 IRIS_REACH = 1.1
 """The white stretches from here on, in radii of the iris."""
-LID_SHADE = 0.3
+LID_SHADE = 0.15
 """How much darker the eyeball is right under the upper lid."""
+BARE_STRETCH = (0.3, 1.2)
+"""Skin that stretches by more than this becomes bare skin, begin and end."""
+BARE_EDGE = 0.35
+"""Share of bare skin at the lid's edge, where the picture has lashes."""
 MIN_SHIFT_PX = 0.02
 """Skin that moves less is left as it is in the picture."""
 
@@ -88,7 +91,7 @@ def find_eye(image: Frame, landmarks_px: F32, side: str) -> Eye:
     brow = np.concatenate([points[BROWS[side]], points[LOWER_BROWS[side]]]) - low
     skin = find_skin(patch, x, y, curves, brow, width_px)
     iris = points[IRISES[side]] @ axes.T - [x0, 0]
-    ball = complete_eyeball(patch, x, y, curves, iris, skin.light)
+    ball = complete_eyeball(patch, x, y, curves, iris, skin.colour)
     table = np.stack([getattr(curves, name) for name in LidCurves.__slots__])
     colour = _lash_colour(patch, x, y, curves, width_px)
     return Eye(axes, x0, width_px, opening, low.astype(np.float32), curves, table, skin, ball, colour)
@@ -159,10 +162,9 @@ def _shown(eye: Eye, at: LidCurves, edges: _Edges, y: F32, closing: float) -> F3
     """Return (h, w): the share of the eyeball; at its edges, lashes and shadows of the lids hide it."""
     gap = edges.lower - edges.upper
     # A lid that is nearly shut brings no more than its own edge.
-    shadow = SHADE_BELOW_UPPER * (1 - smoothstep(closing, 0.4, 0.9))
-    upper = np.maximum(np.minimum(shadow * eye.width_px, 0.5 * gap), 0.7)
-    lower = np.maximum(np.minimum(SHADE_ABOVE_LOWER * eye.width_px, 0.3 * gap), 0.7)
-    share = np.clip((y - edges.upper) / upper, 0, 1) * np.clip((edges.lower - y) / lower, 0, 1)
+    band = max(eye.ball.shade_px * min(1.0, 3 * (1 - closing)), 0.5)
+    upper, lower = (y - edges.upper) / band, (edges.lower - y) / max(SHADE_ABOVE_LOWER * band, 0.5)
+    share = np.clip(upper, 0, 1) * np.clip(lower, 0, 1)
     return np.asarray(share * (gap > 0.3) * (at.middle > 0), np.float32)
 
 
@@ -203,14 +205,15 @@ def _draw_skin(
     if closing <= 0:
         return skin, moved
     # A few rows of skin stretched over an eye would look like streaks, and folds smooth out.
-    share = smoothstep(drop / free, 0.2, 1.0) * is_upper
-    share *= 1 - smoothstep(at.upper - y, FOLD_HEIGHT[0] * width_px, np.minimum(FOLD_HEIGHT[1] * width_px, at.brow))
-    share *= 0.35 + 0.65 * smoothstep(above, 0.3 * lash, 1.5 * lash + 0.1)
+    share = np.maximum(smoothstep(drop / free, *BARE_STRETCH), smoothstep(closing, 0.5, 1.0)) * at.fade * is_upper
+    fold = np.minimum(FOLD_HEIGHT[1] * width_px, at.brow)
+    share *= 1 - smoothstep(at.upper - y, FOLD_HEIGHT[0] * width_px, fold)
+    share *= BARE_EDGE + (1 - BARE_EDGE) * smoothstep(above, 0.3 * lash, 1.5 * lash + 0.1)
     bare = remap_fixed(eye.skin.bare, inside).astype(np.float32)
     # A lid is round: it darkens below.
     bare *= (0.9 + 0.1 * smoothstep(above, 0.0, 0.4 * width_px))[..., None]
     skin += share[..., None] * (bare - skin)
     line = np.clip(1 - ((y - edges.upper) / (LASH_LINE * width_px * at.middle + 0.7)) ** 2, 0, 1) ** 2
-    line *= LASH_OPACITY * smoothstep(closing, 0.2, 1.0) * smoothstep(at.middle, 0.0, 0.5)
+    line *= LASH_OPACITY * smoothstep(closing, 0.3, 1.0) * smoothstep(at.middle, 0.0, 0.7)
     skin += line[..., None] * (eye.lash_colour - skin)
     return skin, moved | (share > 0.004) | (line > 0.004)

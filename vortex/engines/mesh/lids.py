@@ -23,7 +23,7 @@ LID_OVERLAP = 0.05
 """How far a shut lid covers the skin below the eye, in eye widths: landmarks leave a rim of white."""
 LID_ABOVE_SHARE = 0.4
 """Part of that overlap by which the upper lid begins higher."""
-LOWER_LID_RISE = 0.4
+LOWER_LID_RISE = 0.5
 """Part of its depth below the corners by which the lower lid rises in a blink; 0.35 to 0.6 in six clips."""
 MIN_OPENING, ORDINARY_OPENING = 0.07, 0.3
 """Opening of an eye that shows something of the eyeball, and that of an ordinary eye, in eye widths."""
@@ -35,21 +35,32 @@ BESIDE = 0.2
 """How far the skin changes beside the corners, in eye widths."""
 LASH_HEIGHT = 0.08
 """Height of the lash line, which moves without stretching, in eye widths."""
-STRIP_HEIGHT = (0.1, 0.2)
+STRIP_HEIGHT = (0.12, 0.3)
 """Least and most height of the skin above the lid's edge that a closing lid stretches, in eye widths."""
-FOLD_HEIGHT = 0.45
-"""Height up to which the folds of an open lid smooth out when it shuts, in eye widths."""
+STRIP_TO_BROW = 0.6
+"""That height relative to the height of the brow's lower edge."""
 
 SMALL_EYE_PX = 32
 """Width of an eye in the reduced picture in which bare skin is spread."""
 SPREAD_PX = (1.5, 3.0, 6.0, 12.0, 24.0)
 """Standard deviations of the blurs that spread it there."""
-SKIN_LUMA = (0.72, 1.3)
+SKIN_LUMA = (0.72, 1.6)
 """Pixels darker or brighter than this are not skin, relative to the skin under the eye."""
-LID_SKIN_LUMA = (0.5, 1.3)
+LID_SKIN_LUMA = (0.7, 1.6)
 """The same on the lid itself, which lies in shadow or has make-up."""
-BARE_LUMA = (0.62, 1.15)
+CREASE_PX = 7
+"""Dark lines thinner than this are creases and lashes, in pixels of the reduced picture."""
+OVER_PX, OVER_CONTRAST = 9, 0.2
+"""Lines thinner than this, in pixels of the reduced picture, that differ by this from the skin around them."""
+FADE_BESIDE = 0.1
+"""Half width of the band at the corners in which the folds of the lid begin to smooth out, in eye widths."""
+BARE_LUMA = (0.8, 1.35)
 """The luma of a shut lid is kept between these, relative to the skin under the eye."""
+
+BELOW_WEIGHT = np.float32(0.3)
+"""Weight of the skin below the eye in the colour of the lid; that above it weighs 1."""
+GRAIN = 0.6
+"""Grain of a lid, relative to that of the skin under the eye, part of which is wrinkles."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +70,7 @@ class LidCurves:
     ``upper`` and ``lower`` are the edges of the lids in the picture, ``shut`` and ``lower_shut`` those of a
     shut eye, ``wide`` the upper edge of an eye opened wide. ``strip`` is the height above ``upper`` of the
     skin that stretches when the lid closes, ``brow`` that of the brow. ``middle`` is 1 in the middle of the
-    eye and 0 from its corners on.
+    eye and 0 from its corners on, ``fade`` 1 between the corners and 0 a little beside them.
     """
 
     upper: F32
@@ -70,6 +81,7 @@ class LidCurves:
     strip: F32
     brow: F32
     middle: F32
+    fade: F32
 
 
 def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: float) -> LidCurves:
@@ -80,6 +92,8 @@ def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: 
     width_px, corner_y = right - left, float(upper[0, 1])
     part = np.clip((columns - left) / width_px, 0, 1)
     middle = 4 * part * (1 - part)
+    outside = np.maximum(left - columns, columns - right) / width_px
+    fade = 1 - smoothstep(outside, -FADE_BESIDE, FADE_BESIDE)
     upper_y, lower_y = (_smooth_curve(columns, curve, width_px) for curve in (upper, lower))
     # Landmarks lie on the waterline: a rim of white would remain unless the lid closes a little beyond.
     rim = LID_OVERLAP * width_px * np.minimum(1, 1.25 * middle)
@@ -95,9 +109,9 @@ def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: 
     brow_y = np.interp(columns, brow[:, 0], brow[:, 1])
     to_brow = np.maximum(upper_y - brow_y, LASH_HEIGHT * width_px)
     wide = upper_y - np.clip(more, 0, 0.6 * to_brow)
-    strip = np.clip(0.45 * to_brow, STRIP_HEIGHT[0] * width_px, STRIP_HEIGHT[1] * width_px)
-    shut = lower_shut + 0.6 * rim
-    curves = (upper_y, lower_y, np.maximum(shut, upper_y), lower_shut, wide, strip, to_brow, middle)
+    strip = np.clip(STRIP_TO_BROW * to_brow, STRIP_HEIGHT[0] * width_px, STRIP_HEIGHT[1] * width_px)
+    shut = lower_shut + 0.4 * rim
+    curves = (upper_y, lower_y, np.maximum(shut, upper_y), lower_shut, wide, strip, to_brow, middle, fade)
     return LidCurves(*(np.asarray(curve, np.float32) for curve in curves))
 
 
@@ -114,13 +128,13 @@ class LidSkin:
     """Pictures of an eye's box, (h, w, 3) uint8: ``clean`` without what lies over the lids, ``bare`` skin only.
 
     ``over`` (h, w) uint8 is 255 where something lies over the lids: rims of glasses, hair.
-    ``light`` is the luma of the skin under the eye.
+    ``colour`` (3,) is that of the skin under the eye.
     """
 
     clean: Frame
     bare: Frame
     over: npt.NDArray[np.uint8]
-    light: float
+    colour: F32
 
 
 def find_skin(patch: Frame, x: F32, y: F32, curves: LidCurves, brow: F32, width_px: float) -> LidSkin:
@@ -137,8 +151,11 @@ def find_skin(patch: Frame, x: F32, y: F32, curves: LidCurves, brow: F32, width_
     above, below = curves.upper[column] - small_y, small_y - curves.lower[column]
     between = curves.middle[column] > 0
     under_eye = between & (below > 0.12 * width_px) & (below < 0.3 * width_px)
-    luma = small @ _LUMA
-    light = max(float(np.median(luma[under_eye])) if under_eye.any() else float(np.median(luma)), 1.0)
+    colour = np.maximum(np.median(small[under_eye] if under_eye.any() else small.reshape(-1, 3), axis=0), 1)
+    raw = small @ _LUMA
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (CREASE_PX, CREASE_PX))
+    small = cv2.GaussianBlur(cv2.morphologyEx(small, cv2.MORPH_CLOSE, disc), (0, 0), 1.0)
+    luma, light = small @ _LUMA, float(colour @ _LUMA)
     on_lid = between & (above > 0.6 * LASH_HEIGHT * width_px) & (above < curves.strip[column])
     low, high = (np.where(on_lid, lid, face) for lid, face in zip(LID_SKIN_LUMA, SKIN_LUMA, strict=True))
     hidden = (luma < low * light) | (luma > high * light)
@@ -149,16 +166,21 @@ def find_skin(patch: Frame, x: F32, y: F32, curves: LidCurves, brow: F32, width_
     cv2.polylines(brow_mask, [hull], True, 255, 3)
     grown = cv2.dilate(hidden.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     weights = (~(np.where(on_lid, hidden, grown) | eye | (brow_mask > 0))).astype(np.float32)
-    # Where nothing is known, a grey as bright as the skin.
-    skin = spread(small, weights, np.full(3, light, np.float32), SPREAD_PX)
+    # The skin above the eye looks more like that of a lid than the skin below it.
+    weights *= np.where(below > 0, BELOW_WEIGHT, np.float32(1))
+    skin = spread(small, weights, colour, SPREAD_PX)
     ratio = (skin @ _LUMA / light)[..., None]
     skin *= np.clip(ratio, *BARE_LUMA) / np.maximum(ratio, 1e-3)
     bare = cv2.resize(skin, patch.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    over = _find_over(patch, bare, x, y, curves, width_px, light)
+    small_over = _find_over(raw, small_x, small_y, curves, width_px, light)
+    over = cv2.resize(255 * small_over, patch.shape[1::-1], interpolation=cv2.INTER_LINEAR) > 64
     grain = _grain(patch, x, y, curves, width_px)
     bare = np.clip(bare + grain[..., None], 0, 255)
-    hides = np.where(over[..., None] > 0, bare, patch)
-    return LidSkin(hides.astype(np.uint8), bare.astype(np.uint8), over, light)
+    clean = np.where(over[..., None], bare, patch).astype(np.uint8)
+    # Wider than what is hidden in ``clean``, so that no edge of it is seen.
+    wider = cv2.dilate(255 * over.astype(np.uint8), np.ones((5, 5), np.uint8))
+    wider = cv2.GaussianBlur(wider, (0, 0), 0.8)
+    return LidSkin(clean, bare.astype(np.uint8), wider, colour.astype(np.float32))
 
 
 def spread(values: F32, weights: F32, plain: F32, sigmas_px: Sequence[float]) -> F32:
@@ -177,21 +199,22 @@ def spread(values: F32, weights: F32, plain: F32, sigmas_px: Sequence[float]) ->
 
 
 def _find_over(
-    patch: Frame, bare: F32, x: F32, y: F32, curves: LidCurves, width_px: float, light: float
+    luma: F32, x: F32, y: F32, curves: LidCurves, width_px: float, light: float
 ) -> npt.NDArray[np.uint8]:
-    """Return (h, w): 255 on lines that differ from ``bare`` skin and extend beyond the lids."""
+    """Return (h, w): 1 on lines in ``luma`` (h, w) that extend beyond the lids."""
     column = np.clip(np.round(x), 0, len(curves.upper) - 1).astype(np.intp)
     above, below = curves.upper[column] - y, y - curves.lower[column]
     beside = np.maximum(-x, x - len(curves.upper)) > 0
     lashes = (np.maximum(above, below) < 1.5 * LASH_HEIGHT * width_px) & ~beside
-    differs = np.abs((patch - bare) @ _LUMA) > 0.2 * light
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (OVER_PX, OVER_PX))
+    lines = [cv2.morphologyEx(luma, how, disc) for how in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT)]
+    differs = np.maximum(*lines) > OVER_CONTRAST * light
     far = beside | (above > curves.brow[column]) | (below > 0.3 * width_px)
     count, labels, stats, _ = cv2.connectedComponentsWithStats((differs & ~lashes).astype(np.uint8))
     outside = np.bincount(labels[far], minlength=count)
     extends = outside > 0.4 * stats[:, cv2.CC_STAT_AREA]
     extends[0] = False
-    over = extends[labels].astype(np.uint8) * 255
-    return cv2.GaussianBlur(cv2.dilate(over, np.ones((3, 3), np.uint8)), (0, 0), 0.7)
+    return extends[labels].astype(np.uint8)
 
 
 def _grain(patch: Frame, x: F32, y: F32, curves: LidCurves, width_px: float) -> F32:
@@ -202,7 +225,7 @@ def _grain(patch: Frame, x: F32, y: F32, curves: LidCurves, width_px: float) -> 
     luma = patch @ _LUMA
     detail = luma - cv2.GaussianBlur(luma, (0, 0), 1.0)
     # The median of |x| is 0.6745 standard deviations of a normal distribution; a few lines do not change it.
-    strength = float(np.median(np.abs(detail[skin]))) / 0.6745 if skin.any() else 0.0
+    strength = GRAIN * float(np.median(np.abs(detail[skin]))) / 0.6745 if skin.any() else 0.0
     noise = np.random.default_rng(0).normal(0, 1, luma.shape).astype(np.float32)
     noise -= cv2.GaussianBlur(noise, (0, 0), 1.0)
     return np.asarray(strength * noise / max(float(noise.std()), 1e-6), np.float32)
