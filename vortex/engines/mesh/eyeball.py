@@ -13,7 +13,7 @@ from vortex.types import F32, LUMA_WEIGHTS, Frame
 
 _LUMA = LUMA_WEIGHTS.astype(np.float32)
 
-SHADE_BELOW_UPPER, SHADE_OF_GAP = 0.04, 0.16
+SHADE_BELOW_UPPER, SHADE_OF_GAP = 0.06, 0.2
 """Height of the shadow and the lashes under the upper lid, in eye widths, and the most in heights of the eye."""
 SHADE_ABOVE_LOWER = 0.5
 """The same above the lower lid, relative to that."""
@@ -21,8 +21,10 @@ IRIS_RADIUS = (0.17, 0.25)
 """Least and most radius of an iris in eye widths; 11.7 mm across in an eye of 28 mm is 0.21."""
 WHITE_LUMA = 1.05
 """Luma of the white of an eye of which the photo shows none, relative to the skin."""
-WHITE_LIMITS = (0.8, 1.5)
+WHITE_LIMITS = (0.55, 1.5)
 """Luma of the white that is added is kept between these, relative to the skin."""
+LASHES_REACH, LASH_LUMA = 0.4, 0.75
+"""Lashes reach so far down in heights of the eye, and are darker than this, relative to the white there."""
 RADIAL_STEPS = 8
 """Rings of the iris whose colours are measured."""
 
@@ -55,7 +57,7 @@ def complete_eyeball(patch: Frame, x: F32, y: F32, curves: LidCurves, iris: F32,
     radius_px = float(np.clip(radius_px, IRIS_RADIUS[0] * width_px, IRIS_RADIUS[1] * width_px))
     column = np.clip(np.round(x), 0, len(curves.upper) - 1).astype(np.intp)
     band = _shade_height(curves, width_px)
-    depth = np.minimum((y - curves.upper[column]) / band, (curves.lower[column] - y) / band / SHADE_ABOVE_LOWER)
+    depth = np.minimum(y - curves.upper[column], (curves.lower[column] - y) / SHADE_ABOVE_LOWER) / band
     shown = (depth > 1) & (curves.middle[column] > 0)
     distance = np.hypot(x - centre[0], y - centre[1]) / radius_px
     white = _white(patch, shown & (distance > 1.1), skin)
@@ -64,7 +66,12 @@ def complete_eyeball(patch: Frame, x: F32, y: F32, curves: LidCurves, iris: F32,
     edge = smoothstep(distance, 1 - 1.2 / radius_px, 1 + 1.2 / radius_px)[..., None]
     whole = inside + edge * (white - inside)
     # What is seen stays as it is, and the rest continues it.
-    seen = (smoothstep(depth, 0.4, 1.2) * (curves.middle[column] > 0))[..., None]
+    seen = np.asarray(smoothstep(depth, 0.3, 0.8) * (curves.middle[column] > 0), np.float32)
+    # Lashes hang below the lid's edge; opened wider, the lid takes them along.
+    height = (y - curves.upper[column]) / np.maximum((curves.lower - curves.upper)[column], 1.0)
+    lashes = (distance > 1) & (height < LASHES_REACH) & (patch @ _LUMA < LASH_LUMA * (white @ _LUMA))
+    lashes = cv2.dilate(lashes.astype(np.float32), np.ones((3, 3), np.uint8))
+    seen = (seen * (1 - cv2.GaussianBlur(lashes, (0, 0), 0.7)))[..., None]
     picture = np.clip(whole + seen * (patch - whole) + 0.5, 0, 255).astype(np.uint8)
     return Eyeball(picture, float(centre[0]), radius_px, band)
 

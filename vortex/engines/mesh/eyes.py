@@ -29,8 +29,9 @@ MIN_CLOSING, MIN_GAZE = 0.01, 1e-3
 """Eyes that move less are left as they are in the picture."""
 ABOVE, BELOW = 0.75, 0.4
 """How far above and below the eye's corners an eye's box reaches, in eye widths beyond the lids."""
-FOLD_HEIGHT = (0.15, 0.42)
-"""Heights above the lid's edge between which the folds of an open lid stay when it shuts, in eye widths."""
+FOLD_HEIGHT, FOLD_BEGIN = 0.42, 0.35
+"""Folds of an open lid smooth out up to this height above its edge when it shuts, in eye widths; the part of
+that height up to which nothing of them is left."""
 LOWER_REACH = 0.35
 """How far below the eye the skin rises with the lower lid, in eye widths."""
 LASH_OPACITY, LASH_LINE = 0.6, 0.045
@@ -41,8 +42,10 @@ LID_SHADE = 0.15
 """How much darker the eyeball is right under the upper lid."""
 BARE_STRETCH = (0.3, 1.2)
 """Skin that stretches by more than this becomes bare skin, begin and end."""
-BARE_EDGE = 0.35
+BARE_EDGE = 0.25
 """Share of bare skin at the lid's edge, where the picture has lashes."""
+STILL_SHADE = 0.6
+"""Part of the shadow under a lid that stays where it is when only the eyeball turns."""
 MIN_SHIFT_PX = 0.02
 """Skin that moves less is left as it is in the picture."""
 
@@ -162,7 +165,8 @@ def _shown(eye: Eye, at: LidCurves, edges: _Edges, y: F32, closing: float) -> F3
     """Return (h, w): the share of the eyeball; at its edges, lashes and shadows of the lids hide it."""
     gap = edges.lower - edges.upper
     # A lid that is nearly shut brings no more than its own edge.
-    band = max(eye.ball.shade_px * min(1.0, 3 * (1 - closing)), 0.5)
+    carried = STILL_SHADE + (1 - STILL_SHADE) * min(1.0, 4 * abs(closing))
+    band = max(eye.ball.shade_px * min(carried, 3 * (1 - closing)), 0.5)
     upper, lower = (y - edges.upper) / band, (edges.lower - y) / max(SHADE_ABOVE_LOWER * band, 0.5)
     share = np.clip(upper, 0, 1) * np.clip(lower, 0, 1)
     return np.asarray(share * (gap > 0.3) * (at.middle > 0), np.float32)
@@ -206,8 +210,8 @@ def _draw_skin(
         return skin, moved
     # A few rows of skin stretched over an eye would look like streaks, and folds smooth out.
     share = np.maximum(smoothstep(drop / free, *BARE_STRETCH), smoothstep(closing, 0.5, 1.0)) * at.fade * is_upper
-    fold = np.minimum(FOLD_HEIGHT[1] * width_px, at.brow)
-    share *= 1 - smoothstep(at.upper - y, FOLD_HEIGHT[0] * width_px, fold)
+    fold = np.minimum(FOLD_HEIGHT * width_px, at.brow)
+    share *= 1 - smoothstep(at.upper - y, FOLD_BEGIN * fold, fold)
     share *= BARE_EDGE + (1 - BARE_EDGE) * smoothstep(above, 0.3 * lash, 1.5 * lash + 0.1)
     bare = remap_fixed(eye.skin.bare, inside).astype(np.float32)
     # A lid is round: it darkens below.

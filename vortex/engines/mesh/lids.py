@@ -56,6 +56,10 @@ FADE_BESIDE = 0.1
 """Half width of the band at the corners in which the folds of the lid begin to smooth out, in eye widths."""
 BARE_LUMA = (0.8, 1.35)
 """The luma of a shut lid is kept between these, relative to the skin under the eye."""
+BARE_RANGE = (0.85, 1.15)
+"""The luma of each part of it is kept between these, relative to the whole."""
+DARK_WEIGHT = np.float32(0.1)
+"""Weight of the darkest skin in the colour of the lid."""
 
 BELOW_WEIGHT = np.float32(0.3)
 """Weight of the skin below the eye in the colour of the lid; that above it weighs 1."""
@@ -166,11 +170,16 @@ def find_skin(patch: Frame, x: F32, y: F32, curves: LidCurves, brow: F32, width_
     cv2.polylines(brow_mask, [hull], True, 255, 3)
     grown = cv2.dilate(hidden.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     weights = (~(np.where(on_lid, hidden, grown) | eye | (brow_mask > 0))).astype(np.float32)
+    # Shadows in folds are darker than a smooth lid.
+    weights *= DARK_WEIGHT + (1 - DARK_WEIGHT) * smoothstep(luma / light, SKIN_LUMA[0], 1.0)
     # The skin above the eye looks more like that of a lid than the skin below it.
     weights *= np.where(below > 0, BELOW_WEIGHT, np.float32(1))
     skin = spread(small, weights, colour, SPREAD_PX)
-    ratio = (skin @ _LUMA / light)[..., None]
-    skin *= np.clip(ratio, *BARE_LUMA) / np.maximum(ratio, 1e-3)
+    ratio = skin @ _LUMA / light
+    lid = between & (above < curves.strip[column]) & (below < 0)
+    level = float(np.clip(np.median(ratio[lid]) if lid.any() else 1.0, *BARE_LUMA))
+    limited = np.clip(ratio, BARE_RANGE[0] * level, BARE_RANGE[1] * level)
+    skin *= (limited / np.maximum(ratio, 1e-3))[..., None]
     bare = cv2.resize(skin, patch.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     small_over = _find_over(raw, small_x, small_y, curves, width_px, light)
     over = cv2.resize(255 * small_over, patch.shape[1::-1], interpolation=cv2.INTER_LINEAR) > 64
