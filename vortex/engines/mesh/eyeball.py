@@ -19,11 +19,13 @@ SHADE_ABOVE_LOWER = 0.5
 """The same above the lower lid, relative to that."""
 IRIS_RADIUS = (0.17, 0.25)
 """Least and most radius of an iris in eye widths; 11.7 mm across in an eye of 28 mm is 0.21."""
-WHITE_LUMA = 1.05
-"""Luma of the white of an eye of which the photo shows none, relative to the skin."""
+WHITE_LUMA, WHITE_TINT = 0.9, 0.7
+"""Luma of the white of an eye of which the photo shows none, relative to the skin; the share of its tint."""
+MIN_WHITE_SHARE = 0.002
+"""Part of an eye's box that must show white for its mean colour to be used."""
 WHITE_LIMITS = (0.55, 1.5)
 """Luma of the white that is added is kept between these, relative to the skin."""
-LASHES_REACH, LASH_LUMA = 0.4, 0.75
+LASHES_REACH, LASH_LUMA = 0.4, 0.6
 """Lashes reach so far down in heights of the eye, and are darker than this, relative to the white there."""
 RADIAL_STEPS = 8
 """Rings of the iris whose colours are measured."""
@@ -88,9 +90,11 @@ def _white(patch: Frame, shown: F32, tint: F32) -> F32:
     weights = np.asarray(shown, np.float32)
     if shown.any():
         # Lashes and the rim of the iris are darker than most of the white.
-        weights *= luma > 0.8 * np.percentile(luma[shown], 60)
+        weights *= luma > 0.6 * np.percentile(luma[shown], 60)
     # Light that tints the skin tints the white, too, but less.
-    plain = WHITE_LUMA * (0.6 * light + 0.4 * tint)
+    plain = WHITE_LUMA * (WHITE_TINT * tint + (1 - WHITE_TINT) * light)
+    if weights.sum() >= MIN_WHITE_SHARE * shown.size:
+        plain = patch[weights > 0].mean(axis=0)
     white = spread(patch.astype(np.float32), weights, plain, sigmas_px=(1.0, 2.5, 6.0, 15.0))
     level = (white @ _LUMA)[..., None]
     white *= np.clip(level, WHITE_LIMITS[0] * light, WHITE_LIMITS[1] * light) / np.maximum(level, 1.0)

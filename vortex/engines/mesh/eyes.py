@@ -57,13 +57,14 @@ class Eye:
     ``axes`` (2, 2) maps picture pixels (columns) to that frame, ``x0`` is the first column of ``curves``
     there, ``width_px`` the distance between the corners. ``origin`` (2,) is the first pixel of the pictures
     in ``skin`` and ``ball``; ``table`` (8, w) are the ``curves`` as one array. ``opening`` is the height of the eye in the picture in eye widths.
-    ``lash_colour`` (3,) is that of the line where shut lids meet.
+    ``travel_px`` is how far its upper lid moves to shut it. ``lash_colour`` (3,) is that of the line where shut lids meet.
     """
 
     axes: F32
     x0: int
     width_px: float
     opening: float
+    travel_px: float
     origin: F32
     curves: LidCurves
     table: F32
@@ -97,7 +98,9 @@ def find_eye(image: Frame, landmarks_px: F32, side: str) -> Eye:
     ball = complete_eyeball(patch, x, y, curves, iris, skin.colour)
     table = np.stack([getattr(curves, name) for name in LidCurves.__slots__])
     colour = _lash_colour(patch, x, y, curves, width_px)
-    return Eye(axes, x0, width_px, opening, low.astype(np.float32), curves, table, skin, ball, colour)
+    travel_px = float((curves.shut - curves.upper).max())
+    origin = low.astype(np.float32)
+    return Eye(axes, x0, width_px, opening, travel_px, origin, curves, table, skin, ball, colour)
 
 
 def _lash_colour(patch: Frame, x: F32, y: F32, curves: LidCurves, width_px: float) -> F32:
@@ -209,7 +212,8 @@ def _draw_skin(
     if closing <= 0:
         return skin, moved
     # A few rows of skin stretched over an eye would look like streaks, and folds smooth out.
-    share = np.maximum(smoothstep(drop / free, *BARE_STRETCH), smoothstep(closing, 0.5, 1.0)) * at.fade * is_upper
+    stretch = closing * eye.travel_px / max(float(np.median(eye.curves.strip)) - LASH_HEIGHT * width_px, 1.0)
+    share = smoothstep(stretch, *BARE_STRETCH) * at.fade * is_upper
     fold = np.minimum(FOLD_HEIGHT * width_px, at.brow)
     share *= 1 - smoothstep(at.upper - y, FOLD_BEGIN * fold, fold)
     share *= BARE_EDGE + (1 - BARE_EDGE) * smoothstep(above, 0.3 * lash, 1.5 * lash + 0.1)

@@ -46,15 +46,15 @@ SPREAD_PX = (1.5, 3.0, 6.0, 12.0, 24.0)
 """Standard deviations of the blurs that spread it there."""
 SKIN_LUMA = (0.72, 1.6)
 """Pixels darker or brighter than this are not skin, relative to the skin under the eye."""
-LID_SKIN_LUMA = (0.7, 1.6)
-"""The same on the lid itself, which lies in shadow or has make-up."""
+LID_PERCENTILE = 60
+"""The luma of the lid is this percentile of that of the skin between eye and brow: the rest is folds."""
 CREASE_PX = 7
 """Dark lines thinner than this are creases and lashes, in pixels of the reduced picture."""
 OVER_PX, OVER_CONTRAST = 9, 0.2
 """Lines thinner than this, in pixels of the reduced picture, that differ by this from the skin around them."""
 FADE_BESIDE = 0.1
 """Half width of the band at the corners in which the folds of the lid begin to smooth out, in eye widths."""
-BARE_LUMA = (0.8, 1.35)
+BARE_LUMA = (0.55, 1.35)
 """The luma of a shut lid is kept between these, relative to the skin under the eye."""
 BARE_RANGE = (0.85, 1.15)
 """The luma of each part of it is kept between these, relative to the whole."""
@@ -160,9 +160,11 @@ def find_skin(patch: Frame, x: F32, y: F32, curves: LidCurves, brow: F32, width_
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (CREASE_PX, CREASE_PX))
     small = cv2.GaussianBlur(cv2.morphologyEx(small, cv2.MORPH_CLOSE, disc), (0, 0), 1.0)
     luma, light = small @ _LUMA, float(colour @ _LUMA)
-    on_lid = between & (above > 0.6 * LASH_HEIGHT * width_px) & (above < curves.strip[column])
-    low, high = (np.where(on_lid, lid, face) for lid, face in zip(LID_SKIN_LUMA, SKIN_LUMA, strict=True))
-    hidden = (luma < low * light) | (luma > high * light)
+    on_lid = between & (above > 0.6 * LASH_HEIGHT * width_px) & (above < 0.75 * curves.brow[column])
+    own = float(np.percentile(luma[on_lid], LID_PERCENTILE)) if on_lid.any() else light
+    level = float(np.clip(own / light, *BARE_LUMA))
+    usual = np.where(above > 0, level * light, light)
+    hidden = (luma < SKIN_LUMA[0] * usual) | (luma > SKIN_LUMA[1] * usual)
     eye = np.maximum(above, below) < np.where(between, LASH_HEIGHT * width_px, 0.0)
     brow_mask = np.zeros(size[::-1], np.uint8)
     hull = cv2.convexHull(np.round(brow * (np.array(size) / patch.shape[1::-1])).astype(np.int32))
@@ -171,13 +173,11 @@ def find_skin(patch: Frame, x: F32, y: F32, curves: LidCurves, brow: F32, width_
     grown = cv2.dilate(hidden.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     weights = (~(np.where(on_lid, hidden, grown) | eye | (brow_mask > 0))).astype(np.float32)
     # Shadows in folds are darker than a smooth lid.
-    weights *= DARK_WEIGHT + (1 - DARK_WEIGHT) * smoothstep(luma / light, SKIN_LUMA[0], 1.0)
+    weights *= DARK_WEIGHT + (1 - DARK_WEIGHT) * smoothstep(luma / usual, SKIN_LUMA[0], 1.0)
     # The skin above the eye looks more like that of a lid than the skin below it.
     weights *= np.where(below > 0, BELOW_WEIGHT, np.float32(1))
     skin = spread(small, weights, colour, SPREAD_PX)
     ratio = skin @ _LUMA / light
-    lid = between & (above < curves.strip[column]) & (below < 0)
-    level = float(np.clip(np.median(ratio[lid]) if lid.any() else 1.0, *BARE_LUMA))
     limited = np.clip(ratio, BARE_RANGE[0] * level, BARE_RANGE[1] * level)
     skin *= (limited / np.maximum(ratio, 1e-3))[..., None]
     bare = cv2.resize(skin, patch.shape[1::-1], interpolation=cv2.INTER_CUBIC)
