@@ -19,16 +19,21 @@ SHADE_ABOVE_LOWER = 0.5
 """The same above the lower lid, relative to that."""
 IRIS_RADIUS = (0.17, 0.25)
 """Least and most radius of an iris in eye widths; 11.7 mm across in an eye of 28 mm is 0.21."""
-WHITE_LUMA, WHITE_TINT = 0.9, 0.7
+WHITE_LUMA, WHITE_TINT = 0.9, 0.5
 """Luma of the white of an eye of which the photo shows none, relative to the skin; the share of its tint."""
+MIN_TINT = 0.03
+"""Tint of the white that is always allowed, relative to its luma."""
 MIN_WHITE_SHARE = 0.002
 """Part of an eye's box that must show white for its mean colour to be used."""
-WHITE_LIMITS = (0.55, 1.5)
+WHITE_LIMITS = (0.65, 1.5)
 """Luma of the white that is added is kept between these, relative to the skin."""
 LASHES_REACH, LASH_LUMA = 0.4, 0.6
 """Lashes reach so far down in heights of the eye, and are darker than this, relative to the white there."""
-RADIAL_STEPS = 8
-"""Rings of the iris whose colours are measured."""
+RADIAL_LUMA = np.array([0.3, 0.3, 0.45, 0.9, 1.0, 1.0, 0.95, 0.7])
+"""Luma of each ring of an iris, from its pupil to its rim, relative to its brightest."""
+RADIAL_STEPS = len(RADIAL_LUMA)
+IRIS_LUMA = 0.3
+"""Luma of an iris of which nothing is seen, relative to the skin."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,9 +101,11 @@ def _white(patch: Frame, shown: F32, tint: F32) -> F32:
     if weights.sum() >= MIN_WHITE_SHARE * shown.size:
         plain = patch[weights > 0].mean(axis=0)
     white = spread(patch.astype(np.float32), weights, plain, sigmas_px=(1.0, 2.5, 6.0, 15.0))
-    level = (white @ _LUMA)[..., None]
-    white *= np.clip(level, WHITE_LIMITS[0] * light, WHITE_LIMITS[1] * light) / np.maximum(level, 1.0)
-    return white
+    level = np.maximum(white @ _LUMA, 1.0)[..., None]
+    # Blood vessels and lids tint a white that is hardly seen: no more than the skin is.
+    limit = MIN_TINT + WHITE_TINT * float(np.abs(tint / light - 1).max())
+    white = 1 + np.clip(white / level - 1, -limit, limit)
+    return np.asarray(white * np.clip(level, WHITE_LIMITS[0] * light, WHITE_LIMITS[1] * light), np.float32)
 
 
 def _radial(patch: Frame, distance: F32, shown: F32, light: float) -> F32:
@@ -111,8 +118,10 @@ def _radial(patch: Frame, distance: F32, shown: F32, light: float) -> F32:
             ring[:] = np.median(pixels, axis=0)
     known = ~np.isnan(rings[:, 0])
     if not known.any():
-        rings[:] = np.array([0.25, 0.22, 0.2]) * light
+        rings[:] = IRIS_LUMA * light
         known[:] = True
-    flat = distance.ravel()
-    channels = [np.interp(flat, centres[known], rings[known, band]) for band in range(3)]
+    # Rings of which nothing is seen: a pupil, and a rim, as dark as they are in most eyes.
+    ratios = rings / RADIAL_LUMA[:, None]
+    flat, profile = distance.ravel(), np.interp(distance.ravel(), centres, RADIAL_LUMA)
+    channels = [profile * np.interp(flat, centres[known], ratios[known, band]) for band in range(3)]
     return np.asarray(np.stack(channels, axis=1).reshape(*distance.shape, 3), np.float32)

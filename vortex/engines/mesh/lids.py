@@ -46,7 +46,7 @@ SPREAD_PX = (1.5, 3.0, 6.0, 12.0, 24.0)
 """Standard deviations of the blurs that spread it there."""
 SKIN_LUMA = (0.72, 1.6)
 """Pixels darker or brighter than this are not skin, relative to the skin under the eye."""
-LID_PERCENTILE = 60
+LID_PERCENTILE = 70
 """The luma of the lid is this percentile of that of the skin between eye and brow: the rest is folds."""
 CREASE_PX = 7
 """Dark lines thinner than this are creases and lashes, in pixels of the reduced picture."""
@@ -54,16 +54,16 @@ OVER_PX, OVER_CONTRAST = 9, 0.2
 """Lines thinner than this, in pixels of the reduced picture, that differ by this from the skin around them."""
 FADE_BESIDE = 0.1
 """Half width of the band at the corners in which the folds of the lid begin to smooth out, in eye widths."""
-BARE_LUMA = (0.55, 1.35)
+BARE_LUMA = (0.62, 1.35)
 """The luma of a shut lid is kept between these, relative to the skin under the eye."""
-BARE_RANGE = (0.85, 1.15)
+BARE_RANGE = (0.82, 1.3)
 """The luma of each part of it is kept between these, relative to the whole."""
 DARK_WEIGHT = np.float32(0.1)
 """Weight of the darkest skin in the colour of the lid."""
 
 BELOW_WEIGHT = np.float32(0.3)
 """Weight of the skin below the eye in the colour of the lid; that above it weighs 1."""
-GRAIN = 0.6
+GRAIN = 0.4
 """Grain of a lid, relative to that of the skin under the eye, part of which is wrinkles."""
 
 
@@ -221,7 +221,8 @@ def _find_over(
     far = beside | (above > curves.brow[column]) | (below > 0.3 * width_px)
     count, labels, stats, _ = cv2.connectedComponentsWithStats((differs & ~lashes).astype(np.uint8))
     outside = np.bincount(labels[far], minlength=count)
-    extends = outside > 0.4 * stats[:, cv2.CC_STAT_AREA]
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    extends = (outside > 0.4 * stats[:, cv2.CC_STAT_AREA]) | (np.bincount(border, minlength=count) > 0)
     extends[0] = False
     return extends[labels].astype(np.uint8)
 
