@@ -21,14 +21,14 @@ IRIS_RADIUS = (0.17, 0.25)
 """Least and most radius of an iris in eye widths; 11.7 mm across in an eye of 28 mm is 0.21."""
 WHITE_LUMA, WHITE_TINT = 0.9, 0.5
 """Luma of the white of an eye of which the photo shows none, relative to the skin; the share of its tint."""
-MIN_TINT = 0.03
-"""Tint of the white that is always allowed, relative to its luma."""
 MIN_WHITE_SHARE = 0.002
 """Part of an eye's box that must show white for its mean colour to be used."""
-WHITE_LIMITS = (0.65, 1.5)
+WHITE_LIMITS = np.array([0.65, 1.5])
 """Luma of the white that is added is kept between these, relative to the skin."""
 LASHES_REACH, LASH_LUMA = 0.4, 0.6
 """Lashes reach so far down in heights of the eye, and are darker than this, relative to the white there."""
+HALF_SHUT = 0.2
+"""Height of an eye that lies in the shadow of its lashes, in eye widths."""
 RADIAL_LUMA = np.array([0.3, 0.3, 0.45, 0.9, 1.0, 1.0, 0.95, 0.7])
 """Luma of each ring of an iris, from its pupil to its rim, relative to its brightest."""
 RADIAL_STEPS = len(RADIAL_LUMA)
@@ -63,7 +63,8 @@ def complete_eyeball(patch: Frame, x: F32, y: F32, curves: LidCurves, iris: F32,
     radius_px = float(np.median(np.linalg.norm(iris[1:] - centre, axis=1)))
     radius_px = float(np.clip(radius_px, IRIS_RADIUS[0] * width_px, IRIS_RADIUS[1] * width_px))
     column = np.clip(np.round(x), 0, len(curves.upper) - 1).astype(np.intp)
-    band = _shade_height(curves, width_px)
+    highest_px = float((curves.lower - curves.upper).max())
+    band = max(min(SHADE_BELOW_UPPER * width_px, SHADE_OF_GAP * highest_px), 0.5)
     depth = np.minimum(y - curves.upper[column], (curves.lower[column] - y) / SHADE_ABOVE_LOWER) / band
     shown = (depth > 1) & (curves.middle[column] > 0)
     distance = np.hypot(x - centre[0], y - centre[1]) / radius_px
@@ -76,17 +77,12 @@ def complete_eyeball(patch: Frame, x: F32, y: F32, curves: LidCurves, iris: F32,
     seen = np.asarray(smoothstep(depth, 0.3, 0.8) * (curves.middle[column] > 0), np.float32)
     # Lashes hang below the lid's edge; opened wider, the lid takes them along.
     height = (y - curves.upper[column]) / np.maximum((curves.lower - curves.upper)[column], 1.0)
-    lashes = (distance > 1) & (height < LASHES_REACH) & (patch @ _LUMA < LASH_LUMA * (white @ _LUMA))
+    reach = 1 if highest_px < HALF_SHUT * width_px else LASHES_REACH
+    lashes = (distance > 1) & (height < reach) & (patch @ _LUMA < LASH_LUMA * (white @ _LUMA))
     lashes = cv2.dilate(lashes.astype(np.float32), np.ones((3, 3), np.uint8))
     seen = (seen * (1 - cv2.GaussianBlur(lashes, (0, 0), 0.7)))[..., None]
     picture = np.clip(whole + seen * (patch - whole) + 0.5, 0, 255).astype(np.uint8)
     return Eyeball(picture, float(centre[0]), radius_px, band)
-
-
-def _shade_height(curves: LidCurves, width_px: float) -> float:
-    """Return the height in pixels of the shadow and the lashes under the upper lid of the picture."""
-    highest_px = float((curves.lower - curves.upper).max())
-    return max(min(SHADE_BELOW_UPPER * width_px, SHADE_OF_GAP * highest_px), 0.5)
 
 
 def _white(patch: Frame, shown: F32, tint: F32) -> F32:
@@ -96,16 +92,15 @@ def _white(patch: Frame, shown: F32, tint: F32) -> F32:
     if shown.any():
         # Lashes and the rim of the iris are darker than most of the white.
         weights *= luma > 0.6 * np.percentile(luma[shown], 60)
-    # Light that tints the skin tints the white, too, but less.
-    plain = WHITE_LUMA * (WHITE_TINT * tint + (1 - WHITE_TINT) * light)
-    if weights.sum() >= MIN_WHITE_SHARE * shown.size:
-        plain = patch[weights > 0].mean(axis=0)
+    known = patch[weights > 0]
+    if len(known) < MIN_WHITE_SHARE * shown.size or (known @ _LUMA).mean() < WHITE_LIMITS[0] * light:
+        # Light that tints the skin tints the white, too, but less.
+        plain = WHITE_LUMA * (WHITE_TINT * tint + (1 - WHITE_TINT) * light)
+        return np.broadcast_to(plain, patch.shape).astype(np.float32)
+    plain = known.mean(axis=0)
     white = spread(patch.astype(np.float32), weights, plain, sigmas_px=(1.0, 2.5, 6.0, 15.0))
     level = np.maximum(white @ _LUMA, 1.0)[..., None]
-    # Blood vessels and lids tint a white that is hardly seen: no more than the skin is.
-    limit = MIN_TINT + WHITE_TINT * float(np.abs(tint / light - 1).max())
-    white = 1 + np.clip(white / level - 1, -limit, limit)
-    return np.asarray(white * np.clip(level, WHITE_LIMITS[0] * light, WHITE_LIMITS[1] * light), np.float32)
+    return np.asarray(white / level * np.clip(level, *(WHITE_LIMITS * light)), np.float32)
 
 
 def _radial(patch: Frame, distance: F32, shown: F32, light: float) -> F32:

@@ -130,9 +130,7 @@ def draw_eye(out: Frame, source: Frame, where: F32, eye: Eye, lids: F32, closing
     here = out[part]
     local = from_px @ eye.axes.T
     x, y = local[..., 0] - eye.x0, local[..., 1]
-    # The nearest column suffices: neighbouring ones differ by a fraction of a pixel.
-    column = np.clip(x + 0.5, 0, eye.table.shape[1] - 1).astype(np.intp)
-    at = LidCurves(*eye.table[:, column])
+    at = LidCurves(*_at_columns(eye.table, x))
     end_upper, end_lower = (at.shut, at.lower_shut) if closing > 0 else (at.wide, at.lower)
     amount = abs(closing)
     edges = _Edges(at.upper + amount * (end_upper - at.upper), at.lower + amount * (end_lower - at.lower))
@@ -145,6 +143,15 @@ def draw_eye(out: Frame, source: Frame, where: F32, eye: Eye, lids: F32, closing
     drawn += over * (here - drawn)
     changed = moved | (shown > 0)
     np.copyto(here, np.clip(drawn + 0.5, 0, 255).astype(np.uint8), where=changed[..., None])
+
+
+def _at_columns(table: F32, x: F32) -> F32:
+    """Return (R, h, w): each row of ``table`` (R, n) at the columns ``x`` (h, w), which need not be whole."""
+    place = np.clip(x, 0, table.shape[1] - 1.001)
+    whole = place.astype(np.intp)
+    first = table[:, whole]
+    first += (place - whole).astype(np.float32) * (table[:, whole + 1] - first)
+    return first
 
 
 class _Edges(NamedTuple):

@@ -50,7 +50,7 @@ LID_PERCENTILE = 70
 """The luma of the lid is this percentile of that of the skin between eye and brow: the rest is folds."""
 CREASE_PX = 7
 """Dark lines thinner than this are creases and lashes, in pixels of the reduced picture."""
-OVER_PX, OVER_CONTRAST = 9, 0.2
+OVER_PX, OVER_CONTRAST = 9, 0.3
 """Lines thinner than this, in pixels of the reduced picture, that differ by this from the skin around them."""
 FADE_BESIDE = 0.1
 """Half width of the band at the corners in which the folds of the lid begin to smooth out, in eye widths."""
