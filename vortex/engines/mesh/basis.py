@@ -14,7 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from vortex.engines.base import shape_columns
+from vortex.engines.mesh.lids import MIN_OPENING, ORDINARY_OPENING, WIDENING
 from vortex.face.landmarks import BROWS, LIDS
+from vortex.interpolation import smoothstep
 from vortex.types import F32, F64, FloatArray, MotionTrack
 
 MODES: tuple[str, ...] = (
@@ -30,6 +32,11 @@ ROUNDED_WIDTH = 0.48
 """Width of a mouth that already looks rounded, in outer-eye widths."""
 NARROWING = (0.1, 0.2)
 """Least and most that rounding narrows a mouth, in outer-eye widths."""
+
+LID_SQUINT, LID_FOLLOWS = 0.22, 0.3
+"""How far a squint, and eyes that look down, close the lid."""
+SEEN_OPENING, HALF_SHUT_OPENING = (MIN_OPENING, 0.1), (0.14, 0.19)
+"""Openings in eye widths from which an eye shows enough to be opened, and from which it is narrow, not shut."""
 
 
 class Basis(NamedTuple):
@@ -114,11 +121,24 @@ def brow_height(points: F32, down: F32) -> float:
     return float(min(heights))
 
 
-def lid_closing(motion: MotionTrack, side: str) -> F32:
-    """Return (T,): how far the lid of ``side`` is closed, from 0 as in the picture to 1 shut."""
+def lid_closing(motion: MotionTrack, side: str, opening: float) -> F32:
+    """Return (T,): how far the lid of ``side`` closes; 0 as in the picture, 1 shut, -1 opened wide.
+
+    ``opening`` is that of the eye in the picture in eye widths. A half-shut eye opens, a shut one stays shut.
+    """
+    if opening < MIN_OPENING:
+        return np.zeros(len(motion), np.float32)
     shape = shape_columns(motion)
-    squint = 0.22 * shape(f"eyeSquint{side}") - 0.1 * shape(f"eyeWide{side}")
-    return np.clip(shape(f"eyeBlink{side}") + np.maximum(squint, 0), 0, 1)
+    shut = shape(f"eyeBlink{side}") + LID_SQUINT * shape(f"eyeSquint{side}")
+    # A lid rests on the eyeball and follows it down; blinks that were measured have that in them.
+    shut = np.clip(np.maximum(shut, LID_FOLLOWS * shape("eyeLookDown")), 0, 1)
+    half_shut = smoothstep(opening, *SEEN_OPENING) * (1 - smoothstep(opening, *HALF_SHUT_OPENING))
+    rest = opening + float(half_shut) * max(ORDINARY_OPENING - opening, 0)
+    wanted = (1 - shut) * rest * (1 + (WIDENING - 1) * shape(f"eyeWide{side}"))
+    widest = WIDENING * max(opening, ORDINARY_OPENING)
+    closing = np.where(wanted < opening, opening - wanted, 0) / opening
+    opens = np.where(wanted > opening, wanted - opening, 0) / (widest - opening)
+    return np.clip(closing - opens, -1, 1).astype(np.float32)
 
 
 def gaze(motion: MotionTrack) -> F32:

@@ -52,7 +52,7 @@ class MeshEngine:
         """Yield one frame for each row of ``motion``."""
         coefficients = _coefficients(prepared, motion)
         opening = basis.aperture(motion) * prepared.eye_width_px
-        closing = {side: basis.lid_closing(motion, side) for side in prepared.eyes}
+        closing = {side: basis.lid_closing(motion, side, eye.opening) for side, eye in prepared.eyes.items()}
         looking, rounded = basis.gaze(motion), basis.rounding(motion)
         region = prepared.region
         corner, (width, height) = np.array([region.x0, region.y0], np.float32), region.size_px

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from vortex.engines.mesh.lids import LidCurves, spread
 from vortex.interpolation import smoothstep
@@ -21,6 +22,8 @@ IRIS_RADIUS = (0.17, 0.25)
 """Least and most radius of an iris in eye widths; 11.7 mm across in an eye of 28 mm is 0.21."""
 WHITE_LUMA, WHITE_TINT = 0.9, 0.5
 """Luma of the white of an eye of which the photo shows none, relative to the skin; the share of its tint."""
+CORNER_SHADE = 0.35
+"""How much darker that white is at the corners."""
 MIN_WHITE_SHARE = 0.002
 """Part of an eye's box that must show white for its mean colour to be used."""
 WHITE_LIMITS = np.array([0.65, 1.5])
@@ -68,8 +71,14 @@ def complete_eyeball(patch: Frame, x: F32, y: F32, curves: LidCurves, iris: F32,
     depth = np.minimum(y - curves.upper[column], (curves.lower[column] - y) / SHADE_ABOVE_LOWER) / band
     shown = (depth > 1) & (curves.middle[column] > 0)
     distance = np.hypot(x - centre[0], y - centre[1]) / radius_px
-    white = _white(patch, shown & (distance > 1.1), skin)
     light = float(skin @ _LUMA)
+    white = _white(patch, shown & (distance > 1.1), light)
+    trusted = white is not None
+    if white is None:
+        # Light that tints the skin tints the white, too, but less; the ball is darker towards the corners.
+        plain = WHITE_LUMA * (WHITE_TINT * skin + (1 - WHITE_TINT) * light)
+        round_ball = 1 - CORNER_SHADE * (1 - curves.middle[column]) ** 2
+        white = np.asarray(round_ball[..., None] * plain, np.float32)
     inside = _radial(patch, distance, shown, light)
     edge = smoothstep(distance, 1 - 1.2 / radius_px, 1 + 1.2 / radius_px)[..., None]
     whole = inside + edge * (white - inside)
@@ -77,7 +86,10 @@ def complete_eyeball(patch: Frame, x: F32, y: F32, curves: LidCurves, iris: F32,
     seen = np.asarray(smoothstep(depth, 0.3, 0.8) * (curves.middle[column] > 0), np.float32)
     # Lashes hang below the lid's edge; opened wider, the lid takes them along.
     height = (y - curves.upper[column]) / np.maximum((curves.lower - curves.upper)[column], 1.0)
-    reach = 1 if highest_px < HALF_SHUT * width_px else LASHES_REACH
+    half_shut = highest_px < HALF_SHUT * width_px
+    if half_shut and not trusted:
+        seen[:] = 0
+    reach = 1 if half_shut else LASHES_REACH
     lashes = (distance > 1) & (height < reach) & (patch @ _LUMA < LASH_LUMA * (white @ _LUMA))
     lashes = cv2.dilate(lashes.astype(np.float32), np.ones((3, 3), np.uint8))
     seen = (seen * (1 - cv2.GaussianBlur(lashes, (0, 0), 0.7)))[..., None]
@@ -85,18 +97,16 @@ def complete_eyeball(patch: Frame, x: F32, y: F32, curves: LidCurves, iris: F32,
     return Eyeball(picture, float(centre[0]), radius_px, band)
 
 
-def _white(patch: Frame, shown: F32, tint: F32) -> F32:
-    """Return (h, w, 3): the white of the eye everywhere, spread from where it is ``shown`` (h, w)."""
-    luma, light = patch @ _LUMA, float(tint @ _LUMA)
+def _white(patch: Frame, shown: npt.NDArray[np.bool_], light: float) -> F32 | None:
+    """Return (h, w, 3): the white of the eye, spread from where it is ``shown`` (h, w); None where too little is."""
+    luma = patch @ _LUMA
     weights = np.asarray(shown, np.float32)
     if shown.any():
         # Lashes and the rim of the iris are darker than most of the white.
         weights *= luma > 0.6 * np.percentile(luma[shown], 60)
     known = patch[weights > 0]
     if len(known) < MIN_WHITE_SHARE * shown.size or (known @ _LUMA).mean() < WHITE_LIMITS[0] * light:
-        # Light that tints the skin tints the white, too, but less.
-        plain = WHITE_LUMA * (WHITE_TINT * tint + (1 - WHITE_TINT) * light)
-        return np.broadcast_to(plain, patch.shape).astype(np.float32)
+        return None
     plain = known.mean(axis=0)
     white = spread(patch.astype(np.float32), weights, plain, sigmas_px=(1.0, 2.5, 6.0, 15.0))
     level = np.maximum(white @ _LUMA, 1.0)[..., None]

@@ -44,7 +44,7 @@ SMALL_EYE_PX = 32
 """Width of an eye in the reduced picture in which bare skin is spread."""
 SPREAD_PX = (1.5, 3.0, 6.0, 12.0, 24.0)
 """Standard deviations of the blurs that spread it there."""
-SKIN_LUMA = (0.72, 1.6)
+SKIN_LUMA = (0.72, 1.4)
 """Pixels darker or brighter than this are not skin, relative to the skin under the eye."""
 LID_PERCENTILE = 70
 """The luma of the lid is this percentile of that of the skin between eye and brow: the rest is folds."""
