@@ -67,7 +67,7 @@ class MeshEngine:
                 face = frame[region.y0 : region.y0 + height, region.x0 : region.x0 + width]
                 for side, eye in prepared.eyes.items():
                     lids, lid = lips[LID_RINGS[side]] - corner, float(closing[side][index])
-                    draw_eye(face, prepared.canvas, where, eye, lids, lid, looking[index])
+                    draw_eye(face, where, eye, lids, lid, looking[index])
                 if opening[index] > MIN_OPENING_PX:
                     _fill_mouth(frame, prepared, lips, float(rounded[index]))
                 yield frame

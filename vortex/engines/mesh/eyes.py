@@ -6,9 +6,11 @@ eyes from clips of real blinks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -46,6 +48,12 @@ BARE_EDGE = 0.25
 """Share of bare skin at the lid's edge, where the picture has lashes."""
 STILL_SHADE = 0.6
 """Part of the shadow under a lid that stays where it is when only the eyeball turns."""
+SHADE_HEIGHT = 0.12
+"""How far down that shade reaches, in eye widths."""
+WIDE_REACH = 0.85
+"""Skin up to here gives way to a lid that opens wide, in heights of the brow."""
+ROUND_SHADE = 0.1
+"""How much darker a shut lid is at its lower edge."""
 MIN_SHIFT_PX = 0.02
 """Skin that moves less is left as it is in the picture."""
 
@@ -54,20 +62,20 @@ MIN_SHIFT_PX = 0.02
 class Eye:
     """One eye of the source picture, in a frame of its own with x from corner to corner and y down.
 
-    ``axes`` (2, 2) maps picture pixels (columns) to that frame, ``x0`` is the first column of ``curves``
-    there, ``width_px`` the distance between the corners. ``origin`` (2,) is the first pixel of the pictures
-    in ``skin`` and ``ball``; ``table`` (8, w) are the ``curves`` as one array. ``opening`` is the height of the eye in the picture in eye widths.
-    ``travel_px`` is how far its upper lid moves to shut it. ``lash_colour`` (3,) is that of the line where shut lids meet.
+    ``axes`` (2, 2) are its axes in the picture, ``to_local`` (2, 3) maps pixels of the picture to it, x from
+    the first column of ``curves`` on. ``origin`` (2,) is the first pixel of the pictures in ``skin`` and
+    ``ball``. ``width_px`` is the distance between the corners, ``opening`` the height of the eye in the
+    picture in eye widths. ``stretch`` is how many times its height the skin above the lid grows when it
+    shuts. ``lash_colour`` (3,) is that of the line where shut lids meet.
     """
 
     axes: F32
-    x0: int
+    to_local: F32
+    origin: F32
     width_px: float
     opening: float
-    travel_px: float
-    origin: F32
+    stretch: float
     curves: LidCurves
-    table: F32
     skin: LidSkin
     ball: Eyeball
     lash_colour: F32
@@ -87,8 +95,8 @@ def find_eye(image: Frame, landmarks_px: F32, side: str) -> Eye:
     columns = np.arange(x0, x1 + 1, dtype=np.float32)
     curves = find_curves(landmarks_px, side, axes, columns, opening)
     ring = points[np.concatenate(LIDS[side])]
-    low = np.maximum(np.floor(ring.min(0) - [0.4 * width_px, ABOVE * width_px]), 0).astype(int)
-    high = np.ceil(ring.max(0) + [0.4 * width_px, BELOW * width_px]).astype(int)
+    low = np.maximum(np.floor(ring.min(0) - np.array([0.4, ABOVE]) * width_px), 0).astype(int)
+    high = np.ceil(ring.max(0) + np.array([0.4, BELOW]) * width_px).astype(int)
     patch = image[low[1] : high[1], low[0] : high[0]]
     local = (grid(*patch.shape[:2]) + low.astype(np.float32)) @ axes.T
     x, y = local[..., 0] - x0, local[..., 1]
@@ -96,11 +104,12 @@ def find_eye(image: Frame, landmarks_px: F32, side: str) -> Eye:
     skin = find_skin(patch, x, y, curves, brow, width_px)
     iris = points[IRISES[side]] @ axes.T - [x0, 0]
     ball = complete_eyeball(patch, x, y, curves, iris, skin.colour)
-    table = np.stack([getattr(curves, name) for name in LidCurves.__slots__])
     colour = _lash_colour(patch, x, y, curves, width_px)
     travel_px = float((curves.shut - curves.upper).max())
+    stretch = travel_px / max(float(np.median(curves.strip)) - LASH_HEIGHT * width_px, 1.0)
+    to_local = np.concatenate([axes, [[-x0], [0]]], axis=1).astype(np.float32)
     origin = low.astype(np.float32)
-    return Eye(axes, x0, width_px, opening, travel_px, origin, curves, table, skin, ball, colour)
+    return Eye(axes, to_local, origin, width_px, opening, stretch, curves, skin, ball, colour)
 
 
 def _lash_colour(patch: Frame, x: F32, y: F32, curves: LidCurves, width_px: float) -> F32:
@@ -114,121 +123,160 @@ def _lash_colour(patch: Frame, x: F32, y: F32, curves: LidCurves, width_px: floa
     return np.median(pixels[luma <= np.percentile(luma, 30)], axis=0).astype(np.float32)
 
 
-def draw_eye(out: Frame, source: Frame, where: F32, eye: Eye, lids: F32, closing: float, gaze: F32) -> None:
+def draw_eye(out: Frame, where: F32, eye: Eye, lids: F32, closing: float, gaze: F32) -> None:
     """Redraw one eye of ``out`` (h, w, 3), a part of a frame, in place.
 
-    ``where`` (h, w, 2) float32 are the positions in the picture ``source`` from which its pixels come,
-    without lids and gaze. ``lids`` (N, 2) are lid landmarks in ``out`` in pixels. ``closing`` is 0 as in the
-    picture, 1 shut, -1 opened wide; ``gaze`` (2,) is the shift of the iris in eye widths.
+    ``where`` (h, w, 2) float32 are the positions in the picture from which its pixels come, without lids and
+    gaze. ``lids`` (N, 2) are lid landmarks in ``out`` in pixels. ``closing`` is 0 as in the picture, 1 shut,
+    -1 opened wide; ``gaze`` (2,) is the shift of the iris in eye widths.
     """
     if abs(closing) < MIN_CLOSING and np.abs(gaze).max() <= MIN_GAZE:
         return
-    part = _part(out, lids, eye.width_px)
-    from_px = where[part]
+    part = _part(out, lids, eye, closing)
+    here, from_px = out[part], where[part]
     if not from_px.size:
         return
-    here = out[part]
-    local = from_px @ eye.axes.T
-    x, y = local[..., 0] - eye.x0, local[..., 1]
-    at = LidCurves(*_at_columns(eye.table, x))
-    end_upper, end_lower = (at.shut, at.lower_shut) if closing > 0 else (at.wide, at.lower)
-    amount = abs(closing)
-    edges = _Edges(at.upper + amount * (end_upper - at.upper), at.lower + amount * (end_lower - at.lower))
+    local = cv2.transform(from_px, eye.to_local)
+    x, y = np.ascontiguousarray(local[..., 0]), local[..., 1]
     inside = from_px - eye.origin
-    shown = _shown(eye, at, edges, y, closing)
-    skin, moved = _draw_skin(eye, at, edges, y, closing, inside)
-    drawn = skin + shown[..., None] * (_draw_ball(eye, edges, x, y, closing, gaze, inside) - skin)
+    lid = _lid_at(eye, x, closing)
+    gap, below = lid.lower - lid.upper, y - lid.upper
+    shown = _shown(eye, lid, below, gap, closing)
+    skin, moved = _draw_skin(eye, lid, y, below, inside)
+    if closing > 0:
+        _draw_shut(eye, skin, moved, lid, x, y, inside, closing)
+    drawn = skin + shown[..., None] * (_draw_ball(eye, x, below, closing, gaze, inside) - skin)
     # What lies over the lids is drawn last and does not move.
-    over = remap_fixed(eye.skin.over, inside)[..., None] / np.float32(255)
-    drawn += over * (here - drawn)
-    changed = moved | (shown > 0)
-    np.copyto(here, np.clip(drawn + 0.5, 0, 255).astype(np.uint8), where=changed[..., None])
+    if eye.skin.over.any():
+        drawn += (remap_fixed(eye.skin.over, inside) / np.float32(255))[..., None] * (here - drawn)
+    np.copyto(here, np.clip(drawn + 0.5, 0, 255).astype(np.uint8), where=(moved | (shown > 0))[..., None])
 
 
-def _at_columns(table: F32, x: F32) -> F32:
-    """Return (R, h, w): each row of ``table`` (R, n) at the columns ``x`` (h, w), which need not be whole."""
-    place = np.clip(x, 0, table.shape[1] - 1.001)
-    whole = place.astype(np.intp)
-    first = table[:, whole]
-    first += (place - whole).astype(np.float32) * (table[:, whole + 1] - first)
-    return first
-
-
-class _Edges(NamedTuple):
-    """Heights of the lids' edges in a frame, (h, w) in pixels, y down."""
-
-    upper: F32
-    lower: F32
-
-
-def _part(out: Frame, lids: F32, width_px: float) -> tuple[slice, slice]:
+def _part(out: Frame, lids: F32, eye: Eye, closing: float) -> tuple[slice, slice]:
     """Return the rows and columns around ``lids`` (N, 2) that may change."""
-    beside = BESIDE * width_px
-    low = np.floor(lids.min(0) - [beside, ABOVE * width_px]).astype(int)
-    high = np.ceil(lids.max(0) + [beside, LOWER_REACH * width_px]).astype(int) + 1
+    # When only the eyeball turns, nothing outside the lids does.
+    moves = abs(closing) >= MIN_CLOSING
+    beside, below = (BESIDE, LOWER_REACH) if moves else (0.02, 0.02)
+    above = beside if not moves else (FOLD_HEIGHT if closing > 0 else ABOVE)
+    low = np.floor(lids.min(0) - np.array([beside, above]) * eye.width_px).astype(int)
+    high = np.ceil(lids.max(0) + np.array([beside, below]) * eye.width_px).astype(int) + 1
     x0, y0 = np.maximum(low, 0).tolist()
     x1, y1 = np.clip(high, 0, out.shape[1::-1]).tolist()
     return slice(y0, y1), slice(x0, x1)
 
 
-def _shown(eye: Eye, at: LidCurves, edges: _Edges, y: F32, closing: float) -> F32:
+class _Lid(NamedTuple):
+    """The lids in a frame, (h, w) in pixels of the eye's frame, y down.
+
+    ``upper`` and ``lower`` are their edges, ``source_upper`` is the upper one in the picture. Above the edge,
+    ``lash`` rows move as they are, and those up to ``top`` are the picture's, times ``stretch``. ``rise`` is
+    how far the lower lid rises. ``middle`` is that of :class:`LidCurves`.
+    """
+
+    upper: F32
+    lower: F32
+    source_upper: F32
+    lash: F32
+    stretch: F32
+    top: F32
+    rise: F32
+    middle: F32
+
+
+def _lid_at(eye: Eye, x: F32, closing: float) -> _Lid:
+    """Return the lids at the columns ``x`` (h, w) of the eye's frame."""
+    curves, amount = eye.curves, np.float32(abs(closing))
+    end, end_lower = (curves.shut, curves.lower_shut) if closing > 0 else (curves.wide, curves.lower)
+    drop, rise = amount * (end - curves.upper), amount * (curves.lower - end_lower)
+    lash = LASH_HEIGHT * eye.width_px * np.sqrt(curves.middle)
+    free = np.maximum((curves.strip if closing > 0 else WIDE_REACH * curves.brow) - lash, 1.0)
+    rows = (
+        curves.upper + drop, curves.lower - rise, curves.upper, lash,
+        free / (free + drop), lash + free + drop, rise, curves.middle,
+    )  # fmt: skip
+    return _Lid(*(each for first in (0, 4) for each in _at_columns(rows[first : first + 4], x)))
+
+
+def _at_columns(rows: Sequence[F32], x: F32) -> tuple[F32, ...]:
+    """Return each of ``rows`` (n,), at most four, at the columns ``x`` (h, w), which need not be whole."""
+    table = np.stack(rows, axis=1).astype(np.float32)[None]
+    return cv2.split(cv2.remap(table, x, np.zeros_like(x), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _shown(eye: Eye, lid: _Lid, below: F32, gap: F32, closing: float) -> F32:
     """Return (h, w): the share of the eyeball; at its edges, lashes and shadows of the lids hide it."""
-    gap = edges.lower - edges.upper
     # A lid that is nearly shut brings no more than its own edge.
     carried = STILL_SHADE + (1 - STILL_SHADE) * min(1.0, 4 * abs(closing))
     band = max(eye.ball.shade_px * min(carried, 3 * (1 - closing)), 0.5)
-    upper, lower = (y - edges.upper) / band, (edges.lower - y) / max(SHADE_ABOVE_LOWER * band, 0.5)
-    share = np.clip(upper, 0, 1) * np.clip(lower, 0, 1)
-    return np.asarray(share * (gap > 0.3) * (at.middle > 0), np.float32)
+    share = np.clip(below / band, 0, 1)
+    share *= np.clip((gap - below) / max(SHADE_ABOVE_LOWER * band, 0.5), 0, 1)
+    share *= (gap > 0.3) & (lid.middle > 0)
+    return share
 
 
-def _draw_ball(eye: Eye, edges: _Edges, x: F32, y: F32, closing: float, gaze: F32, inside: F32) -> F32:
+def _draw_ball(eye: Eye, x: F32, below: F32, closing: float, gaze: F32, inside: F32) -> F32:
     """Return (h, w, 3): the eyeball, its iris shifted by ``gaze``, in the shade of the upper lid."""
     ball, width_px = eye.ball, eye.width_px
     left, right = BESIDE * width_px, (1 + BESIDE) * width_px
-    reach = IRIS_REACH * ball.radius_px
-    room = max(right - ball.iris_x - reach, 0.0) if gaze[0] > 0 else max(ball.iris_x - reach - left, 0.0)
-    across = float(np.clip(gaze[0] * width_px, -0.5 * room, 0.5 * room))
-    # The iris moves whole; the white beside it stretches, and the corners stay.
-    centre = ball.iris_x + across
-    follow = smoothstep(x, left, max(centre - reach, left + 1))
-    follow *= 1 - smoothstep(x, min(centre + reach, right - 1), right)
-    shift = np.array([across, gaze[1] * width_px], np.float32) @ eye.axes
-    drawn = remap_fixed(ball.picture, inside - follow[..., None] * shift).astype(np.float32)
-    shade = LID_SHADE * smoothstep(abs(closing), 0.0, 0.3)
-    drawn *= (1 - shade * (1 - smoothstep(y - edges.upper, 0.0, 0.14 * width_px)))[..., None]
+    if np.abs(gaze).max() > MIN_GAZE:
+        reach = IRIS_REACH * ball.radius_px
+        room = right - ball.iris_x - reach if gaze[0] > 0 else ball.iris_x - reach - left
+        across = float(np.clip(gaze[0] * width_px, -0.5 * max(room, 0), 0.5 * max(room, 0)))
+        # The iris moves whole; the white beside it stretches, and the corners stay.
+        centre = ball.iris_x + across
+        ramp = np.minimum(
+            (x - left) / max(centre - reach - left, 1), (right - x) / max(right - centre - reach, 1)
+        )
+        shift = np.array([across, gaze[1] * width_px], np.float32) @ eye.axes
+        inside = inside - smoothstep(ramp)[..., None] * shift
+    drawn = remap_fixed(ball.picture, inside).astype(np.float32)
+    shade = LID_SHADE * min(1.0, 3 * abs(closing))
+    if shade:
+        drawn *= (1 - shade * np.clip(1 - below / (SHADE_HEIGHT * width_px), 0, 1))[..., None]
     return drawn
 
 
 def _draw_skin(
-    eye: Eye, at: LidCurves, edges: _Edges, y: F32, closing: float, inside: F32
+    eye: Eye, lid: _Lid, y: F32, below: F32, inside: F32
 ) -> tuple[F32, npt.NDArray[np.bool_]]:
-    """Return (h, w, 3), the skin around the eyeball, and (h, w), where it differs from the picture."""
-    width_px = eye.width_px
-    above, drop = edges.upper - y, edges.upper - at.upper
-    lash = LASH_HEIGHT * width_px * np.sqrt(at.middle)
-    reach = at.strip if closing > 0 else 0.85 * at.brow
-    free = np.maximum(reach - lash, 1.0)
-    height = np.where(above < lash, above, lash + (above - lash) * free / (free + drop))
-    height = np.where(above > lash + free + drop, above - drop, height)
-    rise = (at.lower - edges.lower) * (1 - smoothstep(y - edges.lower, 0.0, LOWER_REACH * width_px))
-    is_upper = y < np.maximum(edges.upper, (edges.upper + edges.lower) / 2)
-    shift = np.where(is_upper, at.upper - height - y, rise)
+    """Return (h, w, 3), the skin around the eyeball, and (h, w), where it is not that of the picture."""
+    above = -below
+    beyond = np.clip(above, lid.lash, lid.top) - lid.lash
+    # The rows between lashes and top stretch; what is higher stays.
+    up = lid.source_upper - above + beyond * (1 - lid.stretch) - y
+    fade = np.clip(1 - (y - lid.lower) / (LOWER_REACH * eye.width_px), 0, 1)
+    down = lid.rise * fade * fade
+    shift = np.where(y < np.maximum(lid.upper, (lid.upper + lid.lower) / 2), up, down)
     skin = remap_fixed(eye.skin.clean, inside + shift[..., None] * eye.axes[1]).astype(np.float32)
-    moved = np.abs(shift) > MIN_SHIFT_PX
-    if closing <= 0:
-        return skin, moved
+    return skin, np.abs(shift) > MIN_SHIFT_PX
+
+
+def _draw_shut(
+    eye: Eye,
+    skin: F32,
+    moved: npt.NDArray[np.bool_],
+    lid: _Lid,
+    x: F32,
+    y: F32,
+    inside: F32,
+    closing: float,
+) -> None:
+    """Draw bare lid and lash line into ``skin`` (h, w, 3) in place, and mark them in ``moved`` (h, w)."""
+    width_px, curves = eye.width_px, eye.curves
     # A few rows of skin stretched over an eye would look like streaks, and folds smooth out.
-    stretch = closing * eye.travel_px / max(float(np.median(eye.curves.strip)) - LASH_HEIGHT * width_px, 1.0)
-    share = smoothstep(stretch, *BARE_STRETCH) * at.fade * is_upper
-    fold = np.minimum(FOLD_HEIGHT * width_px, at.brow)
-    share *= 1 - smoothstep(at.upper - y, FOLD_BEGIN * fold, fold)
-    share *= BARE_EDGE + (1 - BARE_EDGE) * smoothstep(above, 0.3 * lash, 1.5 * lash + 0.1)
+    bare_share = float(smoothstep(closing * eye.stretch, *BARE_STRETCH))
+    fold = np.minimum(FOLD_HEIGHT * width_px, curves.brow)
+    fold, share = _at_columns((fold, bare_share * curves.fade), x)
+    above = lid.upper - y
+    share *= smoothstep(((fold - lid.source_upper) + y) / ((1 - FOLD_BEGIN) * fold))
+    share *= BARE_EDGE + (1 - BARE_EDGE) * smoothstep(above / (1.2 * lid.lash + 0.1) - 0.25)
+    share *= y < np.maximum(lid.upper, (lid.upper + lid.lower) / 2)
     bare = remap_fixed(eye.skin.bare, inside).astype(np.float32)
     # A lid is round: it darkens below.
-    bare *= (0.9 + 0.1 * smoothstep(above, 0.0, 0.4 * width_px))[..., None]
+    bare *= (1 - ROUND_SHADE * np.clip(1 - above / (0.3 * width_px), 0, 1))[..., None]
     skin += share[..., None] * (bare - skin)
-    line = np.clip(1 - ((y - edges.upper) / (LASH_LINE * width_px * at.middle + 0.7)) ** 2, 0, 1) ** 2
-    line *= LASH_OPACITY * smoothstep(closing, 0.3, 1.0) * smoothstep(at.middle, 0.0, 0.7)
+    line = np.clip(1 - (above / (LASH_LINE * width_px * lid.middle + 0.7)) ** 2, 0, 1) ** 2
+    strength = LASH_OPACITY * float(smoothstep(closing, 0.3, 1.0))
+    line *= strength * np.clip(1.5 * lid.middle, 0, 1)
     skin += line[..., None] * (eye.lash_colour - skin)
-    return skin, moved | (share > 0.004) | (line > 0.004)
+    moved |= (share > 0.004) | (line > 0.004)
