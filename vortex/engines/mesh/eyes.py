@@ -19,7 +19,7 @@ from vortex.engines.mesh.eyeball import (
     Eyeball,
     complete_eyeball,
 )
-from vortex.engines.mesh.field import grid, remap_fixed
+from vortex.engines.mesh.field import Pixels, grid, remap_fixed
 from vortex.engines.mesh.lids import BESIDE, LASH_HEIGHT, LidCurves, LidSkin, find_curves, find_skin
 from vortex.face.landmarks import BROWS, IRISES, LIDS, LOWER_BROWS
 from vortex.interpolation import smoothstep
@@ -52,7 +52,7 @@ SHADE_HEIGHT = 0.12
 """How far down that shade reaches, in eye widths."""
 WIDE_REACH = 0.85
 """Skin up to here gives way to a lid that opens wide, in heights of the brow."""
-ROUND_SHADE = 0.1
+ROUND_SHADE = 0.12
 """How much darker a shut lid is at its lower edge."""
 MIN_SHIFT_PX = 0.02
 """Skin that moves less is left as it is in the picture."""
@@ -62,16 +62,14 @@ MIN_SHIFT_PX = 0.02
 class Eye:
     """One eye of the source picture, in a frame of its own with x from corner to corner and y down.
 
-    ``axes`` (2, 2) are its axes in the picture, ``to_local`` (2, 3) maps pixels of the picture to it, x from
-    the first column of ``curves`` on. ``origin`` (2,) is the first pixel of the pictures in ``skin`` and
-    ``ball``. ``width_px`` is the distance between the corners, ``opening`` the height of the eye in the
+    ``axes`` (2, 2) are its axes in the picture. ``to_local`` (4, 3) maps pixels of the picture to it, x from
+    the first column of ``curves`` on, and to pixels of the pictures in ``skin`` and ``ball``. ``width_px`` is the distance between the corners, ``opening`` the height of the eye in the
     picture in eye widths. ``stretch`` is how many times its height the skin above the lid grows when it
     shuts. ``lash_colour`` (3,) is that of the line where shut lids meet.
     """
 
     axes: F32
     to_local: F32
-    origin: F32
     width_px: float
     opening: float
     stretch: float
@@ -107,9 +105,9 @@ def find_eye(image: Frame, landmarks_px: F32, side: str) -> Eye:
     colour = _lash_colour(patch, x, y, curves, width_px)
     travel_px = float((curves.shut - curves.upper).max())
     stretch = travel_px / max(float(np.median(curves.strip)) - LASH_HEIGHT * width_px, 1.0)
-    to_local = np.concatenate([axes, [[-x0], [0]]], axis=1).astype(np.float32)
-    origin = low.astype(np.float32)
-    return Eye(axes, to_local, origin, width_px, opening, stretch, curves, skin, ball, colour)
+    origin = [[-x0], [0], [-low[0]], [-low[1]]]
+    to_local = np.concatenate([[*axes, [1, 0], [0, 1]], origin], axis=1).astype(np.float32)
+    return Eye(axes, to_local, width_px, opening, stretch, curves, skin, ball, colour)
 
 
 def _lash_colour(patch: Frame, x: F32, y: F32, curves: LidCurves, width_px: float) -> F32:
@@ -136,20 +134,27 @@ def draw_eye(out: Frame, where: F32, eye: Eye, lids: F32, closing: float, gaze: 
     here, from_px = out[part], where[part]
     if not from_px.size:
         return
-    local = cv2.transform(from_px, eye.to_local)
-    x, y = np.ascontiguousarray(local[..., 0]), local[..., 1]
-    inside = from_px - eye.origin
+    # Separate planes, and OpenCV's mixing: numpy takes several times as long for rows of two or three numbers.
+    x, y, *inside = cv2.split(cv2.transform(from_px, eye.to_local))
     lid = _lid_at(eye, x, closing)
-    gap, below = lid.lower - lid.upper, y - lid.upper
-    shown = _shown(eye, lid, below, gap, closing)
-    skin, moved = _draw_skin(eye, lid, y, below, inside)
+    below = y - lid.upper
+    shown = _shown(eye, lid, below, closing)
+    drawn, moved = _draw_skin(eye, lid, y, below, inside)
     if closing > 0:
-        _draw_shut(eye, skin, moved, lid, x, y, inside, closing)
-    drawn = skin + shown[..., None] * (_draw_ball(eye, x, below, closing, gaze, inside) - skin)
-    # What lies over the lids is drawn last and does not move.
-    if eye.skin.over.any():
-        drawn += (remap_fixed(eye.skin.over, inside) / np.float32(255))[..., None] * (here - drawn)
-    np.copyto(here, np.clip(drawn + 0.5, 0, 255).astype(np.uint8), where=(moved | (shown > 0))[..., None])
+        drawn, covered = _draw_shut(eye, drawn, lid, x, y, inside, closing)
+        moved |= covered
+    drawn = cv2.blendLinear(_draw_ball(eye, x, below, closing, gaze, inside), drawn, shown, 1 - shown)
+    moved |= shown > 0
+    if eye.skin.over is not None:
+        # What lies over the lids is drawn last and does not move.
+        over = _sample(eye.skin.over, inside) / np.float32(255)
+        drawn = cv2.blendLinear(np.ascontiguousarray(here), drawn, over, 1 - over)
+    cv2.copyTo(drawn, moved.astype(np.uint8), here)
+
+
+def _sample(image: Pixels, where: Sequence[F32]) -> Pixels:
+    """Return ``image`` at the positions ``where``, x and y of (h, w), as :func:`remap_fixed` does."""
+    return remap_fixed(image, cv2.merge(where))
 
 
 def _part(out: Frame, lids: F32, eye: Eye, closing: float) -> tuple[slice, slice]:
@@ -203,18 +208,19 @@ def _at_columns(rows: Sequence[F32], x: F32) -> tuple[F32, ...]:
     return cv2.split(cv2.remap(table, x, np.zeros_like(x), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
-def _shown(eye: Eye, lid: _Lid, below: F32, gap: F32, closing: float) -> F32:
+def _shown(eye: Eye, lid: _Lid, below: F32, closing: float) -> F32:
     """Return (h, w): the share of the eyeball; at its edges, lashes and shadows of the lids hide it."""
     # A lid that is nearly shut brings no more than its own edge.
     carried = STILL_SHADE + (1 - STILL_SHADE) * min(1.0, 4 * abs(closing))
     band = max(eye.ball.shade_px * min(carried, 3 * (1 - closing)), 0.5)
+    gap = lid.lower - lid.upper
     share = np.clip(below / band, 0, 1)
     share *= np.clip((gap - below) / max(SHADE_ABOVE_LOWER * band, 0.5), 0, 1)
     share *= (gap > 0.3) & (lid.middle > 0)
     return share
 
 
-def _draw_ball(eye: Eye, x: F32, below: F32, closing: float, gaze: F32, inside: F32) -> F32:
+def _draw_ball(eye: Eye, x: F32, below: F32, closing: float, gaze: F32, inside: Sequence[F32]) -> Frame:
     """Return (h, w, 3): the eyeball, its iris shifted by ``gaze``, in the shade of the upper lid."""
     ball, width_px = eye.ball, eye.width_px
     left, right = BESIDE * width_px, (1 + BESIDE) * width_px
@@ -224,59 +230,58 @@ def _draw_ball(eye: Eye, x: F32, below: F32, closing: float, gaze: F32, inside: 
         across = float(np.clip(gaze[0] * width_px, -0.5 * max(room, 0), 0.5 * max(room, 0)))
         # The iris moves whole; the white beside it stretches, and the corners stay.
         centre = ball.iris_x + across
-        ramp = np.minimum(
-            (x - left) / max(centre - reach - left, 1), (right - x) / max(right - centre - reach, 1)
-        )
+        before, after = max(centre - reach - left, 1), max(right - centre - reach, 1)
+        follow = smoothstep(np.minimum((x - left) / before, (right - x) / after))
         shift = np.array([across, gaze[1] * width_px], np.float32) @ eye.axes
-        inside = inside - smoothstep(ramp)[..., None] * shift
-    drawn = remap_fixed(ball.picture, inside).astype(np.float32)
-    shade = LID_SHADE * min(1.0, 3 * abs(closing))
-    if shade:
-        drawn *= (1 - shade * np.clip(1 - below / (SHADE_HEIGHT * width_px), 0, 1))[..., None]
-    return drawn
+        inside = [plane - follow * amount for plane, amount in zip(inside, shift, strict=True)]
+    drawn = _sample(ball.picture, inside)
+    darkest = np.float32(LID_SHADE * min(1.0, 3 * abs(closing)))
+    if not darkest:
+        return drawn
+    shade = darkest * np.clip(1 - below / (SHADE_HEIGHT * width_px), 0, 1)
+    return _tinted(drawn, eye.lash_colour, shade)
+
+
+def _tinted(picture: Frame, colour: F32, share: F32) -> Frame:
+    """Return ``picture`` (h, w, 3) mixed with ``share`` (h, w) of ``colour`` (3,)."""
+    plain = np.empty_like(picture)
+    plain[:] = colour
+    return cv2.blendLinear(plain, picture, share, 1 - share)  # type: ignore[return-value]
 
 
 def _draw_skin(
-    eye: Eye, lid: _Lid, y: F32, below: F32, inside: F32
-) -> tuple[F32, npt.NDArray[np.bool_]]:
+    eye: Eye, lid: _Lid, y: F32, below: F32, inside: Sequence[F32]
+) -> tuple[Frame, npt.NDArray[np.bool_]]:
     """Return (h, w, 3), the skin around the eyeball, and (h, w), where it is not that of the picture."""
-    above = -below
-    beyond = np.clip(above, lid.lash, lid.top) - lid.lash
     # The rows between lashes and top stretch; what is higher stays.
-    up = lid.source_upper - above + beyond * (1 - lid.stretch) - y
+    beyond = np.clip(-below, lid.lash, lid.top) - lid.lash
+    up = lid.source_upper - lid.upper + beyond * (1 - lid.stretch)
     fade = np.clip(1 - (y - lid.lower) / (LOWER_REACH * eye.width_px), 0, 1)
-    down = lid.rise * fade * fade
-    shift = np.where(y < np.maximum(lid.upper, (lid.upper + lid.lower) / 2), up, down)
-    skin = remap_fixed(eye.skin.clean, inside + shift[..., None] * eye.axes[1]).astype(np.float32)
-    return skin, np.abs(shift) > MIN_SHIFT_PX
+    shift = np.where(_is_upper(lid, y), up, lid.rise * fade * fade)
+    planes = [plane + shift * along for plane, along in zip(inside, eye.axes[1], strict=True)]
+    return _sample(eye.skin.clean, planes), np.abs(shift) > MIN_SHIFT_PX
+
+
+def _is_upper(lid: _Lid, y: F32) -> npt.NDArray[np.bool_]:
+    """Return (h, w): where the upper lid is drawn, not the lower one."""
+    return np.asarray(y < np.maximum(lid.upper, (lid.upper + lid.lower) / 2))
 
 
 def _draw_shut(
-    eye: Eye,
-    skin: F32,
-    moved: npt.NDArray[np.bool_],
-    lid: _Lid,
-    x: F32,
-    y: F32,
-    inside: F32,
-    closing: float,
-) -> None:
-    """Draw bare lid and lash line into ``skin`` (h, w, 3) in place, and mark them in ``moved`` (h, w)."""
+    eye: Eye, skin: Frame, lid: _Lid, x: F32, y: F32, inside: Sequence[F32], closing: float
+) -> tuple[Frame, npt.NDArray[np.bool_]]:
+    """Return ``skin`` (h, w, 3) with the bare lid and its lash line, and (h, w), where they are."""
     width_px, curves = eye.width_px, eye.curves
     # A few rows of skin stretched over an eye would look like streaks, and folds smooth out.
     bare_share = float(smoothstep(closing * eye.stretch, *BARE_STRETCH))
-    fold = np.minimum(FOLD_HEIGHT * width_px, curves.brow)
-    fold, share = _at_columns((fold, bare_share * curves.fade), x)
+    fold, share = _at_columns((np.minimum(FOLD_HEIGHT * width_px, curves.brow), bare_share * curves.fade), x)
     above = lid.upper - y
-    share *= smoothstep(((fold - lid.source_upper) + y) / ((1 - FOLD_BEGIN) * fold))
-    share *= BARE_EDGE + (1 - BARE_EDGE) * smoothstep(above / (1.2 * lid.lash + 0.1) - 0.25)
-    share *= y < np.maximum(lid.upper, (lid.upper + lid.lower) / 2)
-    bare = remap_fixed(eye.skin.bare, inside).astype(np.float32)
-    # A lid is round: it darkens below.
-    bare *= (1 - ROUND_SHADE * np.clip(1 - above / (0.3 * width_px), 0, 1))[..., None]
-    skin += share[..., None] * (bare - skin)
+    share *= smoothstep((fold - lid.source_upper + y) / ((1 - FOLD_BEGIN) * fold))
+    share *= BARE_EDGE + (1 - BARE_EDGE) * np.clip(above / (1.2 * lid.lash + 0.1) - 0.25, 0, 1)
+    share *= _is_upper(lid, y)
+    skin = cv2.blendLinear(_sample(eye.skin.bare, inside), skin, share, 1 - share)  # type: ignore[assignment]
     line = np.clip(1 - (above / (LASH_LINE * width_px * lid.middle + 0.7)) ** 2, 0, 1) ** 2
-    strength = LASH_OPACITY * float(smoothstep(closing, 0.3, 1.0))
-    line *= strength * np.clip(1.5 * lid.middle, 0, 1)
-    skin += line[..., None] * (eye.lash_colour - skin)
-    moved |= (share > 0.004) | (line > 0.004)
+    line *= LASH_OPACITY * float(smoothstep(closing, 0.3, 1.0)) * np.clip(1.5 * lid.middle, 0, 1)
+    # A lid is round: it darkens below.
+    line = np.maximum(line, ROUND_SHADE * share * np.clip(1 - above / (0.3 * width_px), 0, 1))
+    return _tinted(skin, eye.lash_colour, line), (share > 0.004) | (line > 0.004)

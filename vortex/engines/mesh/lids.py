@@ -131,13 +131,14 @@ def _smooth_curve(columns: F32, points: F32, width_px: float) -> F32:
 class LidSkin:
     """Pictures of an eye's box, (h, w, 3) uint8: ``clean`` without what lies over the lids, ``bare`` skin only.
 
-    ``over`` (h, w) uint8 is 255 where something lies over the lids: rims of glasses, hair.
+    ``over`` (h, w) uint8 is 255 where rims of glasses or hair lie over the lids; None if nothing
+    does.
     ``colour`` (3,) is that of the skin under the eye.
     """
 
     clean: Frame
     bare: Frame
-    over: npt.NDArray[np.uint8]
+    over: npt.NDArray[np.uint8] | None
     colour: F32
 
 
@@ -189,7 +190,7 @@ def find_skin(patch: Frame, x: F32, y: F32, curves: LidCurves, brow: F32, width_
     # Wider than what is hidden in ``clean``, so that no edge of it is seen.
     wider = cv2.dilate(255 * over.astype(np.uint8), np.ones((5, 5), np.uint8))
     wider = cv2.GaussianBlur(wider, (0, 0), 0.8)
-    return LidSkin(clean, bare.astype(np.uint8), wider, colour.astype(np.float32))
+    return LidSkin(clean, bare.astype(np.uint8), wider if over.any() else None, colour.astype(np.float32))
 
 
 def spread(values: F32, weights: F32, plain: F32, sigmas_px: Sequence[float]) -> F32:
