@@ -36,7 +36,7 @@ FOLD_HEIGHT, FOLD_BEGIN = 0.42, 0.35
 that height up to which nothing of them is left."""
 LOWER_REACH = 0.35
 """How far below the eye the skin rises with the lower lid, in eye widths."""
-LASH_OPACITY, LASH_LINE = 0.6, 0.045
+LASH_OPACITY, LASH_LINE = 0.75, 0.06
 """Opacity and half height, in eye widths, of the line where shut lids meet."""
 IRIS_REACH = 1.1
 """The white stretches from here on, in radii of the iris."""
@@ -44,7 +44,7 @@ LID_SHADE = 0.15
 """How much darker the eyeball is right under the upper lid."""
 BARE_STRETCH = (0.3, 1.2)
 """Skin that stretches by more than this becomes bare skin, begin and end."""
-BARE_EDGE = 0.25
+BARE_EDGE = 0.1
 """Share of bare skin at the lid's edge, where the picture has lashes."""
 STILL_SHADE = 0.6
 """Part of the shadow under a lid that stays where it is when only the eyeball turns."""
@@ -227,7 +227,7 @@ def _draw_ball(eye: Eye, x: F32, below: F32, closing: float, gaze: F32, inside: 
     if np.abs(gaze).max() > MIN_GAZE:
         reach = IRIS_REACH * ball.radius_px
         room = right - ball.iris_x - reach if gaze[0] > 0 else ball.iris_x - reach - left
-        across = float(np.clip(gaze[0] * width_px, -0.5 * max(room, 0), 0.5 * max(room, 0)))
+        across = float(np.clip(gaze[0] * width_px, -0.6 * max(room, 0), 0.6 * max(room, 0)))
         # The iris moves whole; the white beside it stretches, and the corners stay.
         centre = ball.iris_x + across
         before, after = max(centre - reach - left, 1), max(right - centre - reach, 1)
@@ -277,7 +277,7 @@ def _draw_shut(
     fold, share = _at_columns((np.minimum(FOLD_HEIGHT * width_px, curves.brow), bare_share * curves.fade), x)
     above = lid.upper - y
     share *= smoothstep((fold - lid.source_upper + y) / ((1 - FOLD_BEGIN) * fold))
-    share *= BARE_EDGE + (1 - BARE_EDGE) * np.clip(above / (1.2 * lid.lash + 0.1) - 0.25, 0, 1)
+    share *= BARE_EDGE + (1 - BARE_EDGE) * np.clip(above / (lid.lash + 0.1) - 0.4, 0, 1)
     share *= _is_upper(lid, y)
     skin = cv2.blendLinear(_sample(eye.skin.bare, inside), skin, share, 1 - share)  # type: ignore[assignment]
     line = np.clip(1 - (above / (LASH_LINE * width_px * lid.middle + 0.7)) ** 2, 0, 1) ** 2
