@@ -36,7 +36,7 @@ NARROWING = (0.1, 0.2)
 LID_SQUINT, LID_FOLLOWS = 0.22, 0.3
 """How far a squint, and eyes that look down, close the lid."""
 SEEN_OPENING, HALF_SHUT_OPENING = (MIN_OPENING, 0.1), (0.14, 0.19)
-"""Openings in eye widths from which an eye shows enough to be opened, and from which it is narrow, not shut."""
+"""Openings at which an eye shows enough to be opened, and at which it is narrow by nature, in eye widths."""
 
 
 class Basis(NamedTuple):

@@ -1,4 +1,7 @@
-"""The eyeball behind the lids: what the photo shows of it, completed to a whole iris and to white around it."""
+"""The eyeball behind the lids: what the photo shows of it, completed to a whole iris with white around it.
+
+Numbers without a source were chosen by eye on contact sheets (``scripts/contact_sheet.py``).
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vortex.engines.mesh.lids import LidCurves, spread
+from vortex.engines.mesh.lid_skin import spread
+from vortex.engines.mesh.lids import LidCurves, Places, find_places
 from vortex.interpolation import smoothstep
 from vortex.types import F32, LUMA_WEIGHTS, Frame
 
 _LUMA = LUMA_WEIGHTS.astype(np.float32)
 
 SHADE_BELOW_UPPER, SHADE_OF_GAP = 0.06, 0.2
-"""Height of the shadow and the lashes under the upper lid, in eye widths, and the most in heights of the eye."""
+"""Height of shadow and lashes under the upper lid, in eye widths, and the most in heights of the eye."""
 SHADE_ABOVE_LOWER = 0.5
 """The same above the lower lid, relative to that."""
 IRIS_RADIUS = (0.17, 0.25)
@@ -57,50 +61,51 @@ def complete_eyeball(patch: Frame, x: F32, y: F32, curves: LidCurves, iris: F32,
     """Return the eyeball of an eye's box ``patch`` (h, w, 3).
 
     ``x`` (column of ``curves``) and ``y`` (h, w) are the places of its pixels in the eye's frame, as are the
-    five landmarks of the ``iris`` (5, 2); ``skin`` (3,) is the
-    colour under the eye.
+    five landmarks of the ``iris`` (5, 2); ``skin`` (3,) is the colour around the eye.
     """
-    between = np.flatnonzero(curves.middle > 0)
-    width_px = float(len(between))
+    places = find_places(curves, x, y)
+    width_px = float(np.count_nonzero(curves.middle))
+    highest_px = float((curves.lower - curves.upper).max())
     centre = iris[0]
     radius_px = float(np.median(np.linalg.norm(iris[1:] - centre, axis=1)))
     radius_px = float(np.clip(radius_px, IRIS_RADIUS[0] * width_px, IRIS_RADIUS[1] * width_px))
-    column = np.clip(np.round(x), 0, len(curves.upper) - 1).astype(np.intp)
-    highest_px = float((curves.lower - curves.upper).max())
-    band = max(min(SHADE_BELOW_UPPER * width_px, SHADE_OF_GAP * highest_px), 0.5)
-    depth = np.minimum(y - curves.upper[column], (curves.lower[column] - y) / SHADE_ABOVE_LOWER) / band
-    shown = (depth > 1) & (curves.middle[column] > 0)
-    distance = np.hypot(x - centre[0], y - centre[1]) / radius_px
+    shade_px = max(min(SHADE_BELOW_UPPER * width_px, SHADE_OF_GAP * highest_px), 0.5)
+    depth = np.minimum(-places.above, -places.below / SHADE_ABOVE_LOWER) / shade_px
+    shown = (depth > 1) & (places.middle > 0)
+    distance = np.asarray(np.hypot(x - centre[0], y - centre[1]) / radius_px, np.float32)
     light = float(skin @ _LUMA)
-    white = _white(patch, shown & (distance > 1.1), light)
-    trusted = white is not None
+    inside, white = _radial(patch, distance, shown, light), _white(patch, shown & (distance > 1.1), light)
+    half_shut = highest_px < HALF_SHUT * width_px
+    nothing_seen = half_shut and white is None
     if white is None:
         # Light that tints the skin tints the white, too, but less; the ball is darker towards the corners.
         plain = WHITE_LUMA * (WHITE_TINT * skin + (1 - WHITE_TINT) * light)
-        round_ball = 1 - CORNER_SHADE * (1 - curves.middle[column]) ** 2
-        white = np.asarray(round_ball[..., None] * plain, np.float32)
-    inside = _radial(patch, distance, shown, light)
-    edge = smoothstep(distance, 1 - 1.2 / radius_px, 1 + 1.2 / radius_px)[..., None]
-    whole = inside + edge * (white - inside)
-    # What is seen stays as it is, and the rest continues it.
-    seen = np.asarray(smoothstep(depth, 0.3, 0.8) * (curves.middle[column] > 0), np.float32)
-    # Lashes hang below the lid's edge; opened wider, the lid takes them along.
-    height = (y - curves.upper[column]) / np.maximum((curves.lower - curves.upper)[column], 1.0)
-    half_shut = highest_px < HALF_SHUT * width_px
-    if half_shut and not trusted:
-        seen[:] = 0
-    reach = 1 if half_shut else LASHES_REACH
-    lashes = (distance > 1) & (height < reach) & (patch @ _LUMA < LASH_LUMA * (white @ _LUMA))
-    lashes = cv2.dilate(lashes.astype(np.float32), np.ones((3, 3), np.uint8))
-    seen = (seen * (1 - cv2.GaussianBlur(lashes, (0, 0), 0.7)))[..., None]
-    picture = np.clip(whole + seen * (patch - whole) + 0.5, 0, 255).astype(np.uint8)
-    return Eyeball(picture, float(centre[0]), radius_px, band)
+        white = np.asarray((1 - CORNER_SHADE * (1 - places.middle) ** 2)[..., None] * plain, np.float32)
+    if nothing_seen:
+        inside *= min(IRIS_LUMA * light / max(float(inside[distance < 1].mean()), 1.0), 1.0)
+    soft = 1.2 / radius_px
+    whole = inside + smoothstep(distance, 1 - soft, 1 + soft)[..., None] * (white - inside)
+    if not nothing_seen:
+        # What is seen stays as it is, and the rest continues it.
+        seen = smoothstep(depth, 0.3, 0.8) * (places.middle > 0)
+        seen *= 1 - _lashes(patch, places, distance, white, 1.0 if half_shut else LASHES_REACH)
+        whole += seen[..., None] * (patch - whole)
+    return Eyeball(np.clip(whole + 0.5, 0, 255).astype(np.uint8), float(centre[0]), radius_px, shade_px)
+
+
+def _lashes(patch: Frame, places: Places, distance: F32, white: F32, reach: float) -> F32:
+    """Return (h, w): 1 where lashes hang over the ``white`` (h, w, 3), down to ``reach`` eye heights."""
+    # Opened wider, the lid takes them along.
+    high = -places.above < reach * np.maximum(places.gap, 1)
+    dark = patch @ _LUMA < LASH_LUMA * (white @ _LUMA)
+    lashes = cv2.dilate((dark & high & (distance > 1)).astype(np.float32), np.ones((3, 3), np.uint8))
+    return np.asarray(cv2.GaussianBlur(lashes, (0, 0), 0.7), np.float32)
 
 
 def _white(patch: Frame, shown: npt.NDArray[np.bool_], light: float) -> F32 | None:
-    """Return (h, w, 3): the white of the eye, spread from where it is ``shown`` (h, w); None where too little is."""
+    """Return (h, w, 3): the white of the eye, spread from where it is ``shown`` (h, w); None if hardly is."""
     luma = patch @ _LUMA
-    weights = np.asarray(shown, np.float32)
+    weights = shown.astype(np.float32)
     if shown.any():
         # Lashes and the rim of the iris are darker than most of the white.
         weights *= luma > 0.6 * np.percentile(luma[shown], 60)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -20,10 +20,11 @@ from vortex.engines.mesh.eyeball import (
     complete_eyeball,
 )
 from vortex.engines.mesh.field import Pixels, grid, remap_fixed
-from vortex.engines.mesh.lids import BESIDE, LASH_HEIGHT, LidCurves, LidSkin, find_curves, find_skin
+from vortex.engines.mesh.lid_skin import LidSkin, find_skin
+from vortex.engines.mesh.lids import BESIDE, LASH_HEIGHT, LidCurves, find_curves, find_places
 from vortex.face.landmarks import BROWS, IRISES, LIDS, LOWER_BROWS
 from vortex.interpolation import smoothstep
-from vortex.types import F32, LUMA_WEIGHTS, Frame
+from vortex.types import F32, LUMA_WEIGHTS, FloatArray, Frame
 
 _LUMA = LUMA_WEIGHTS.astype(np.float32)
 
@@ -38,6 +39,8 @@ LOWER_REACH = 0.35
 """How far below the eye the skin rises with the lower lid, in eye widths."""
 LASH_OPACITY, LASH_LINE = 0.75, 0.06
 """Opacity and half height, in eye widths, of the line where shut lids meet."""
+LASH_LUMA = 0.5
+"""Most luma of that line, relative to the skin."""
 IRIS_REACH = 1.1
 """The white stretches from here on, in radii of the iris."""
 LID_SHADE = 0.15
@@ -63,9 +66,10 @@ class Eye:
     """One eye of the source picture, in a frame of its own with x from corner to corner and y down.
 
     ``axes`` (2, 2) are its axes in the picture. ``to_local`` (4, 3) maps pixels of the picture to it, x from
-    the first column of ``curves`` on, and to pixels of the pictures in ``skin`` and ``ball``. ``width_px`` is the distance between the corners, ``opening`` the height of the eye in the
-    picture in eye widths. ``stretch`` is how many times its height the skin above the lid grows when it
-    shuts. ``lash_colour`` (3,) is that of the line where shut lids meet.
+    the first column of ``curves`` on, and to pixels of the pictures in ``skin`` and ``ball``. ``width_px`` is
+    the distance between the corners, ``opening`` the height of the eye in the picture in eye widths.
+    ``stretch`` is how many times its height the skin above the lid grows when it shuts. ``lash_colour`` (3,)
+    is that of the line where shut lids meet.
     """
 
     axes: F32
@@ -102,7 +106,7 @@ def find_eye(image: Frame, landmarks_px: F32, side: str) -> Eye:
     skin = find_skin(patch, x, y, curves, brow, width_px)
     iris = points[IRISES[side]] @ axes.T - [x0, 0]
     ball = complete_eyeball(patch, x, y, curves, iris, skin.colour)
-    colour = _lash_colour(patch, x, y, curves, width_px)
+    colour = _lash_colour(patch, x, y, curves, width_px, skin.colour)
     travel_px = float((curves.shut - curves.upper).max())
     stretch = travel_px / max(float(np.median(curves.strip)) - LASH_HEIGHT * width_px, 1.0)
     origin = [[-x0], [0], [-low[0]], [-low[1]]]
@@ -110,15 +114,16 @@ def find_eye(image: Frame, landmarks_px: F32, side: str) -> Eye:
     return Eye(axes, to_local, width_px, opening, stretch, curves, skin, ball, colour)
 
 
-def _lash_colour(patch: Frame, x: F32, y: F32, curves: LidCurves, width_px: float) -> F32:
-    """Return (3,): the median of the darkest pixels of the upper lid's edge."""
-    column = np.clip(np.round(x), 0, len(curves.upper) - 1).astype(np.intp)
-    edge = (np.abs(curves.upper[column] - y) < 0.06 * width_px) & (curves.middle[column] > 0.2)
-    pixels = patch[edge].astype(np.float32)
+def _lash_colour(patch: Frame, x: F32, y: F32, curves: LidCurves, width_px: float, skin: F32) -> F32:
+    """Return (3,): the median of the darkest pixels on the upper lid's edge, or ``skin`` (3,) in shadow."""
+    places = find_places(curves, x, y)
+    pixels = patch[(places.above > 0) & (places.above < 0.06 * width_px) & (places.middle > 0.2)]
+    shadow = np.asarray(LASH_LUMA * skin, np.float32)
     if not len(pixels):
-        return np.zeros(3, np.float32)
+        return shadow
     luma = pixels @ _LUMA
-    return np.median(pixels[luma <= np.percentile(luma, 30)], axis=0).astype(np.float32)
+    lashes = np.asarray(np.median(pixels[luma <= np.percentile(luma, 30)], axis=0), np.float32)
+    return lashes if lashes @ _LUMA < shadow @ _LUMA else shadow
 
 
 def draw_eye(out: Frame, where: F32, eye: Eye, lids: F32, closing: float, gaze: F32) -> None:
@@ -134,8 +139,8 @@ def draw_eye(out: Frame, where: F32, eye: Eye, lids: F32, closing: float, gaze: 
     here, from_px = out[part], where[part]
     if not from_px.size:
         return
-    # Separate planes, and OpenCV's mixing: numpy takes several times as long for rows of two or three numbers.
-    x, y, *inside = cv2.split(cv2.transform(from_px, eye.to_local))
+    # Separate planes, and OpenCV's mixing: numpy takes several times as long for rows of two or three.
+    x, y, *inside = _planes(cv2.transform(from_px, eye.to_local))
     lid = _lid_at(eye, x, closing)
     below = y - lid.upper
     shown = _shown(eye, lid, below, closing)
@@ -143,18 +148,18 @@ def draw_eye(out: Frame, where: F32, eye: Eye, lids: F32, closing: float, gaze: 
     if closing > 0:
         drawn, covered = _draw_shut(eye, drawn, lid, x, y, inside, closing)
         moved |= covered
-    drawn = cv2.blendLinear(_draw_ball(eye, x, below, closing, gaze, inside), drawn, shown, 1 - shown)
+    drawn = _mixed(_draw_ball(eye, x, below, closing, gaze, inside), drawn, shown)
     moved |= shown > 0
     if eye.skin.over is not None:
         # What lies over the lids is drawn last and does not move.
-        over = _sample(eye.skin.over, inside) / np.float32(255)
-        drawn = cv2.blendLinear(np.ascontiguousarray(here), drawn, over, 1 - over)
+        over = (_sample(eye.skin.over, inside) / 255).astype(np.float32)
+        drawn = _mixed(np.ascontiguousarray(here), drawn, over)
     cv2.copyTo(drawn, moved.astype(np.uint8), here)
 
 
 def _sample(image: Pixels, where: Sequence[F32]) -> Pixels:
     """Return ``image`` at the positions ``where``, x and y of (h, w), as :func:`remap_fixed` does."""
-    return remap_fixed(image, cv2.merge(where))
+    return remap_fixed(image, np.asarray(cv2.merge(where), np.float32))
 
 
 def _part(out: Frame, lids: F32, eye: Eye, closing: float) -> tuple[slice, slice]:
@@ -202,10 +207,21 @@ def _lid_at(eye: Eye, x: F32, closing: float) -> _Lid:
     return _Lid(*(each for first in (0, 4) for each in _at_columns(rows[first : first + 4], x)))
 
 
-def _at_columns(rows: Sequence[F32], x: F32) -> tuple[F32, ...]:
+def _at_columns(rows: Sequence[FloatArray], x: F32) -> tuple[F32, ...]:
     """Return each of ``rows`` (n,), at most four, at the columns ``x`` (h, w), which need not be whole."""
     table = np.stack(rows, axis=1).astype(np.float32)[None]
-    return cv2.split(cv2.remap(table, x, np.zeros_like(x), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    zero = np.zeros_like(x)
+    return _planes(cv2.remap(table, x, zero, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _planes(image: npt.NDArray[Any]) -> tuple[F32, ...]:
+    """Return each channel of ``image`` (h, w, C) float32."""
+    return cast(tuple[F32, ...], tuple(cv2.split(image)))
+
+
+def _mixed(over: Frame, under: Frame, share: F32) -> Frame:
+    """Return ``share`` (h, w) of ``over`` and the rest of ``under``, both (h, w, 3)."""
+    return cast(Frame, cv2.blendLinear(over, under, share, 1 - share))
 
 
 def _shown(eye: Eye, lid: _Lid, below: F32, closing: float) -> F32:
@@ -216,8 +232,8 @@ def _shown(eye: Eye, lid: _Lid, below: F32, closing: float) -> F32:
     gap = lid.lower - lid.upper
     share = np.clip(below / band, 0, 1)
     share *= np.clip((gap - below) / max(SHADE_ABOVE_LOWER * band, 0.5), 0, 1)
-    share *= (gap > 0.3) & (lid.middle > 0)
-    return share
+    share *= (gap > 0.3) * np.clip(3 * lid.middle, 0, 1)
+    return np.asarray(share, np.float32)
 
 
 def _draw_ball(eye: Eye, x: F32, below: F32, closing: float, gaze: F32, inside: Sequence[F32]) -> Frame:
@@ -246,7 +262,7 @@ def _tinted(picture: Frame, colour: F32, share: F32) -> Frame:
     """Return ``picture`` (h, w, 3) mixed with ``share`` (h, w) of ``colour`` (3,)."""
     plain = np.empty_like(picture)
     plain[:] = colour
-    return cv2.blendLinear(plain, picture, share, 1 - share)  # type: ignore[return-value]
+    return _mixed(plain, picture, share)
 
 
 def _draw_skin(
@@ -279,7 +295,7 @@ def _draw_shut(
     share *= smoothstep((fold - lid.source_upper + y) / ((1 - FOLD_BEGIN) * fold))
     share *= BARE_EDGE + (1 - BARE_EDGE) * np.clip(above / (lid.lash + 0.1) - 0.4, 0, 1)
     share *= _is_upper(lid, y)
-    skin = cv2.blendLinear(_sample(eye.skin.bare, inside), skin, share, 1 - share)  # type: ignore[assignment]
+    skin = _mixed(_sample(eye.skin.bare, inside), skin, share)
     line = np.clip(1 - (above / (LASH_LINE * width_px * lid.middle + 0.7)) ** 2, 0, 1) ** 2
     line *= LASH_OPACITY * float(smoothstep(closing, 0.3, 1.0)) * np.clip(1.5 * lid.middle, 0, 1)
     # A lid is round: it darkens below.
