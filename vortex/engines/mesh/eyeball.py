@@ -36,6 +36,8 @@ LASHES_REACH, LASH_LUMA = 0.4, 0.6
 """Lashes reach so far down in heights of the eye, and are darker than this, relative to the white there."""
 HALF_SHUT = 0.2
 """Height of an eye that lies in the shadow of its lashes, in eye widths."""
+CATCH_LIGHT = (0.25, 0.25)
+"""Distance of a catch light up and to the left of the iris' centre, and its radius, in radii of the iris."""
 RADIAL_LUMA = np.array([0.3, 0.3, 0.45, 0.9, 1.0, 1.0, 0.95, 0.7])
 """Luma of each ring of an iris, from its pupil to its rim, relative to its brightest."""
 RADIAL_STEPS = len(RADIAL_LUMA)
@@ -74,29 +76,35 @@ def complete_eyeball(patch: Frame, x: F32, y: F32, curves: LidCurves, iris: F32,
     shown = (depth > 1) & (places.middle > 0)
     distance = np.asarray(np.hypot(x - centre[0], y - centre[1]) / radius_px, np.float32)
     light = float(skin @ _LUMA)
-    inside, white = _radial(patch, distance, shown, light), _white(patch, shown & (distance > 1.1), light)
+    # A nearly shut eye shows lashes and their shadow only.
     half_shut = highest_px < HALF_SHUT * width_px
-    nothing_seen = half_shut and white is None
+    inside = _radial(patch, distance, shown, light)
+    white = None if half_shut else _white(patch, shown & (distance > 1.1), light)
     if white is None:
         # Light that tints the skin tints the white, too, but less; the ball is darker towards the corners.
         plain = WHITE_LUMA * (WHITE_TINT * skin + (1 - WHITE_TINT) * light)
         white = np.asarray((1 - CORNER_SHADE * (1 - places.middle) ** 2)[..., None] * plain, np.float32)
-    if nothing_seen:
+    if half_shut:
         inside *= min(IRIS_LUMA * light / max(float(inside[distance < 1].mean()), 1.0), 1.0)
+        spot = np.hypot(
+            *((at - c) / radius_px + CATCH_LIGHT[0] for at, c in zip((x, y), centre, strict=True))
+        )
+        bright = 1 - smoothstep(spot, 0.5 * CATCH_LIGHT[1], CATCH_LIGHT[1])
+        inside += bright[..., None] * (white - inside)
     soft = 1.2 / radius_px
     whole = inside + smoothstep(distance, 1 - soft, 1 + soft)[..., None] * (white - inside)
-    if not nothing_seen:
+    if not half_shut:
         # What is seen stays as it is, and the rest continues it.
-        seen = smoothstep(depth, 0.3, 0.8) * (places.middle > 0)
-        seen *= 1 - _lashes(patch, places, distance, white, 1.0 if half_shut else LASHES_REACH)
+        seen = smoothstep(depth, 0.4, 1.1) * (places.middle > 0)
+        seen *= 1 - _lashes(patch, places, distance, white)
         whole += seen[..., None] * (patch - whole)
     return Eyeball(np.clip(whole + 0.5, 0, 255).astype(np.uint8), float(centre[0]), radius_px, shade_px)
 
 
-def _lashes(patch: Frame, places: Places, distance: F32, white: F32, reach: float) -> F32:
-    """Return (h, w): 1 where lashes hang over the ``white`` (h, w, 3), down to ``reach`` eye heights."""
+def _lashes(patch: Frame, places: Places, distance: F32, white: F32) -> F32:
+    """Return (h, w): 1 where lashes hang over the ``white`` (h, w, 3)."""
     # Opened wider, the lid takes them along.
-    high = -places.above < reach * np.maximum(places.gap, 1)
+    high = -places.above < LASHES_REACH * np.maximum(places.gap, 1)
     dark = patch @ _LUMA < LASH_LUMA * (white @ _LUMA)
     lashes = cv2.dilate((dark & high & (distance > 1)).astype(np.float32), np.ones((3, 3), np.uint8))
     return np.asarray(cv2.GaussianBlur(lashes, (0, 0), 0.7), np.float32)

