@@ -85,6 +85,10 @@ LID_RINGS = {side: np.concatenate(lids) for side, lids in LIDS.items()}
 """All points of both lids of each eye."""
 BROWS = {"Right": np.array([70, 63, 105, 66, 107]), "Left": np.array([300, 293, 334, 296, 336])}
 """Upper edge of each brow, from the temple to the nose."""
+LOWER_BROWS = {"Right": np.array([46, 53, 52, 65, 55]), "Left": np.array([285, 295, 282, 283, 276])}
+"""Lower edge of each brow, left to right in the picture."""
+IRISES = {"Right": np.array([468, 469, 470, 471, 472]), "Left": np.array([473, 474, 475, 476, 477])}
+"""Centre of each iris, and four points on its edge."""
 FACE_OVAL = np.array(
     [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
      152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]

@@ -12,8 +12,10 @@ from functools import lru_cache
 import numpy as np
 
 from vortex.engines.base import shape_columns
+from vortex.engines.mesh.lids import MIN_OPENING, ORDINARY_OPENING, WIDENING
 from vortex.face.landmarks import BROWS, LIDS, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
 from vortex.face.shapes import load_shapes
+from vortex.interpolation import smoothstep
 from vortex.types import BLENDSHAPE_INDEX, F32, MotionTrack
 
 SHAPES: tuple[str, ...] = tuple(name for name in load_shapes().names if not name.startswith("eyeBlink"))
@@ -29,6 +31,10 @@ ROUND_GAP_HALF_WIDTH, ROUND_GAP_EXPONENT = 0.95, 0.8
 """The gap of rounded lips at u in half mouth widths is (1 - (u / a)²)^b; the shapes alone leave a rhombus."""
 SMILE_WIDTH = 0.18
 """How much a full smile widens a mouth; a picture's mouth that is wider than the template's smiles."""
+LID_SQUINT, LID_FOLLOWS = 0.22, 0.3
+"""How far a squint, and eyes that look down, close the lid."""
+SEEN_OPENING, HALF_SHUT_OPENING = (MIN_OPENING, 0.1), (0.14, 0.19)
+"""Openings at which an eye shows enough to be opened, and at which it is narrow by nature, in eye widths."""
 
 
 @lru_cache(maxsize=1)
@@ -101,11 +107,26 @@ def brow_height(points: F32, down: F32) -> float:
     return float(min(heights))
 
 
-def lid_closing(motion: MotionTrack, side: str) -> F32:
-    """Return (T,): how far the lid of ``side`` is closed, from 0 as in the picture to 1 shut."""
+def lid_closing(motion: MotionTrack, side: str, opening: float) -> F32:
+    """Return (T,): how far the lid of ``side`` closes; 0 as in the picture, 1 shut, -1 opened wide.
+
+    ``opening`` is that of the eye in the picture in eye widths. A half-shut eye opens, a shut one stays shut.
+    """
+    if opening < MIN_OPENING:
+        return np.zeros(len(motion), np.float32)
     shape = shape_columns(motion)
-    squint = 0.22 * shape(f"eyeSquint{side}") - 0.1 * shape(f"eyeWide{side}")
-    return np.clip(shape(f"eyeBlink{side}") + np.maximum(squint, 0), 0, 1)
+    shut = shape(f"eyeBlink{side}") + LID_SQUINT * shape(f"eyeSquint{side}")
+    # A lid rests on the eyeball and follows it down; blinks that were measured have that in them.
+    follows = np.maximum(shut, LID_FOLLOWS * shape("eyeLookDown"))
+    # Below zero, a filmed eye is open wider than the picture's.
+    shut = np.clip(np.where(shut < 0, shut, follows), -1, 1)
+    half_shut = smoothstep(opening, *SEEN_OPENING) * (1 - smoothstep(opening, *HALF_SHUT_OPENING))
+    rest = opening + float(half_shut) * max(ORDINARY_OPENING - opening, 0)
+    wanted = (1 - shut) * rest * (1 + (WIDENING - 1) * shape(f"eyeWide{side}"))
+    widest = WIDENING * max(opening, ORDINARY_OPENING)
+    closing = np.where(wanted < opening, opening - wanted, 0) / opening
+    opens = np.where(wanted > opening, wanted - opening, 0) / (widest - opening)
+    return np.clip(closing - opens, -1, 1).astype(np.float32)
 
 
 def gaze(motion: MotionTrack) -> F32:

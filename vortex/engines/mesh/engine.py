@@ -50,7 +50,7 @@ class MeshEngine:
         """Yield one frame for each row of ``motion``."""
         coefficients = _coefficients(prepared, motion)
         opening = basis.aperture(motion) * prepared.eye_width_px
-        closing = {side: basis.lid_closing(motion, side) for side in prepared.eyes}
+        closing = {side: basis.lid_closing(motion, side, eye.opening) for side, eye in prepared.eyes.items()}
         looking, rounded, tongue = basis.gaze(motion), basis.rounding(motion), basis.tongue(motion)
         region, pose_deg = prepared.region, shown_pose_deg(motion.head_pose_deg)
         corner, (width, height) = np.array([region.x0, region.y0], np.float32), region.size_px
@@ -69,7 +69,7 @@ class MeshEngine:
                 face = frame[region.y0 : region.y0 + height, region.x0 : region.x0 + width]
                 for side, eye in prepared.eyes.items():
                     lids, lid = lips[LID_RINGS[side]] - corner, float(closing[side][index])
-                    draw_eye(face, prepared.canvas, where, eye, lids, lid, looking[index])
+                    draw_eye(face, where, eye, lids, lid, looking[index])
                 if opening[index] > MIN_OPENING_PX:
                     drop_px = float((unturned[CHIN] - prepared.landmarks_px[CHIN, :2]) @ prepared.down)
                     depth, raised, (_, yaw_deg, roll_deg) = rounded[index], tongue[index], pose_deg[index]

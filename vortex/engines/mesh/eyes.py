@@ -1,200 +1,303 @@
-"""Blinks and gaze: the upper lid slides over the eye, and the iris moves behind it.
+"""Blinks and gaze: lids of bare skin slide over an eyeball that turns behind them.
 
-Numbers without a source were chosen by eye on contact sheets (``scripts/contact_sheet.py``).
+Numbers without a source were chosen by eye on contact sheets (``scripts/contact_sheet.py``) and on crops of
+eyes from clips of real blinks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vortex.engines.mesh.field import remap
-from vortex.face.landmarks import BROWS, LIDS
+from vortex.engines.mesh.eyeball import (
+    SHADE_ABOVE_LOWER,
+    Eyeball,
+    complete_eyeball,
+)
+from vortex.engines.mesh.field import Pixels, grid, remap_fixed
+from vortex.engines.mesh.lid_skin import LidSkin, find_skin
+from vortex.engines.mesh.lids import BESIDE, LASH_HEIGHT, LidCurves, find_curves, find_places
+from vortex.face.landmarks import BROWS, IRISES, LIDS, LOWER_BROWS
 from vortex.interpolation import smoothstep
 from vortex.types import F32, LUMA_WEIGHTS, FloatArray, Frame
 
 _LUMA = LUMA_WEIGHTS.astype(np.float32)
 
-LID_OVERLAP = 0.05
-"""How far a shut lid covers the skin below the eye, in eye widths: landmarks leave a rim of white."""
-LID_ABOVE_SHARE = 0.4
-"""Part of that overlap by which the upper lid begins higher."""
-LASH_HEIGHT = 0.08
-"""Height of the lash line, which moves without stretching, in eye widths."""
 MIN_CLOSING, MIN_GAZE = 0.01, 1e-3
 """Eyes that move less are left as they are in the picture."""
-
-SMALL_EYE_PX = 24
-"""Width of an eye in the reduced picture in which missing skin is filled in."""
-GROW_PX = 3
-"""How far eye and brow are widened there, for lashes."""
-SKIN_LUMA = (0.65, 1.5)
-"""Pixels darker or brighter than this are not skin, relative to the skin under the eye."""
-LID_DIFFERENCE = 0.3
-"""Relative difference in luma beyond which a pixel above the lid is brow or glasses."""
+ABOVE, BELOW = 0.75, 0.4
+"""How far above and below the eye's corners an eye's box reaches, in eye widths beyond the lids."""
+FOLD_HEIGHT, FOLD_BEGIN = 0.42, 0.35
+"""Folds of an open lid smooth out up to this height above its edge when it shuts, in eye widths; the part of
+that height up to which nothing of them is left."""
+LOWER_REACH = 0.35
+"""How far below the eye the skin rises with the lower lid, in eye widths."""
+LASH_OPACITY, LASH_LINE = 0.75, 0.06
+"""Opacity and half height, in eye widths, of the line where shut lids meet."""
+LASH_LUMA = 0.5
+"""Most luma of that line, relative to the skin."""
+IRIS_REACH = 1.1
+"""The white stretches from here on, in radii of the iris."""
+LID_SHADE = 0.15
+"""How much darker the eyeball is right under the upper lid."""
+BARE_STRETCH = (0.3, 1.2)
+"""Skin that stretches by more than this becomes bare skin, begin and end."""
+BARE_EDGE = 0.1
+"""Share of bare skin at the lid's edge, where the picture has lashes."""
+STILL_SHADE = 0.6
+"""Part of the shadow under a lid that stays where it is when only the eyeball turns."""
+SHADE_HEIGHT = 0.12
+"""How far down that shade reaches, in eye widths."""
+WIDE_REACH = 0.85
+"""Skin up to here gives way to a lid that opens wide, in heights of the brow."""
+ROUND_SHADE = 0.12
+"""How much darker a shut lid is at its lower edge."""
+MIN_SHIFT_PX = 0.02
+"""Skin that moves less is left as it is in the picture."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Eye:
-    """One eye of the source picture: its lid curves, in a frame of its own with x from corner to corner.
+    """One eye of the source picture, in a frame of its own with x from corner to corner and y down.
 
-    ``axes`` (2, 2) maps picture pixels (columns) to that frame, ``x0`` is the first column there. ``upper_y``
-    and ``lower_y`` (w,) float32 are the lid edges; ``lift_px`` (w,) is the height of the skin above the lid
-    that stretches when it closes, ``lash_px`` that of the lash line, which moves without stretching. ``box``
-    (x0, y0, x1, y1) is the surroundings in the picture, ``width_px`` the distance between the corners.
-    ``lid`` (h, w, 3) float32 RGB is bare skin over the whole box: what a closed lid looks like where the
-    photo has a brow, lashes or glasses.
+    ``axes`` (2, 2) are its axes in the picture. ``to_local`` (4, 3) maps pixels of the picture to it, x from
+    the first column of ``curves`` on, and to pixels of the pictures in ``skin`` and ``ball``. ``width_px`` is
+    the distance between the corners, ``opening`` the height of the eye in the picture in eye widths.
+    ``stretch`` is how many times its height the skin above the lid grows when it shuts. ``lash_colour`` (3,)
+    is that of the line where shut lids meet.
     """
 
     axes: F32
-    x0: int
-    upper_y: F32
-    lower_y: F32
-    lift_px: F32
-    lash_px: float
-    box: tuple[int, int, int, int]
+    to_local: F32
     width_px: float
-    lid: F32
+    opening: float
+    stretch: float
+    curves: LidCurves
+    skin: LidSkin
+    ball: Eyeball
+    lash_colour: F32
 
 
 def find_eye(image: Frame, landmarks_px: F32, side: str) -> Eye:
     """Return the eye on ``side`` ("Left" or "Right" of the person) from the landmarks (478, 3)."""
-    corners = landmarks_px[LIDS[side][0][[0, -1]], :2]
-    along = (corners[1] - corners[0]) / np.linalg.norm(corners[1] - corners[0])
+    points = landmarks_px[:, :2]
+    corners = points[LIDS[side][0][[0, -1]]]
+    width_px = max(float(np.linalg.norm(corners[1] - corners[0])), 1.0)
+    along = (corners[1] - corners[0]) / width_px
     axes = np.array([along, [-along[1], along[0]]], np.float32)
-    upper, lower = (landmarks_px[index, :2] @ axes.T for index in LIDS[side])
-    x0, x1 = int(np.floor(upper[0, 0])), int(np.ceil(upper[-1, 0]))
+    upper, lower = (points[index] @ axes.T for index in LIDS[side])
+    opening = float((lower[3:-3, 1].mean() - upper[3:-3, 1].mean()) / width_px)
+    beside = BESIDE * width_px
+    x0, x1 = int(np.floor(upper[0, 0] - beside)), int(np.ceil(upper[-1, 0] + beside))
     columns = np.arange(x0, x1 + 1, dtype=np.float32)
-    width_px = float(np.linalg.norm(upper[-1] - upper[0]))
-    # Landmarks lie on the waterline: a rim of white would remain unless the lid closes a little beyond.
-    part = np.linspace(0, 1, len(columns), dtype=np.float32)
-    rim = LID_OVERLAP * width_px * np.minimum(1, 5 * part * (1 - part))
-    upper_y = np.interp(columns, upper[:, 0], upper[:, 1]).astype(np.float32) - LID_ABOVE_SHARE * rim
-    lower_y = np.interp(columns, lower[:, 0], lower[:, 1]).astype(np.float32) + rim
-    lower_y = np.maximum(lower_y, upper_y)
-    gap = float((lower_y - upper_y).max())
-    to_brow = float(upper_y.mean() - (landmarks_px[BROWS[side], :2] @ axes.T)[:, 1].mean())
-    tallest_px = float(np.clip(0.5 * to_brow, 0.9 * gap, 1.5 * gap))
-    lash_px = min(LASH_HEIGHT * width_px, 0.3 * tallest_px)
-    reach = tallest_px + gap + 0.35 * width_px
-    margin = np.array([0.35 * width_px, reach])
-    low = np.maximum(np.floor(corners.min(0) - margin), 0).astype(int)
-    high = np.minimum(np.ceil(corners.max(0) + margin), image.shape[1::-1]).astype(int)
-    box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-    lid = _bare_skin(image, landmarks_px, side, box, width_px, axes[1])
-    above_px = np.arange(lash_px, tallest_px + 1, dtype=np.float32)[:, None]
-    lines = (columns + 0 * above_px, upper_y - above_px)
-    free = _free_skin(_sample(image, *lines, axes), _sample(lid, *lines, axes, box[:2]))
-    lift_px = np.clip(lash_px + free, lash_px + 1, tallest_px).astype(np.float32)
-    return Eye(axes, x0, upper_y, lower_y.astype(np.float32), lift_px, lash_px, box, width_px, lid)
+    curves = find_curves(landmarks_px, side, axes, columns, opening)
+    ring = points[np.concatenate(LIDS[side])]
+    low = np.maximum(np.floor(ring.min(0) - np.array([0.4, ABOVE]) * width_px), 0).astype(int)
+    high = np.ceil(ring.max(0) + np.array([0.4, BELOW]) * width_px).astype(int)
+    patch = image[low[1] : high[1], low[0] : high[0]]
+    local = (grid(*patch.shape[:2]) + low.astype(np.float32)) @ axes.T
+    x, y = local[..., 0] - x0, local[..., 1]
+    brow = np.concatenate([points[BROWS[side]], points[LOWER_BROWS[side]]]) - low
+    skin = find_skin(patch, x, y, curves, brow, width_px)
+    iris = points[IRISES[side]] @ axes.T - [x0, 0]
+    ball = complete_eyeball(patch, x, y, curves, iris, skin.colour)
+    colour = _lash_colour(patch, x, y, curves, width_px, skin.colour)
+    travel_px = float((curves.shut - curves.upper).max())
+    stretch = travel_px / max(float(np.median(curves.strip)) - LASH_HEIGHT * width_px, 1.0)
+    origin = [[-x0], [0], [-low[0]], [-low[1]]]
+    to_local = np.concatenate([[*axes, [1, 0], [0, 1]], origin], axis=1).astype(np.float32)
+    return Eye(axes, to_local, width_px, opening, stretch, curves, skin, ball, colour)
 
 
-def _free_skin(seen: F32, bare: F32) -> F32:
-    """Return (w,): how many rows of ``seen`` (h, w, 3) can stretch before a brow or glasses begin."""
-    alien = np.abs(seen @ _LUMA / np.maximum(bare @ _LUMA, 1.0) - 1) > LID_DIFFERENCE
-    # The crease of a lid is a dark line, too, but a thin one.
-    thick = cv2.morphologyEx(alien.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
-    # The first rows may show lashes, which stretch with the skin.
-    over_lashes = np.maximum.accumulate(~thick, axis=0)
-    brow = thick & over_lashes
-    rows = np.where(brow.any(axis=0), brow.argmax(axis=0), len(brow)).astype(np.float32)
-    rows[~over_lashes.any(axis=0)] = 0
-    reach = 2 * (len(rows) // 12) + 1
-    # Smoothed: a brow that begins at very different rows in neighbouring columns would tear the lid.
-    lowest = cv2.erode(rows[None], np.ones((1, reach), np.uint8))
-    return np.asarray(cv2.blur(lowest, (reach, 1))[0], np.float32)
+def _lash_colour(patch: Frame, x: F32, y: F32, curves: LidCurves, width_px: float, skin: F32) -> F32:
+    """Return (3,): the median of the darkest pixels on the upper lid's edge, or ``skin`` (3,) in shadow."""
+    places = find_places(curves, x, y)
+    pixels = patch[(places.above > 0) & (places.above < 0.06 * width_px) & (places.middle > 0.2)]
+    shadow = np.asarray(LASH_LUMA * skin, np.float32)
+    if not len(pixels):
+        return shadow
+    luma = pixels @ _LUMA
+    lashes = np.asarray(np.median(pixels[luma <= np.percentile(luma, 30)], axis=0), np.float32)
+    return lashes if lashes @ _LUMA < shadow @ _LUMA else shadow
 
 
-def _bare_skin(
-    image: Frame, landmarks_px: F32, side: str, box: tuple[int, int, int, int], width_px: float, down: F32
-) -> F32:
-    """Return (h, w, 3): the box without eye, brow, lashes and glasses, inpainted (Telea 2004)."""
-    x0, y0, x1, y1 = box
-    patch = image[y0:y1, x0:x1]
-    scale = min(SMALL_EYE_PX / max(width_px, 1.0), 1.0)
-    size = (max(round((x1 - x0) * scale), 8), max(round((y1 - y0) * scale), 8))
-    small = cv2.resize(patch, size, interpolation=cv2.INTER_AREA)
-    hidden = np.zeros(size[::-1], np.uint8)
-    to_small = np.array(size) / [x1 - x0, y1 - y0]
-    lids = np.concatenate([LIDS[side][0], LIDS[side][1][::-1]])
-    for outline in (lids, BROWS[side]):
-        hull = cv2.convexHull(np.round((landmarks_px[outline, :2] - [x0, y0]) * to_small).astype(np.int32))
-        cv2.fillPoly(hidden, [hull], 255)
-        cv2.polylines(hidden, [hull], True, 255, GROW_PX)
-    # Pixels much darker or brighter than the skin under the eye, in the same light, are not skin.
-    below = landmarks_px[LIDS[side][1][2:-2], :2] + 0.2 * width_px * down
-    column, row = np.clip(np.round((below - [x0, y0]) * to_small).astype(int), 0, np.array(size) - 1).T
-    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    light = float(np.median(luma[row, column]))
-    alien = ((luma < SKIN_LUMA[0] * light) | (luma > SKIN_LUMA[1] * light)).astype(np.uint8)
-    hidden |= 255 * cv2.dilate(alien, np.ones((3, 3), np.uint8))
-    filled = small if hidden.all() else cv2.inpaint(small, hidden, 3, cv2.INPAINT_TELEA)
-    smooth = cv2.GaussianBlur(filled.astype(np.float32), (0, 0), 1.5)
-    return np.asarray(cv2.resize(smooth, (x1 - x0, y1 - y0), interpolation=cv2.INTER_CUBIC), np.float32)
-
-
-def draw_eye(out: Frame, source: Frame, where: F32, eye: Eye, lids: F32, closing: float, gaze: F32) -> None:
+def draw_eye(out: Frame, where: F32, eye: Eye, lids: F32, closing: float, gaze: F32) -> None:
     """Redraw one eye of ``out`` (h, w, 3), a part of a frame, in place.
 
-    ``where`` (h, w, 2) float32 are the positions in the picture ``source`` from which its pixels come,
-    without lids and gaze. ``lids`` (N, 2) are lid landmarks in ``out`` in pixels; ``closing`` in [0, 1] is
-    how far the lid is closed, ``gaze`` (2,) the shift of the iris in eye widths.
+    ``where`` (h, w, 2) float32 are the positions in the picture from which its pixels come, without lids and
+    gaze. ``lids`` (N, 2) are lid landmarks in ``out`` in pixels. ``closing`` is 0 as in the picture, 1 shut,
+    -1 opened wide; ``gaze`` (2,) is the shift of the iris in eye widths.
     """
-    closes = closing >= MIN_CLOSING
-    if not closes and np.abs(gaze).max() <= MIN_GAZE:
+    if abs(closing) < MIN_CLOSING and np.abs(gaze).max() <= MIN_GAZE:
         return
-    if closes:
-        # The skin above the lid moves, too.
-        lids = np.concatenate([lids, lids - float(eye.lift_px.max() + 2) * eye.axes[1]])
-    x0, y0 = np.maximum(np.floor(lids.min(0)).astype(int) - 2, 0).tolist()
-    x1, y1 = (np.ceil(lids.max(0)).astype(int) + 3).tolist()
-    from_px = where[y0:y1, x0:x1]
+    part = _part(out, lids, eye, closing)
+    here, from_px = out[part], where[part]
     if not from_px.size:
         return
-    local = from_px @ eye.axes.T
-    x, y = local[..., 0], local[..., 1]
-    # The nearest column suffices: neighbouring ones differ by a fraction of a pixel.
-    column = np.clip(x - (eye.x0 - 0.5), 0, len(eye.upper_y) - 1).astype(np.intp)
-    upper, lower = eye.upper_y[column], eye.lower_y[column]
-    gap = lower - upper
-    inside = (x > eye.x0) & (x < eye.x0 + len(eye.upper_y) - 1) & (gap > 0.3) & (y <= lower + 0.5)
-    depth = np.clip(np.minimum(y - upper, lower - y) / np.maximum(0.5 * gap, 1e-3), 0, 1)
-    reach = depth * (gap > 1) * eye.width_px
-    drawn = remap(source, from_px - reach[..., None] * (gaze @ eye.axes))
-    if closes:
-        lid_y = upper + closing * gap
-        cover = np.clip(lid_y - y + 0.5, 0, 1) * (y < lower + 1)
-        skin = _lid_skin(source, eye, from_px, x, y, upper, closing * gap, eye.lift_px[column])
-        mixed = drawn + cover[..., None] * (skin - drawn)
-        drawn = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
-    else:
-        inside &= y >= upper - 0.5
-    np.copyto(out[y0:y1, x0:x1], drawn, where=inside[..., None])
+    # Separate planes, and OpenCV's mixing: numpy takes several times as long for rows of two or three.
+    x, y, *inside = _planes(cv2.transform(from_px, eye.to_local))
+    lid = _lid_at(eye, x, closing)
+    below = y - lid.upper
+    shown = _shown(eye, lid, below, closing)
+    drawn, moved = _draw_skin(eye, lid, y, below, inside)
+    if closing > 0:
+        drawn, covered = _draw_shut(eye, drawn, lid, x, y, inside, closing)
+        moved |= covered
+    drawn = _mixed(_draw_ball(eye, x, below, closing, gaze, inside), drawn, shown)
+    moved |= shown > 0
+    if eye.skin.over is not None:
+        # What lies over the lids is drawn last and does not move.
+        over = (_sample(eye.skin.over, inside) / 255).astype(np.float32)
+        drawn = _mixed(np.ascontiguousarray(here), drawn, over)
+    cv2.copyTo(drawn, moved.astype(np.uint8), here)
 
 
-def _lid_skin(source: Frame, eye: Eye, from_px: F32, x: F32, y: F32, upper: F32, drop: F32, lift: F32) -> F32:
-    """Return (h, w, 3) float32: the lid's skin ``drop`` pixels down, and that above it, stretched evenly."""
-    above, free = upper + drop - y, lift - eye.lash_px
-    stretch = free / (free + drop)
-    height = np.where(above < eye.lash_px, above, eye.lash_px + (above - eye.lash_px) * stretch)
-    height = np.where(above > lift + drop, above - drop, height)
-    skin = _sample(source, x, upper - height, eye.axes)
-    # Few rows of skin stretched over an eye would look like streaks. A lid is round: it darkens below.
-    bare = remap(eye.lid, np.asarray(from_px - np.array(eye.box[:2], np.float32), np.float32))
-    bare *= (0.88 + 0.12 * smoothstep(above, 0.0, 0.5 * eye.width_px))[..., None]
-    share = smoothstep(1 - stretch, 0.55, 0.85) * smoothstep(above, eye.lash_px, 2 * eye.lash_px)
-    share *= smoothstep(y - upper, -eye.lash_px, eye.lash_px)
-    skin += share[..., None] * (bare - skin)
-    return skin
+def _sample(image: Pixels, where: Sequence[F32]) -> Pixels:
+    """Return ``image`` at the positions ``where``, x and y of (h, w), as :func:`remap_fixed` does."""
+    return remap_fixed(image, np.asarray(cv2.merge(where), np.float32))
 
 
-def _sample(
-    image: npt.NDArray[Any], x: FloatArray, y: FloatArray, axes: F32, origin: tuple[int, int] = (0, 0)
-) -> F32:
-    """Return (h, w, 3): colours at ``x``, ``y`` (h, w) of the eye; ``image`` begins at ``origin``."""
-    where = np.stack(np.broadcast_arrays(x, y), axis=2) @ axes - np.array(origin, np.float32)
-    return remap(image, where.astype(np.float32)).astype(np.float32)
+def _part(out: Frame, lids: F32, eye: Eye, closing: float) -> tuple[slice, slice]:
+    """Return the rows and columns around ``lids`` (N, 2) that may change."""
+    # When only the eyeball turns, nothing outside the lids does.
+    moves = abs(closing) >= MIN_CLOSING
+    beside, below = (BESIDE, LOWER_REACH) if moves else (0.02, 0.02)
+    above = beside if not moves else (FOLD_HEIGHT if closing > 0 else ABOVE)
+    low = np.floor(lids.min(0) - np.array([beside, above]) * eye.width_px).astype(int)
+    high = np.ceil(lids.max(0) + np.array([beside, below]) * eye.width_px).astype(int) + 1
+    x0, y0 = np.maximum(low, 0).tolist()
+    x1, y1 = np.clip(high, 0, out.shape[1::-1]).tolist()
+    return slice(y0, y1), slice(x0, x1)
+
+
+class _Lid(NamedTuple):
+    """The lids in a frame, (h, w) in pixels of the eye's frame, y down.
+
+    ``upper`` and ``lower`` are their edges, ``source_upper`` is the upper one in the picture. Above the edge,
+    ``lash`` rows move as they are, and those up to ``top`` are the picture's, times ``stretch``. ``rise`` is
+    how far the lower lid rises. ``middle`` is that of :class:`LidCurves`.
+    """
+
+    upper: F32
+    lower: F32
+    source_upper: F32
+    lash: F32
+    stretch: F32
+    top: F32
+    rise: F32
+    middle: F32
+
+
+def _lid_at(eye: Eye, x: F32, closing: float) -> _Lid:
+    """Return the lids at the columns ``x`` (h, w) of the eye's frame."""
+    curves, amount = eye.curves, np.float32(abs(closing))
+    end, end_lower = (curves.shut, curves.lower_shut) if closing > 0 else (curves.wide, curves.lower)
+    drop, rise = amount * (end - curves.upper), amount * (curves.lower - end_lower)
+    lash = LASH_HEIGHT * eye.width_px * np.sqrt(curves.middle)
+    free = np.maximum((curves.strip if closing > 0 else WIDE_REACH * curves.brow) - lash, 1.0)
+    rows = (
+        curves.upper + drop, curves.lower - rise, curves.upper, lash,
+        free / (free + drop), lash + free + drop, rise, curves.middle,
+    )  # fmt: skip
+    return _Lid(*(each for first in (0, 4) for each in _at_columns(rows[first : first + 4], x)))
+
+
+def _at_columns(rows: Sequence[FloatArray], x: F32) -> tuple[F32, ...]:
+    """Return each of ``rows`` (n,), at most four, at the columns ``x`` (h, w), which need not be whole."""
+    table = np.stack(rows, axis=1).astype(np.float32)[None]
+    zero = np.zeros_like(x)
+    return _planes(cv2.remap(table, x, zero, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _planes(image: npt.NDArray[Any]) -> tuple[F32, ...]:
+    """Return each channel of ``image`` (h, w, C) float32."""
+    return cast(tuple[F32, ...], tuple(cv2.split(image)))
+
+
+def _mixed(over: Frame, under: Frame, share: F32) -> Frame:
+    """Return ``share`` (h, w) of ``over`` and the rest of ``under``, both (h, w, 3)."""
+    return cast(Frame, cv2.blendLinear(over, under, share, 1 - share))
+
+
+def _shown(eye: Eye, lid: _Lid, below: F32, closing: float) -> F32:
+    """Return (h, w): the share of the eyeball; at its edges, lashes and shadows of the lids hide it."""
+    # A lid that is nearly shut brings no more than its own edge.
+    carried = STILL_SHADE + (1 - STILL_SHADE) * min(1.0, 4 * abs(closing))
+    band = max(eye.ball.shade_px * min(carried, 3 * (1 - closing)), 0.5)
+    gap = lid.lower - lid.upper
+    share = np.clip(below / band, 0, 1)
+    share *= np.clip((gap - below) / max(SHADE_ABOVE_LOWER * band, 0.5), 0, 1)
+    share *= (gap > 0.3) * np.clip(3 * lid.middle, 0, 1)
+    return np.asarray(share, np.float32)
+
+
+def _draw_ball(eye: Eye, x: F32, below: F32, closing: float, gaze: F32, inside: Sequence[F32]) -> Frame:
+    """Return (h, w, 3): the eyeball, its iris shifted by ``gaze``, in the shade of the upper lid."""
+    ball, width_px = eye.ball, eye.width_px
+    left, right = BESIDE * width_px, (1 + BESIDE) * width_px
+    if np.abs(gaze).max() > MIN_GAZE:
+        reach = IRIS_REACH * ball.radius_px
+        room = right - ball.iris_x - reach if gaze[0] > 0 else ball.iris_x - reach - left
+        across = float(np.clip(gaze[0] * width_px, -0.6 * max(room, 0), 0.6 * max(room, 0)))
+        # The iris moves whole; the white beside it stretches, and the corners stay.
+        centre = ball.iris_x + across
+        before, after = max(centre - reach - left, 1), max(right - centre - reach, 1)
+        follow = smoothstep(np.minimum((x - left) / before, (right - x) / after))
+        shift = np.array([across, gaze[1] * width_px], np.float32) @ eye.axes
+        inside = [plane - follow * amount for plane, amount in zip(inside, shift, strict=True)]
+    drawn = _sample(ball.picture, inside)
+    darkest = np.float32(LID_SHADE * min(1.0, 3 * abs(closing)))
+    if not darkest:
+        return drawn
+    shade = darkest * np.clip(1 - below / (SHADE_HEIGHT * width_px), 0, 1)
+    return _tinted(drawn, eye.lash_colour, shade)
+
+
+def _tinted(picture: Frame, colour: F32, share: F32) -> Frame:
+    """Return ``picture`` (h, w, 3) mixed with ``share`` (h, w) of ``colour`` (3,)."""
+    plain = np.empty_like(picture)
+    plain[:] = colour
+    return _mixed(plain, picture, share)
+
+
+def _draw_skin(
+    eye: Eye, lid: _Lid, y: F32, below: F32, inside: Sequence[F32]
+) -> tuple[Frame, npt.NDArray[np.bool_]]:
+    """Return (h, w, 3), the skin around the eyeball, and (h, w), where it is not that of the picture."""
+    # The rows between lashes and top stretch; what is higher stays.
+    beyond = np.clip(-below, lid.lash, lid.top) - lid.lash
+    up = lid.source_upper - lid.upper + beyond * (1 - lid.stretch)
+    fade = np.clip(1 - (y - lid.lower) / (LOWER_REACH * eye.width_px), 0, 1)
+    shift = np.where(_is_upper(lid, y), up, lid.rise * fade * fade)
+    planes = [plane + shift * along for plane, along in zip(inside, eye.axes[1], strict=True)]
+    return _sample(eye.skin.clean, planes), np.abs(shift) > MIN_SHIFT_PX
+
+
+def _is_upper(lid: _Lid, y: F32) -> npt.NDArray[np.bool_]:
+    """Return (h, w): where the upper lid is drawn, not the lower one."""
+    return np.asarray(y < np.maximum(lid.upper, (lid.upper + lid.lower) / 2))
+
+
+def _draw_shut(
+    eye: Eye, skin: Frame, lid: _Lid, x: F32, y: F32, inside: Sequence[F32], closing: float
+) -> tuple[Frame, npt.NDArray[np.bool_]]:
+    """Return ``skin`` (h, w, 3) with the bare lid and its lash line, and (h, w), where they are."""
+    width_px, curves = eye.width_px, eye.curves
+    # A few rows of skin stretched over an eye would look like streaks, and folds smooth out.
+    bare_share = float(smoothstep(closing * eye.stretch, *BARE_STRETCH))
+    fold, share = _at_columns((np.minimum(FOLD_HEIGHT * width_px, curves.brow), bare_share * curves.fade), x)
+    above = lid.upper - y
+    share *= smoothstep((fold - lid.source_upper + y) / ((1 - FOLD_BEGIN) * fold))
+    share *= BARE_EDGE + (1 - BARE_EDGE) * np.clip(above / (lid.lash + 0.1) - 0.4, 0, 1)
+    share *= _is_upper(lid, y)
+    skin = _mixed(_sample(eye.skin.bare, inside), skin, share)
+    line = np.clip(1 - (above / (LASH_LINE * width_px * lid.middle + 0.7)) ** 2, 0, 1) ** 2
+    line *= LASH_OPACITY * float(smoothstep(closing, 0.3, 1.0)) * np.clip(1.5 * lid.middle, 0, 1)
+    # A lid is round: it darkens below.
+    line = np.maximum(line, ROUND_SHADE * share * np.clip(1 - above / (0.3 * width_px), 0, 1))
+    return _tinted(skin, eye.lash_colour, line), (share > 0.004) | (line > 0.004)
