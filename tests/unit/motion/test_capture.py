@@ -54,7 +54,7 @@ def test_a_turn_is_relative_to_the_usual_pose(portrait: Portrait) -> None:
     poses = np.tile([4.0, -9.0, 3.0], (41, 1))
     poses[[0, 30]] += [0, 8, 0]
     # The turned frames have the portrait's expression a little more exactly, which does not count as much.
-    opening = np.full(41, 0.04)
+    opening = np.full(41, 0.02)
     opening[[0, 30]] = 0
     motion = capture_motion(seen(portrait, poses, opening=opening), FPS, portrait)
     np.testing.assert_allclose(motion.head_pose_deg[5:25], 0, atol=0.05)

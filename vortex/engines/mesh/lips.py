@@ -19,6 +19,7 @@ from vortex.face.landmarks import (
     UPPER_INNER,
     UPPER_RINGS,
 )
+from vortex.interpolation import smoothstep
 from vortex.types import F32, I64, FloatArray, Frame
 
 MIN_INSET, MAX_INSET = 0.006, 0.05
@@ -29,8 +30,8 @@ INSET_OF_GAP = 0.25
 """The most that the least and the default inset are, in gaps between the lips."""
 CORNER_INSET = 0.02
 """The most at the corners of open lips, in outer-eye widths."""
-CORNER_FILL, PAST_CORNER = 0.028, 0.03
-"""How far the fill reaches above and below the corners, at least, and beyond them, in outer-eye widths."""
+FILLED_GAP = (0.02, 0.05)
+"""Gaps between which the fill sets in, in outer-eye widths: the line between lips that nearly meet stays."""
 MIN_OPEN_GAP = 0.04
 """Lips nearer than this everywhere show too little to find their edges in the colours."""
 LOOK_INSIDE = 0.03
@@ -82,20 +83,10 @@ def open_lips(image: Frame, landmarks_px: F32, down: F32) -> tuple[Frame, F32]:
     gap_px = float(np.linalg.norm(np.subtract(*landmarks_px[list(INNER_LIPS), :2])))
     if gap_px < MIN_SEALED_GAP * eye_px:
         return image, landmarks
-    # The dark corner of an open mouth reaches beyond the landmarks.
-    least = CORNER_FILL * eye_px * np.abs(np.linspace(-1, 1, COLUMNS, dtype=np.float32)) ** 3
-    upper = np.asarray(
-        _along(landmarks_px[UPPER_INNER, :2]) - np.maximum(insets[0], least)[:, None] * down, np.float32
-    )
-    lower = np.asarray(
-        _along(landmarks_px[LOWER_INNER, :2]) + np.maximum(insets[1], least)[:, None] * down, np.float32
-    )
-    right = np.array([down[1], -down[0]], np.float32)
-    for edge in (upper, lower):
-        edge[0] -= PAST_CORNER * eye_px * right
-        edge[-1] += PAST_CORNER * eye_px * right
+    upper = np.asarray(_along(landmarks_px[UPPER_INNER, :2]) - insets[0][:, None] * down, np.float32)
+    lower = np.asarray(_along(landmarks_px[LOWER_INNER, :2]) + insets[1][:, None] * down, np.float32)
     upper_thick, lower_thick = (_thickness(landmarks[:, :2], rings) for rings in (UPPER_RINGS, LOWER_RINGS))
-    return _fill(image, LipEdges(upper, lower, upper_thick, lower_thick, down)), landmarks
+    return _fill(image, LipEdges(upper, lower, upper_thick, lower_thick, down), eye_px), landmarks
 
 
 def mouth_note(landmarks_px: F32, eye_width_px: float) -> str | None:
@@ -163,8 +154,11 @@ def _sample(image: Frame, where: FloatArray) -> F32:
     return np.asarray(cv2.blur(colours, (1, 3)), np.float32)
 
 
-def _fill(image: Frame, edges: LipEdges) -> Frame:
-    """Return the picture with each half of the hole filled by the mirror image of the lip next to it."""
+def _fill(image: Frame, edges: LipEdges, eye_px: float) -> Frame:
+    """Return the picture with each half of the hole filled by the mirror image of the lip next to it.
+
+    ``eye_px`` is the outer-eye width.
+    """
     outline = np.concatenate([edges.upper, edges.lower[::-1]])
     low = np.maximum(np.floor(outline.min(0)).astype(int) - 3, 0)
     high = np.minimum(np.ceil(outline.max(0)).astype(int) + 4, [image.shape[1], image.shape[0]])
@@ -201,7 +195,8 @@ def _fill(image: Frame, edges: LipEdges) -> Frame:
     mask = np.zeros((h, w), np.uint8)
     cv2.fillPoly(mask, [np.round((outline - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
     # Pixels on the edge are mixed with what is inside, so the fill covers them whole.
-    alpha = cv2.blur(cv2.dilate(mask, np.ones((5, 5), np.uint8)), (3, 3))[..., None] / np.float32(255)
+    alpha = cv2.blur(cv2.dilate(mask, np.ones((5, 5), np.uint8)), (3, 3)) / np.float32(255)
+    alpha = (alpha * smoothstep((lower - upper) / eye_px, *FILLED_GAP))[..., None]
     result = image.copy()
     region = result[low[1] : high[1], low[0] : high[0]]
     region[:] = (region + alpha * (fill.astype(np.float32) - region) + 0.5).astype(np.uint8)

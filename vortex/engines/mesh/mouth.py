@@ -46,7 +46,7 @@ OVERBITE_MM = 2.0
 """How far the upper teeth reach over the lower ones in a shut mouth."""
 SMILE_GAP_MM = 8.0
 """Lips may be this far apart in a photo over a shut jaw."""
-LOWER_TEETH_SHOWN_MM = (-5.0, 3.5)
+LOWER_TEETH_SHOWN_MM = (-5.0, 2.0)
 """How far the lower teeth may stand out of the lower lip: a lip covers them, or shows an edge."""
 
 ATLAS_SCALE, MAX_ATLAS_SCALE = 2.0, 7.0
@@ -238,7 +238,7 @@ def _stack(
     layer = _lookup(mouth.upper, (x + half) * size, (v - UPPER_ROWS_MM[0]) * size)
     picture *= 1 - layer[..., 3:]
     picture += layer[..., :3]
-    return picture
+    return np.asarray(picture, np.float32)
 
 
 def _lookup(texture: F32, x: F32, y: F32) -> F32:

@@ -99,9 +99,12 @@ def test_brows_rise_by_a_part_of_the_height_above_the_lid() -> None:
     assert amount["browOuterUpRight"][0] == 0
 
 
-def test_a_blink_shuts_the_lid_and_wide_eyes_do_not_open_it_beyond_the_picture() -> None:
-    closing = lid_closing(motion({}, {"eyeBlink": 1.0}, {"eyeWide": 1.0}), "Left")
-    assert closing.tolist() == [0, 1, 0]
+def test_a_blink_shuts_the_lid_and_wide_eyes_open_it_beyond_the_picture() -> None:
+    rest, shut, wide = lid_closing(motion({}, {"eyeBlink": 1.0}, {"eyeWide": 1.0}), "Left", 0.3)
+    assert (rest, shut) == (0, 1)
+    assert -1 <= wide < -0.5
+    # A filmed eye that opens by half opens this one, too.
+    assert -1 <= lid_closing(motion({"eyeBlink": -0.3}), "Left", 0.3)[0] < -0.2
 
 
 def test_the_person_s_left_is_the_viewer_s_right() -> None:
