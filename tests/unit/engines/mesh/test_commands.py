@@ -20,6 +20,7 @@ from vortex.engines.mesh.basis import (
     soft_limit,
     template_mouth_width,
 )
+from vortex.engines.mesh.lids import ORDINARY_OPENING, WIDENING
 from vortex.face.landmarks import BROWS
 from vortex.face.shapes import load_shapes
 from vortex.motion.drive import VISEME_BLENDSHAPES, expand
@@ -105,6 +106,23 @@ def test_a_blink_shuts_the_lid_and_wide_eyes_open_it_beyond_the_picture() -> Non
     assert -1 <= wide < -0.5
     # A filmed eye that opens by half opens this one, too.
     assert -1 <= lid_closing(motion({"eyeBlink": -0.3}), "Left", 0.3)[0] < -0.2
+
+
+def test_a_half_shut_eye_opens_to_an_ordinary_one_and_a_shut_eye_stays_shut() -> None:
+    opening = 0.12
+    rest, shut = lid_closing(motion({}, {"eyeBlink": 1.0}), "Left", opening)
+    # At -1 the eye is open by 1.25 times that of an ordinary eye.
+    assert opening - rest * (WIDENING * ORDINARY_OPENING - opening) == pytest.approx(ORDINARY_OPENING)
+    assert shut == 1
+    assert lid_closing(motion({}, {"eyeBlink": 1.0}, {"eyeWide": 1.0}), "Left", 0.05).tolist() == [0, 0, 0]
+
+
+def test_the_lid_follows_eyes_that_look_down_but_adds_nothing_to_a_blink() -> None:
+    rows = {"eyeLookDown": 1.0}, {"eyeLookDown": 1.0, "eyeBlink": 0.6}, {"eyeBlink": 0.6}, {"eyeLookUp": 1.0}
+    down, both, blink, up = lid_closing(motion(*rows), "Left", 0.3)
+    assert 0.1 < down < 0.5
+    assert both == blink
+    assert up == 0
 
 
 def test_the_person_s_left_is_the_viewer_s_right() -> None:
