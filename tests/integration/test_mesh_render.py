@@ -15,7 +15,7 @@ import skimage
 from support.paths import DEMO_SPEECH
 
 from vortex.demo import demo_portrait
-from vortex.engines.mesh.basis import aperture
+from vortex.engines.mesh.commands import aperture
 from vortex.engines.mesh.engine import MeshEngine
 from vortex.engines.mesh.prepare import MeshPortrait
 from vortex.face.crop import crop_face

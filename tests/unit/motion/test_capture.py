@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vortex.demo import demo_portrait
-from vortex.engines.mesh.basis import aperture
+from vortex.engines.mesh.commands import aperture
 from vortex.face.landmarks import INNER_LIPS, LIDS, OUTER_EYE_CORNERS
 from vortex.face.portrait import load_portrait
 from vortex.face.pose import rotation_of_pose

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vortex.engines.mesh import basis
+from vortex.engines.mesh import commands
 from vortex.engines.mesh.eyes import draw_eye
 from vortex.engines.mesh.field import Bounds, invert, remap, remap_fixed
 from vortex.engines.mesh.mouth import composite_mouth, lower_edge_px, tilted
@@ -17,7 +17,7 @@ from vortex.engines.mesh.turn import moved_height, rotation_matrix, shown_pose_d
 from vortex.face.crop import crop_face, even_sides
 from vortex.face.landmarks import CHIN, LANDMARKS, LID_RINGS, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
 from vortex.runtime.setting import single_blas_thread
-from vortex.types import F32, Frame, MotionTrack, Portrait
+from vortex.types import F32, F64, Frame, MotionTrack, Portrait
 
 CHUNK = 24
 """Frames whose fields are computed together."""
@@ -27,8 +27,8 @@ UPPER_SHARE = 0.3
 """Part of a missing gap that the upper lip moves; the lower lip moves the rest."""
 MIN_BROW_HEIGHT = 0.02
 """In outer-eye widths."""
-FACE_ITERATIONS = 6
-LOWER_LIP_ITERATIONS = 12
+FACE_ITERATIONS = 4
+LOWER_LIP_ITERATIONS = 9
 """Iterations of the inversion; the lower lip moves farthest, so it needs more."""
 
 
@@ -49,10 +49,13 @@ class MeshEngine:
     ) -> Iterator[Frame]:
         """Yield one frame for each row of ``motion``."""
         coefficients = _coefficients(prepared, motion)
-        opening = basis.aperture(motion) * prepared.eye_width_px
-        closing = {side: basis.lid_closing(motion, side, eye.opening) for side, eye in prepared.eyes.items()}
-        looking, rounded, tongue = basis.gaze(motion), basis.rounding(motion), basis.tongue(motion)
+        opening = commands.aperture(motion) * prepared.eye_width_px
+        closing = {
+            side: commands.lid_closing(motion, side, eye.opening) for side, eye in prepared.eyes.items()
+        }
+        looking, rounded, tongue = commands.gaze(motion), commands.rounding(motion), commands.tongue(motion)
         region, pose_deg = prepared.region, shown_pose_deg(motion.head_pose_deg)
+        turns = rotation_matrix(pose_deg)
         corner, (width, height) = np.array([region.x0, region.y0], np.float32), region.size_px
         for start in range(0, len(motion), CHUNK):
             part = coefficients[start : start + CHUNK]
@@ -63,7 +66,7 @@ class MeshEngine:
                 frame = prepared.canvas.copy()
                 layers = _backward_layers(prepared, field)
                 moved = np.concatenate([unturned, prepared.interior.anchor_px[None]])
-                seen, turned = _turn(prepared, layers[0], moved, pose_deg[index])
+                seen, turned = _turn(prepared, layers[0], moved, turns[index])
                 lips, skull_px = turned[:LANDMARKS], turned[LANDMARKS]
                 where = warp_face(frame, prepared, layers, seen, lips)
                 face = frame[region.y0 : region.y0 + height, region.x0 : region.x0 + width]
@@ -100,16 +103,16 @@ def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
     """Return (T, K): amounts of shapes, lip columns in pixels (upper, lower)."""
     eye, down = prepared.eye_width_px, prepared.down
     corners = prepared.landmarks_px[list(MOUTH_CORNERS), :2]
-    amounts = basis.amounts(
+    amounts = commands.amounts(
         motion,
         source_width=float(np.linalg.norm(corners[1] - corners[0])) / eye,
         source_aperture=float(prepared.source_gap.max()) / eye,
-        brow_height=max(basis.brow_height(prepared.landmarks_px[:, :2], down) / eye, MIN_BROW_HEIGHT),
+        brow_height=max(commands.brow_height(prepared.landmarks_px[:, :2], down) / eye, MIN_BROW_HEIGHT),
     )
     count = amounts.shape[1]
     # The shapes leave lips uneven; the columns make the gap between them exactly the commanded one.
     moved = (prepared.moves[:count, LOWER_INNER[1:-1]] - prepared.moves[:count, UPPER_INNER[1:-1]]) @ down
-    missing = basis.lip_gap(motion) * eye - (prepared.source_gap + amounts @ moved)
+    missing = commands.lip_gap(motion) * eye - (prepared.source_gap + amounts @ moved)
     upper, lower = -UPPER_SHARE * missing, (1 - UPPER_SHARE) * missing
     return np.concatenate([amounts, upper, lower], axis=1).astype(np.float32)
 
@@ -141,14 +144,14 @@ def _backward_layers(prepared: MeshPortrait, field: F32) -> tuple[F32, F32]:
     )
 
 
-def _turn(prepared: MeshPortrait, backward: F32, points: F32, pose_deg: F32) -> tuple[F32, F32]:
+def _turn(prepared: MeshPortrait, backward: F32, points: F32, rotation: F64) -> tuple[F32, F32]:
     """Turn the head: return the cell seen in each cell (rows, cols, 2), and where points (N, 2) in pixels go.
 
-    ``backward`` (rows, cols, 2) is where the cells come from before the turn.
+    ``backward`` (rows, cols, 2) is where the cells come from before the turn by ``rotation`` (3, 3).
     """
-    if not pose_deg.any():
+    if np.array_equal(rotation, np.eye(3)):
         return prepared.cells, points
-    region, head, rotation = prepared.region, prepared.head, rotation_matrix(pose_deg)
+    region, head = prepared.region, prepared.head
     height = moved_height(prepared.cells, backward, head, rotation)
     turned = turn_points(
         ((points - prepared.first_px) / region.cell_px).astype(np.float32), head, height, rotation
@@ -180,12 +183,8 @@ def warp_face(frame: Frame, prepared: MeshPortrait, layers: tuple[F32, F32], see
     frame[region.y0 : region.y0 + height, region.x0 : region.x0 + width] = remap_fixed(prepared.canvas, where)
     x0, y0 = region.x0 + corner[0], region.y0 + corner[1]
     lower_face, box = remap_fixed(prepared.canvas, below), frame[y0 : y0 + box_h, x0 : x0 + box_w]
-    # In 8 bits 0 - 1 wraps to 255, so this selects what is neither 0 nor 255.
-    edge = (mask - np.uint8(1) < 254).nonzero()
-    share = mask[edge][:, None] / 255
-    mixed = box[edge] + share * (lower_face[edge].astype(np.float64) - box[edge])
-    cv2.copyTo(lower_face, mask, box)
-    box[edge] = np.round(mixed).astype(np.uint8)
+    share = mask * np.float32(1 / 255)
+    box[:] = cv2.blendLinear(lower_face, np.ascontiguousarray(box), share, 1 - share)
     return where
 
 

@@ -37,6 +37,8 @@ FOLD_HEIGHT, FOLD_BEGIN = 0.42, 0.35
 that height up to which nothing of them is left."""
 LOWER_REACH = 0.35
 """How far below the eye the skin rises with the lower lid, in eye widths."""
+LASH_LINE_CLOSING = (0.3, 1.0)
+"""Closing of a lid at which its lash line begins to show, and is whole."""
 LASH_OPACITY, LASH_LINE = 0.75, 0.06
 """Opacity and half height, in eye widths, of the line where shut lids meet."""
 LASH_LUMA = 0.5
@@ -290,6 +292,9 @@ def _draw_shut(
     width_px, curves = eye.width_px, eye.curves
     # A few rows of skin stretched over an eye would look like streaks, and folds smooth out.
     bare_share = float(smoothstep(closing * eye.stretch, *BARE_STRETCH))
+    line_share = LASH_OPACITY * float(smoothstep(closing, *LASH_LINE_CLOSING))
+    if not bare_share and not line_share:
+        return skin, np.zeros(x.shape, bool)
     fold, share = _at_columns((np.minimum(FOLD_HEIGHT * width_px, curves.brow), bare_share * curves.fade), x)
     above = lid.upper - y
     share *= smoothstep((fold - lid.source_upper + y) / ((1 - FOLD_BEGIN) * fold))
@@ -297,7 +302,7 @@ def _draw_shut(
     share *= _is_upper(lid, y)
     skin = _mixed(_sample(eye.skin.bare, inside), skin, share)
     line = np.clip(1 - (above / (LASH_LINE * width_px * lid.middle + 0.7)) ** 2, 0, 1) ** 2
-    line *= LASH_OPACITY * float(smoothstep(closing, 0.3, 1.0)) * np.clip(1.5 * lid.middle, 0, 1)
+    line *= line_share * np.clip(1.5 * lid.middle, 0, 1)
     # A lid is round: it darkens below.
     line = np.maximum(line, ROUND_SHADE * share * np.clip(1 - above / (0.3 * width_px), 0, 1))
     return _tinted(skin, eye.lash_colour, line), (share > 0.004) | (line > 0.004)

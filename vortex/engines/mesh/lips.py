@@ -50,8 +50,6 @@ MIN_SEALED_GAP = 0.02
 """Lips closer than this are not open: the dark line between them is their own, in outer-eye widths."""
 LIP_SHARE = 0.55
 """The fill mirrors this part of each lip at its edge: not the skin beyond it."""
-WIDE_OPEN = 0.28
-"""Lips farther apart than this in a photo leave folds when they shut, in outer-eye widths."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,18 +85,6 @@ def open_lips(image: Frame, landmarks_px: F32, down: F32) -> tuple[Frame, F32]:
     lower = np.asarray(_along(landmarks_px[LOWER_INNER, :2]) + insets[1][:, None] * down, np.float32)
     upper_thick, lower_thick = (_thickness(landmarks[:, :2], rings) for rings in (UPPER_RINGS, LOWER_RINGS))
     return _fill(image, LipEdges(upper, lower, upper_thick, lower_thick, down), eye_px), landmarks
-
-
-def mouth_note(landmarks_px: F32, eye_width_px: float) -> str | None:
-    """Return a sentence for the user if the mouth of a photo is too wide open to shut well, else None."""
-    gap = float(np.linalg.norm(np.subtract(*landmarks_px[list(INNER_LIPS), :2]))) / eye_width_px
-    if gap <= WIDE_OPEN:
-        return None
-    return (
-        f"The mouth in the portrait is wide open ({gap:.2f} of the distance between the outer eye corners; "
-        f"up to {WIDE_OPEN} closes well), so lip and chin look squeezed when it shuts. "
-        "A portrait with a closed mouth works better."
-    )
 
 
 def _along(points: F32) -> F32:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vortex.engines.mesh.basis import SHAPES
+from vortex.engines.mesh.commands import SHAPES
 from vortex.engines.mesh.eyes import Eye, find_eye
 from vortex.engines.mesh.field import Bounds, Region, dense_fields, find_region, grid
 from vortex.engines.mesh.head import Head, Placement, find_head

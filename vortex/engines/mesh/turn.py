@@ -43,7 +43,7 @@ def shown_pose_deg(pose_deg: F32) -> F32:
 
 
 def rotation_matrix(pose_deg: FloatArray) -> F64:
-    """Return (3, 3) for pitch, yaw, roll in degrees; x is to the right, y down, and height to the viewer."""
+    """Return (..., 3, 3) for (..., 3) pitch, yaw, roll in degrees; x right, y down, height to the viewer."""
     return rotation_of_pose(pose_deg) * np.outer(_Y_DOWN, _Y_DOWN)
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from vortex.engines.mesh.basis import (
+from vortex.engines.mesh.commands import (
     BROW_TRAVEL,
     MAX_APERTURE,
     SHAPES,

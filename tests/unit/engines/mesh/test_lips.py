@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vortex.engines.mesh.engine import MeshEngine
-from vortex.engines.mesh.lips import mouth_note, open_lips
+from vortex.engines.mesh.lips import open_lips
 from vortex.engines.mesh.prepare import prepare_portrait
 from vortex.face.landmarks import LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
 from vortex.motion.drive import expand
@@ -64,9 +64,3 @@ def test_shut_lips_and_what_is_around_open_ones_keep_every_byte(face: Callable[.
     assert rows.max() < inner[:, 1].max() + reach
     assert columns.min() > inner[:, 0].min() - reach
     assert columns.max() < inner[:, 0].max() + reach
-
-
-def test_only_a_mouth_that_is_wide_open_gets_a_note(face: Callable[..., Any]) -> None:
-    for gap in (0.0, 0.15, 0.27):
-        assert mouth_note(face(gap).landmarks_px, EYE_WIDTH_PX) is None
-    assert "wide open" in str(mouth_note(face(0.4).landmarks_px, EYE_WIDTH_PX))
