@@ -3,7 +3,7 @@
 Usage: python scripts/contact_sheet.py OUT.png [PORTRAIT...]
 
 Without portraits, shows the demo portrait. Each row is a portrait, cut to the face: the picture itself,
-p/b/m, AA, EE, OO, F, blink, yaw to both sides. With ``--zoom``, shows mouth and eyes enlarged.
+p/b/m, AA, EE, OO, TH, OH, S, F, blink, yaw to both sides. With ``--zoom``, shows mouth and eyes enlarged.
 """
 
 from __future__ import annotations
