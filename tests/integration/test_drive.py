@@ -140,7 +140,7 @@ def test_a_variable_rate_is_followed_by_its_time_stamps(portrait: Path, tmp_path
     assert len(found) == report.frames
     commanded = known_motion(frame_times_s()).blendshapes[:, BLENDSHAPE_INDEX["jawOpen"]]
     count = min(FRAMES, report.frames)
-    assert np.corrcoef(gap(found, INNER_LIPS)[:count], commanded[:count])[0, 1] > 0.9
+    assert np.corrcoef(gap(found, INNER_LIPS)[:count], commanded[:count])[0, 1] > 0.85
 
 
 def test_another_rate_and_length(portrait: Path, driving: Path, tmp_path: Path) -> None:

@@ -132,4 +132,4 @@ def test_the_movements_of_a_person_with_another_face_are_found() -> None:
     assert np.abs(away[..., :2]).mean() < 0.1 * np.abs(moved[..., :2]).mean()
     for name in ("jawOpen", "mouthSmileLeft"):
         column = shapes.names.index(name)
-        assert np.corrcoef(amounts[:, column], true[:, column])[0, 1] > 0.9
+        assert np.corrcoef(amounts[:, column], true[:, column])[0, 1] > 0.8
