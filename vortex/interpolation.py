@@ -1,4 +1,4 @@
-"""Interpolation curves."""
+"""Curves: smooth steps and limits, and smoothing of values along time."""
 
 from __future__ import annotations
 
@@ -12,3 +12,26 @@ def smoothstep(value: npt.ArrayLike, start: Any = 0.0, end: Any = 1.0, dtype: An
     """Return 0 before ``start``, 1 after ``end`` and 3u² - 2u³ between, computed in ``dtype``."""
     u = np.clip((np.asarray(value, dtype) - start) / (end - start), 0, 1)
     return np.asarray(u * u * (3 - 2 * u), dtype)
+
+
+def soft_limit(
+    value: npt.NDArray[np.floating], limit: float | npt.NDArray[np.floating]
+) -> npt.NDArray[np.float32]:
+    """Return ``value`` bent below ``limit``: slope 1 at zero, never above the limit."""
+    return np.asarray(limit * np.tanh(value / limit), np.float32)
+
+
+def convolve_columns(
+    values: npt.NDArray[np.floating], kernel: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float64]:
+    """Return (T, C) columns convolved with an odd kernel; the first and the last row are repeated."""
+    half = len(kernel) // 2
+    padded = np.pad(values, ((half, half), (0, 0)), mode="edge")
+    return np.stack([np.convolve(column, kernel, "valid") for column in padded.T], axis=1).astype(np.float64)
+
+
+def gaussian_smoothed(values: npt.NDArray[np.floating], sigma: float) -> npt.NDArray[np.float64]:
+    """Return (T, C) columns smoothed by a Gaussian of ``sigma`` rows, without delay; ends are repeated."""
+    reach = max(int(np.ceil(3 * sigma)), 1)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    return convolve_columns(values, kernel / kernel.sum())

@@ -56,6 +56,9 @@ both eyes together, left and right as the person in the picture sees it, like ev
 mouthClose brings the lips together, whatever parts them: 1 shuts them. tongueUp raises the tip of the tongue
 to the teeth."""
 
+GAZE_REACH = (0.16, 0.08)
+"""Shift of the iris across and down, in eye widths, that a gaze column of 1 means."""
+
 BLENDSHAPE_INDEX: Mapping[str, int] = {name: index for index, name in enumerate(BLENDSHAPES)}
 
 

@@ -17,9 +17,11 @@ from vortex.face.landmarks import (
     LANDMARKS,
     LID_RINGS,
     LIP_CORNERS,
+    LOWER_INNER,
     LOWER_RINGS,
     SKIN_LANDMARKS,
     STABLE,
+    UPPER_INNER,
     UPPER_RINGS,
 )
 from vortex.types import F32, F64, FloatArray
@@ -46,6 +48,11 @@ class FaceShapes(NamedTuple):
     def columns(self, names: tuple[str, ...]) -> F32:
         """Return (len(names), 478, 3): the moves of some shapes."""
         return self.moves[[self.names.index(name) for name in names]]
+
+    def lip_gaps(self, names: tuple[str, ...]) -> F32:
+        """Return (len(names), 9): how far shapes part the inner lips at each column between their corners."""
+        moves = self.columns(names)
+        return np.asarray(moves[:, LOWER_INNER[1:-1], 1] - moves[:, UPPER_INNER[1:-1], 1], np.float32)
 
 
 @lru_cache(maxsize=1)

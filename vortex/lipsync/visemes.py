@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vortex.errors import InputError, UnknownPhonemeError
+from vortex.interpolation import convolve_columns
 from vortex.types import F32, F64, PhonemeSpan
 from vortex.visemes import (
     CLOSING_COLUMNS,
@@ -166,7 +167,7 @@ def smooth_viseme_sequence(visemes: npt.ArrayLike, window_size: int = 3) -> F32:
         return values.copy()
     half = window_size // 2
     kernel = (half + 1 - np.abs(np.arange(-half, half + 1))).astype(np.float32)
-    return _convolve(values, kernel / kernel.sum()).astype(np.float32)
+    return convolve_columns(values, kernel / kernel.sum()).astype(np.float32)
 
 
 def mouth_shape(weights: npt.ArrayLike) -> F32:
@@ -199,8 +200,8 @@ def _blend(
     """Return the weights (T, 15) at ``rows``, computed from rows ``low`` to ``high`` of the articulation."""
     targets, dominance, closures = _articulation_curves(spans, low, high)
     kernel, edge = _gaussian(SMOOTHING_S), _gaussian(CLOSURE_S)
-    blended = _convolve(targets * dominance, kernel) / _convolve(dominance, kernel)
-    shut = np.clip(1.1 * _convolve(closures, edge / edge.sum()), 0, 1)
+    blended = convolve_columns(targets * dominance, kernel) / convolve_columns(dominance, kernel)
+    shut = np.clip(1.1 * convolve_columns(closures, edge / edge.sum()), 0, 1)
     shut /= np.maximum(shut.sum(axis=1, keepdims=True), 1)
     blended *= 1 - shut.sum(axis=1, keepdims=True)
     blended[:, CLOSING_COLUMNS] += shut
@@ -244,10 +245,3 @@ def _articulation_curves(spans: Sequence[PhonemeSpan], low: int, high: int) -> t
 def _gaussian(sigma_s: float) -> F64:
     reach = round(4 * sigma_s * RATE_HZ)
     return np.asarray(np.exp(-0.5 * (np.arange(-reach, reach + 1) / (sigma_s * RATE_HZ)) ** 2))
-
-
-def _convolve(values: npt.NDArray[np.floating], kernel: npt.NDArray[np.floating]) -> F64:
-    """Return (T, C) columns convolved with an odd kernel; the first and the last row are repeated."""
-    half = len(kernel) // 2
-    padded = np.pad(values, ((half, half), (0, 0)), mode="edge")
-    return np.stack([np.convolve(column, kernel, "valid") for column in padded.T], axis=1).astype(np.float64)

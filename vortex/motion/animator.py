@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from vortex.motion.brows import BrowHeights, Brows, Smiles
-from vortex.motion.eyes import LID_UP, Blinks, Gaze, closing, eye_amounts
+from vortex.motion.eyes import LID_UP, Blinks, Gaze, closing, eye_amounts, set_gaze
 from vortex.motion.head import Head, bounded
 from vortex.motion.rhythm import Rhythm
 from vortex.types import BLENDSHAPE_INDEX, F32, F64, MotionTrack, VisemeTrack
@@ -87,13 +87,7 @@ def _add_brows(shapes: F32, heights: BrowHeights) -> None:
 
 def _set_eyes(shapes: F32, eyes: F64, blinks: F64) -> None:
     """Write eyes (T, 2), across and down in [-1, 1], and lids (T,) in place; the lids follow the eyes."""
-    for name, amount in (
-        ("eyeLookLeft", eyes[:, 0]),
-        ("eyeLookRight", -eyes[:, 0]),
-        ("eyeLookDown", eyes[:, 1]),
-        ("eyeLookUp", -eyes[:, 1]),
-    ):
-        shapes[:, BLENDSHAPE_INDEX[name]] = np.maximum(amount, 0)
+    set_gaze(shapes, eyes)
     for side in ("Left", "Right"):
         shapes[:, BLENDSHAPE_INDEX[f"eyeBlink{side}"]] = closing(blinks, eyes[:, 1])
         shapes[:, BLENDSHAPE_INDEX[f"eyeWide{side}"]] += LID_UP * np.maximum(-eyes[:, 1], 0)

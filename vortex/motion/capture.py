@@ -8,6 +8,7 @@ import numpy as np
 
 from vortex.face.pose import pose_of_rotation, rotation_of_pose
 from vortex.face.tracking import FaceTrack
+from vortex.interpolation import gaussian_smoothed
 from vortex.motion.expression import fit_expression
 from vortex.types import BLENDSHAPES, F64, MotionTrack, Portrait, frame_count
 
@@ -46,7 +47,7 @@ def capture_motion(
     curves = np.column_stack([shapes, pose])
     known_s = faces.times_s[found]
     at_frames = np.column_stack([np.interp(middle_s, known_s, curve) for curve in curves.T])
-    smooth = _smoothed(at_frames, SMOOTHING_S * float(fps)).astype(np.float32)
+    smooth = gaussian_smoothed(at_frames, SMOOTHING_S * float(fps)).astype(np.float32)
     return MotionTrack(np.clip(smooth[:, : len(BLENDSHAPES)], -1, 1), smooth[:, len(BLENDSHAPES) :], fps)
 
 
@@ -58,12 +59,3 @@ def relative_pose_deg(rotations: F64, reference: F64, portrait: Portrait) -> F64
     """
     source = rotation_of_pose(portrait.head_pose_deg)
     return pose_of_rotation(source @ reference.T @ rotations @ source.T)
-
-
-def _smoothed(curves: F64, sigma: float) -> F64:
-    """Return (T, C) smoothed along T by a Gaussian of ``sigma`` frames, without delay; ends are repeated."""
-    reach = max(int(np.ceil(3 * sigma)), 1)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-3)) ** 2)
-    padded = np.pad(curves, ((reach, reach), (0, 0)), mode="edge")
-    parts = (padded[first : first + len(curves)] * share for first, share in enumerate(kernel / kernel.sum()))
-    return np.asarray(sum(parts), np.float64)

@@ -7,14 +7,13 @@ import numpy as np
 from vortex.face.landmarks import IRIS_CENTRES, LIDS, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
 from vortex.face.shapes import fit_person, load_shapes, without_pose
 from vortex.interpolation import smoothstep
-from vortex.types import BLENDSHAPE_INDEX, BLENDSHAPES, F32, F64, FloatArray
+from vortex.motion.eyes import set_gaze
+from vortex.types import BLENDSHAPE_INDEX, BLENDSHAPES, F32, F64, GAZE_REACH, FloatArray
 
 SHUT_GAP, OPEN_GAP = 0.008, 0.03
 """Lips measured closer than the first are shut, from the second on open as measured, in outer-eye widths."""
 TURN_OF_EYE_WIDTH_DEG = 160.0
 """A head turned this far from its usual pose counts like a mouth that differs by one outer-eye width."""
-GAZE_REACH = (0.16, 0.08)
-"""Shift of the iris in eye widths that full eyeLookLeft and eyeLookDown mean."""
 LID_SHAPES = ("eyeBlink", "eyeSquint", "eyeWide")
 """Beginnings of the shapes that the measured opening of the eyes replaces."""
 PARTING = ("mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight")
@@ -34,7 +33,8 @@ def fit_expression(
     shapes = load_shapes()
     faces, portrait = without_pose(landmarks_px), without_pose(portrait_px[None])
     _, amounts = fit_person(faces, shapes.moves)
-    measured = np.concatenate([mouth_measures(faces), lid_openings(faces)], axis=1)
+    mouth, opening, irises = mouth_measures(faces), lid_openings(faces), iris_places(faces)
+    measured = np.concatenate([mouth, opening], axis=1)
     wanted = np.concatenate([mouth_measures(portrait), lid_openings(portrait)], axis=1)
     turned = np.abs(poses_deg - np.median(poses_deg, axis=0)).sum(axis=1)
     reference = int((np.abs(measured - wanted).sum(axis=1) + turned / TURN_OF_EYE_WIDTH_DEG).argmin())
@@ -43,12 +43,11 @@ def fit_expression(
         if not name.startswith(LID_SHAPES):
             start = 0.0 if name == "jawOpen" else amounts[reference, column]
             result[:, BLENDSHAPE_INDEX[name]] = amounts[:, column] - start
-    _part_lips(result, faces)
-    opening = lid_openings(faces)
+    _part_lips(result, mouth[:, 0])
     closed = 1 - opening / np.maximum(opening[reference], 1e-3)
     for side, amount in zip(LIDS, closed.T, strict=True):
         result[:, BLENDSHAPE_INDEX[f"eyeBlink{side}"]] = amount
-    _look(result, iris_places(faces) - iris_places(faces)[reference])
+    set_gaze(result, np.asarray((irises - irises[reference]) / GAZE_REACH, np.float64))
     return np.clip(result, -1, 1).astype(np.float32), reference
 
 
@@ -91,23 +90,11 @@ def iris_places(faces: FloatArray) -> F64:
     return places
 
 
-def _part_lips(amounts: F64, faces: FloatArray) -> None:
-    """Make the lips as far apart as in ``faces``, in place: shapes alone give the gap only roughly."""
-    shapes = load_shapes()
-    parts = shapes.moves[:, LOWER_INNER[1:-1], 1] - shapes.moves[:, UPPER_INNER[1:-1], 1]
-    columns = [BLENDSHAPE_INDEX[name] for name in shapes.names]
-    used = [not name.startswith(LID_SHAPES) for name in shapes.names]
-    gap = np.maximum(amounts[:, columns] @ (parts * np.array(used)[:, None]), 0).max(axis=1)
-    wanted = lip_gaps(faces).max(axis=1)
-    gain = parts[[shapes.names.index(name) for name in PARTING]].sum(axis=0).max()
+def _part_lips(amounts: F64, wanted: F64) -> None:
+    """Make the largest gap between the lips that ``wanted`` (T,), in place: shapes give it only roughly."""
+    used = tuple(name for name in load_shapes().names if not name.startswith(LID_SHAPES))
+    made = amounts[:, [BLENDSHAPE_INDEX[name] for name in used]] @ load_shapes().lip_gaps(used)
+    gap = np.maximum(made, 0).max(axis=1)
+    gain = load_shapes().lip_gaps(PARTING).sum(axis=0).max()
     amounts[:, [BLENDSHAPE_INDEX[name] for name in PARTING]] += (np.maximum(wanted - gap, 0) / gain)[:, None]
     amounts[:, BLENDSHAPE_INDEX["mouthClose"]] = 1 - np.minimum(wanted / np.maximum(gap, 1e-6), 1)
-
-
-def _look(amounts: F64, moved: F64) -> None:
-    """Set the four columns of gaze, in place, from the moves (T, 2) of the irises in eye widths."""
-    across, down = (moved / GAZE_REACH).T
-    for name, amount in (
-        ("eyeLookLeft", across), ("eyeLookRight", -across), ("eyeLookDown", down), ("eyeLookUp", -down),
-    ):  # fmt: skip
-        amounts[:, BLENDSHAPE_INDEX[name]] = np.maximum(amount, 0)

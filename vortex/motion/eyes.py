@@ -14,11 +14,11 @@ import numpy as np
 
 from vortex.motion.rhythm import Flags, Rhythm
 from vortex.motion.steps import Steps
-from vortex.types import F32, F64
+from vortex.types import BLENDSHAPE_INDEX, F32, F64, FloatArray
 
 LOOK_DEG = np.array([24.0, 12.0])
 """How far a gaze column of 1 turns the eyes, across and up or down: an iris moves by 12 mm times the sine of
-the angle, and engines move it by 0.16 and 0.08 of an eye 30 mm wide."""
+the angle, and a column of 1 means ``GAZE_REACH`` of an eye 30 mm wide."""
 SACCADE_S, SACCADE_S_PER_DEG = 0.021, 0.0022
 """The main sequence: a saccade of A degrees lasts 21 ms + 2.2 ms A (Carpenter 1988)."""
 CAMERA_DEG = np.array([1.1, 0.7])
@@ -103,6 +103,18 @@ def eye_amounts(gaze_deg: F64, pose_deg: F32) -> F64:
     that they stay on what they look at.
     """
     return np.asarray(np.clip((gaze_deg - pose_deg[:, [1, 0]]) / LOOK_DEG, -1, 1), np.float64)
+
+
+def set_gaze(shapes: FloatArray, eyes: F64) -> None:
+    """Write where the eyes look, (T, 2) across and down, into the gaze columns of ``shapes`` (T, 48)."""
+    across, down = eyes.T
+    for name, amount in (
+        ("eyeLookLeft", across),
+        ("eyeLookRight", -across),
+        ("eyeLookDown", down),
+        ("eyeLookUp", -down),
+    ):
+        shapes[:, BLENDSHAPE_INDEX[name]] = np.maximum(amount, 0)
 
 
 BLINK_CLOSE_S, BLINK_HOLD_S, BLINK_OPEN_S = (0.08, 0.1), (0.01, 0.05), (0.16, 0.24)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vortex.interpolation import smoothstep
+from vortex.interpolation import smoothstep, soft_limit
 from vortex.motion.rhythm import Rhythm
 from vortex.motion.steps import Steps, Waves
 from vortex.types import F32, F64
@@ -141,4 +141,4 @@ class Breath:
 
 def bounded(pose_deg: F64) -> F32:
     """Return (T, 3) within :data:`MAX_POSE_DEG`, nearly unchanged where it is well within."""
-    return np.asarray(MAX_POSE_DEG * np.tanh(pose_deg / MAX_POSE_DEG), np.float32)
+    return soft_limit(pose_deg, MAX_POSE_DEG)

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
+from vortex.interpolation import gaussian_smoothed
 from vortex.types import F32, VisemeTrack
 from vortex.visemes import SILENT_COLUMN, VISEME_TABLE
 
@@ -147,6 +148,4 @@ def _stressed(prominence: F32, fps: float) -> F32:
 
 def _smooth(values: F32, sigma: float) -> F32:
     """Return (T,) smoothed by a Gaussian of ``sigma`` frames; both ends are repeated."""
-    reach = max(int(np.ceil(3 * sigma)), 1)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 0.3)) ** 2)
-    return np.convolve(np.pad(values, reach, mode="edge"), kernel / kernel.sum(), "valid").astype(np.float32)
+    return gaussian_smoothed(values[:, None], max(sigma, 0.3))[:, 0].astype(np.float32)

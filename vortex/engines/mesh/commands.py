@@ -13,10 +13,10 @@ import numpy as np
 
 from vortex.engines.base import shape_columns
 from vortex.engines.mesh.lids import MIN_OPENING, ORDINARY_OPENING, WIDENING
-from vortex.face.landmarks import BROWS, LIDS, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
+from vortex.face.landmarks import BROWS, LIDS, MOUTH_CORNERS
 from vortex.face.shapes import load_shapes
-from vortex.interpolation import smoothstep
-from vortex.types import BLENDSHAPE_INDEX, F32, MotionTrack
+from vortex.interpolation import smoothstep, soft_limit
+from vortex.types import BLENDSHAPE_INDEX, F32, GAZE_REACH, MotionTrack
 
 SHAPES: tuple[str, ...] = tuple(name for name in load_shapes().names if not name.startswith("eyeBlink"))
 """Shapes that move the skin, in the order of their fields; lids are drawn."""
@@ -40,19 +40,13 @@ SEEN_OPENING, HALF_SHUT_OPENING = (MIN_OPENING, 0.1), (0.14, 0.19)
 @lru_cache(maxsize=1)
 def lip_gaps() -> F32:
     """Return (K, 9): by how much each of SHAPES parts the lips at each column between their corners."""
-    moves = load_shapes().columns(SHAPES)
-    return np.asarray(moves[:, LOWER_INNER[1:-1], 1] - moves[:, UPPER_INNER[1:-1], 1], np.float32)
+    return load_shapes().lip_gaps(SHAPES)
 
 
 def template_mouth_width() -> float:
     """Return the width of the template's mouth."""
     corners = load_shapes().template[list(MOUTH_CORNERS)]
     return float(np.linalg.norm(corners[1] - corners[0]))
-
-
-def soft_limit(value: F32, limit: float) -> F32:
-    """Return ``value`` bent below ``limit``: slope 1 at zero, never above the limit."""
-    return np.asarray(limit * np.tanh(value / limit), np.float32)
 
 
 def lips_apart(motion: MotionTrack) -> F32:
@@ -91,8 +85,9 @@ def amounts(motion: MotionTrack, *, source_width: float, source_aperture: float,
     result[:, jaw] -= max(source_aperture - SHUT_JAW_APERTURE, 0.0) / float(lip_gaps()[jaw].max())
     # Rounded lips do not smile: the smile of the picture goes as they round.
     smiling = float(np.clip((source_width - template_mouth_width()) / SMILE_WIDTH, 0, 1))
+    rounded = rounding(motion)
     for side in ("Left", "Right"):
-        result[:, column(f"mouthSmile{side}")] -= smiling * rounding(motion)
+        result[:, column(f"mouthSmile{side}")] -= smiling * rounded
     moves = load_shapes().columns(BROW_RAISERS)
     raised = np.abs(moves[:, np.concatenate(list(BROWS.values())), 1]).max(axis=1)
     for name, rise in zip(BROW_RAISERS, raised, strict=True):
@@ -134,7 +129,8 @@ def gaze(motion: MotionTrack) -> F32:
     shape = shape_columns(motion)
     # The person's left is the viewer's right.
     across = shape("eyeLookLeft") - shape("eyeLookRight")
-    return np.stack([0.16 * across, 0.08 * (shape("eyeLookDown") - shape("eyeLookUp"))], axis=1)
+    down = shape("eyeLookDown") - shape("eyeLookUp")
+    return np.stack([GAZE_REACH[0] * across, GAZE_REACH[1] * down], axis=1)
 
 
 def rounding(motion: MotionTrack) -> F32:

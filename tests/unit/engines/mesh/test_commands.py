@@ -17,12 +17,12 @@ from vortex.engines.mesh.commands import (
     lid_closing,
     lip_gap,
     rounding,
-    soft_limit,
     template_mouth_width,
 )
 from vortex.engines.mesh.lids import ORDINARY_OPENING, WIDENING
 from vortex.face.landmarks import BROWS
 from vortex.face.shapes import load_shapes
+from vortex.interpolation import soft_limit
 from vortex.motion.drive import VISEME_BLENDSHAPES, expand
 from vortex.types import MotionTrack
 from vortex.visemes import LIP_CLOSING_COLUMNS, VISEMES
