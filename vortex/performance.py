@@ -131,7 +131,7 @@ def perform_video(
         AudioError: its sound cannot be decoded.
     """
     with clock.stage("track"):
-        frames_s = _Watched(video, options.duration_s, max_duration_s, clock)
+        frames_s = _FramesToTrack(video, options.duration_s, max_duration_s, clock)
         faces = track_face(frames_s, name=video.path.name)
     rate = steady_rate(faces.times_s, video.fps)
     fps = options.fps or min(max(rate, Fraction(1)), Fraction(120))
@@ -147,7 +147,7 @@ def perform_video(
     )
 
 
-class _Watched:
+class _FramesToTrack:
     """The frames of a video with their times, up to a length; each one is reported as progress."""
 
     def __init__(

@@ -15,11 +15,7 @@ from vortex.media.video import encode_video
 from vortex.options import DriveOptions, RenderOptions
 from vortex.performance import Performance, StageClock
 from vortex.runtime.memory import release_freed_memory
-from vortex.types import (
-    Frame,
-    Portrait,
-    RenderReport,
-)
+from vortex.types import Frame, Portrait, RenderReport
 from vortex.version import __version__
 
 T = TypeVar("T")
@@ -72,15 +68,15 @@ def render_video(
     performing = _in_background(perform)
     try:
         face = portrait()
-        played = performing.result()
+        performance = performing.result()
     except BaseException:
         clock.abandoned.set()
         raise
-    motion = played.motion(face.face)
+    motion = performance.motion(face.face)
     release_freed_memory()
     container = container_of(out)
     encoder = choose_video_encoder(container, engine.device)
-    notes = face.notes + played.notes + engine.notes(face.prepared, motion, quality=options.quality)
+    notes = face.notes + performance.notes + engine.notes(face.prepared, motion, quality=options.quality)
     if encoder != container.video_encoders["cpu"]:
         notes += (f"encoded on the GPU ({encoder})",)
     with clock.stage("render"):
@@ -88,10 +84,10 @@ def render_video(
         count = encode_video(
             out,
             _reported(frames, len(motion), on_frame) if on_frame else frames,
-            played.audio,
-            played.fps,
+            performance.audio,
+            performance.fps,
             face.prepared.size_px,
-            comment=_comment(engine.name, played, mark=options.mark),
+            comment=_comment(engine.name, performance, mark=options.mark),
             encoder=encoder,
             part=part,
             on_progress=clock.on_progress,
@@ -100,20 +96,21 @@ def render_video(
     return RenderReport(
         path=out,
         frames=count,
-        fps=played.fps,
+        fps=performance.fps,
         size_px=face.prepared.size_px,
         engine=engine.name,
-        preset=played.preset,
-        seed=played.seed,
-        duration_s=float(count / played.fps),
+        preset=performance.preset,
+        seed=performance.seed,
+        duration_s=float(count / performance.fps),
         stage_s=clock.stage_s,
         notes=notes,
     )
 
 
-def _comment(engine: str, played: Performance, *, mark: bool) -> str:
+def _comment(engine: str, performance: Performance, *, mark: bool) -> str:
     """Return what the file says of itself: how it was made and, if marked, that it is synthetic."""
-    how = "driven by a video" if played.preset is None else f"preset={played.preset} seed={played.seed}"
+    preset, seed = performance.preset, performance.seed
+    how = "driven by a video" if preset is None else f"preset={preset} seed={seed}"
     made_by = f"vortex {__version__}; engine={engine} {how}"
     return f"synthetic; {made_by}; digitalSourceType={DIGITAL_SOURCE_TYPE}" if mark else made_by
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from vortex.engines.mesh import commands
 from vortex.engines.mesh.eyes import draw_eye
-from vortex.engines.mesh.field import Bounds, invert, remap, remap_fixed
+from vortex.engines.mesh.field import Bounds, invert, mixed, planes, remap, remap_fixed
 from vortex.engines.mesh.mouth import composite_mouth, lower_edge_px, tilted
 from vortex.engines.mesh.prepare import MeshPortrait, prepare_portrait
 from vortex.engines.mesh.turn import moved_height, rotation_matrix, shown_pose_deg, turn_cells, turn_points
@@ -76,8 +76,10 @@ class MeshEngine:
                 if opening[index] > MIN_OPENING_PX:
                     drop_px = float((unturned[CHIN] - prepared.landmarks_px[CHIN, :2]) @ prepared.down)
                     depth, raised, (_, yaw_deg, roll_deg) = rounded[index], tongue[index], pose_deg[index]
-                    inside = _Inside(drop_px, float(depth), float(raised), float(yaw_deg), float(roll_deg))
-                    _fill_mouth(frame, prepared, lips, skull_px, inside)
+                    moves = _MouthMotion(
+                        drop_px, float(depth), float(raised), float(yaw_deg), float(roll_deg)
+                    )
+                    _fill_mouth(frame, prepared, lips, skull_px, moves)
                 yield frame
 
     def notes(self, prepared: MeshPortrait, motion: MotionTrack, *, quality: str = "full") -> tuple[str, ...]:
@@ -89,7 +91,7 @@ class MeshEngine:
 
 
 @dataclass(frozen=True, slots=True)
-class _Inside:
+class _MouthMotion:
     """What moves the inside of a mouth: drop of the chin, lips before the teeth, tongue, turn and tilt."""
 
     chin_drop_px: float
@@ -117,16 +119,18 @@ def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
     return np.concatenate([amounts, upper, lower], axis=1).astype(np.float32)
 
 
-def _fill_mouth(frame: Frame, prepared: MeshPortrait, points: F32, skull_px: F32, inside: _Inside) -> None:
+def _fill_mouth(
+    frame: Frame, prepared: MeshPortrait, points: F32, skull_px: F32, moves: _MouthMotion
+) -> None:
     """Draw what is between the lips into ``frame`` in place.
 
     ``points`` (478, 2) are the landmarks, and ``skull_px`` (2,) is the anchor of the upper teeth.
     """
-    lower, interior = points[LOWER_INNER], tilted(prepared.interior, inside.roll_deg)
-    jaw_px = lower_edge_px(interior, skull_px, inside.chin_drop_px, lower[len(lower) // 2])
+    lower, interior = points[LOWER_INNER], tilted(prepared.interior, moves.roll_deg)
+    jaw_px = lower_edge_px(interior, skull_px, moves.chin_drop_px, lower[len(lower) // 2])
     composite_mouth(
-        frame, interior, points[UPPER_INNER], lower, skull_px, jaw_px, inside.depth,
-        tongue=inside.tongue, yaw_deg=inside.yaw_deg,
+        frame, interior, points[UPPER_INNER], lower, skull_px, jaw_px, moves.depth,
+        tongue=moves.tongue, yaw_deg=moves.yaw_deg,
     )  # fmt: skip
 
 
@@ -184,7 +188,7 @@ def warp_face(frame: Frame, prepared: MeshPortrait, layers: tuple[F32, F32], see
     x0, y0 = region.x0 + corner[0], region.y0 + corner[1]
     lower_face, box = remap_fixed(prepared.canvas, below), frame[y0 : y0 + box_h, x0 : x0 + box_w]
     share = mask * np.float32(1 / 255)
-    box[:] = cv2.blendLinear(lower_face, np.ascontiguousarray(box), share, 1 - share)
+    box[:] = mixed(lower_face, np.ascontiguousarray(box), share)
     return where
 
 
@@ -193,7 +197,7 @@ def _moved_bounds(prepared: MeshPortrait, seen: F32) -> Bounds:
     row0, row1, col0, col1 = prepared.mouth_cells
     if seen is prepared.cells:
         return prepared.mouth_cells
-    x, y = cv2.split(seen)
+    x, y = planes(seen)
     inside = np.asarray((x >= col0) & (x <= col1 - 1) & (y >= row0) & (y <= row1 - 1))
     rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     return int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1

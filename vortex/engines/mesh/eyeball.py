@@ -13,10 +13,9 @@ import numpy.typing as npt
 
 from vortex.engines.mesh.lid_skin import spread
 from vortex.engines.mesh.lids import LidCurves, Places, find_places
+from vortex.engines.mesh.light import LUMA
 from vortex.interpolation import smoothstep
-from vortex.types import F32, LUMA_WEIGHTS, Frame
-
-_LUMA = LUMA_WEIGHTS.astype(np.float32)
+from vortex.types import F32, Frame
 
 SHADE_BELOW_UPPER, SHADE_OF_GAP = 0.06, 0.2
 """Height of shadow and lashes under the upper lid, in eye widths, and the most in heights of the eye."""
@@ -75,7 +74,7 @@ def complete_eyeball(patch: Frame, x: F32, y: F32, curves: LidCurves, iris: F32,
     depth = np.minimum(-places.above, -places.below / SHADE_ABOVE_LOWER) / shade_px
     shown = (depth > 1) & (places.middle > 0)
     distance = np.asarray(np.hypot(x - centre[0], y - centre[1]) / radius_px, np.float32)
-    light = float(skin @ _LUMA)
+    light = float(skin @ LUMA)
     # A nearly shut eye shows lashes and their shadow only.
     half_shut = highest_px < HALF_SHUT * width_px
     inside = _radial(patch, distance, shown, light)
@@ -105,24 +104,24 @@ def _lashes(patch: Frame, places: Places, distance: F32, white: F32) -> F32:
     """Return (h, w): 1 where lashes hang over the ``white`` (h, w, 3)."""
     # Opened wider, the lid takes them along.
     high = -places.above < LASHES_REACH * np.maximum(places.gap, 1)
-    dark = patch @ _LUMA < LASH_LUMA * (white @ _LUMA)
+    dark = patch @ LUMA < LASH_LUMA * (white @ LUMA)
     lashes = cv2.dilate((dark & high & (distance > 1)).astype(np.float32), np.ones((3, 3), np.uint8))
     return np.asarray(cv2.GaussianBlur(lashes, (0, 0), 0.7), np.float32)
 
 
 def _white(patch: Frame, shown: npt.NDArray[np.bool_], light: float) -> F32 | None:
     """Return (h, w, 3): the white of the eye, spread from where it is ``shown`` (h, w); None if hardly is."""
-    luma = patch @ _LUMA
+    luma = patch @ LUMA
     weights = shown.astype(np.float32)
     if shown.any():
         # Lashes and the rim of the iris are darker than most of the white.
         weights *= luma > 0.6 * np.percentile(luma[shown], 60)
     known = patch[weights > 0]
-    if len(known) < MIN_WHITE_SHARE * shown.size or (known @ _LUMA).mean() < WHITE_LIMITS[0] * light:
+    if len(known) < MIN_WHITE_SHARE * shown.size or (known @ LUMA).mean() < WHITE_LIMITS[0] * light:
         return None
     plain = known.mean(axis=0)
     white = spread(patch.astype(np.float32), weights, plain, sigmas_px=(1.0, 2.5, 6.0, 15.0))
-    level = np.maximum(white @ _LUMA, 1.0)[..., None]
+    level = np.maximum(white @ LUMA, 1.0)[..., None]
     return np.asarray(white / level * np.clip(level, *(WHITE_LIMITS * light)), np.float32)
 
 

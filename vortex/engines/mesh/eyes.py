@@ -8,25 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vortex.engines.mesh.eyeball import (
-    SHADE_ABOVE_LOWER,
-    Eyeball,
-    complete_eyeball,
-)
-from vortex.engines.mesh.field import Pixels, grid, remap_fixed
+from vortex.engines.mesh.eyeball import SHADE_ABOVE_LOWER, Eyeball, complete_eyeball
+from vortex.engines.mesh.field import Pixels, grid, mixed, planes, remap_fixed, remap_planes
 from vortex.engines.mesh.lid_skin import LidSkin, find_skin
 from vortex.engines.mesh.lids import BESIDE, LASH_HEIGHT, LidCurves, find_curves, find_places
+from vortex.engines.mesh.light import LUMA
 from vortex.face.landmarks import BROWS, IRISES, LIDS, LOWER_BROWS
 from vortex.interpolation import smoothstep
-from vortex.types import F32, LUMA_WEIGHTS, FloatArray, Frame
-
-_LUMA = LUMA_WEIGHTS.astype(np.float32)
+from vortex.types import F32, FloatArray, Frame
 
 MIN_CLOSING, MIN_GAZE = 0.01, 1e-3
 """Eyes that move less are left as they are in the picture."""
@@ -123,9 +118,9 @@ def _lash_colour(patch: Frame, x: F32, y: F32, curves: LidCurves, width_px: floa
     shadow = np.asarray(LASH_LUMA * skin, np.float32)
     if not len(pixels):
         return shadow
-    luma = pixels @ _LUMA
+    luma = pixels @ LUMA
     lashes = np.asarray(np.median(pixels[luma <= np.percentile(luma, 30)], axis=0), np.float32)
-    return lashes if lashes @ _LUMA < shadow @ _LUMA else shadow
+    return lashes if lashes @ LUMA < shadow @ LUMA else shadow
 
 
 def draw_eye(out: Frame, where: F32, eye: Eye, lids: F32, closing: float, gaze: F32) -> None:
@@ -141,8 +136,7 @@ def draw_eye(out: Frame, where: F32, eye: Eye, lids: F32, closing: float, gaze: 
     here, from_px = out[part], where[part]
     if not from_px.size:
         return
-    # Separate planes, and OpenCV's mixing: numpy takes several times as long for rows of two or three.
-    x, y, *inside = _planes(cv2.transform(from_px, eye.to_local))
+    x, y, *inside = planes(cv2.transform(from_px, eye.to_local))
     lid = _lid_at(eye, x, closing)
     below = y - lid.upper
     shown = _shown(eye, lid, below, closing)
@@ -150,12 +144,12 @@ def draw_eye(out: Frame, where: F32, eye: Eye, lids: F32, closing: float, gaze: 
     if closing > 0:
         drawn, covered = _draw_shut(eye, drawn, lid, x, y, inside, closing)
         moved |= covered
-    drawn = _mixed(_draw_ball(eye, x, below, closing, gaze, inside), drawn, shown)
+    drawn = mixed(_draw_ball(eye, x, below, closing, gaze, inside), drawn, shown)
     moved |= shown > 0
     if eye.skin.over is not None:
         # What lies over the lids is drawn last and does not move.
         over = (_sample(eye.skin.over, inside) / 255).astype(np.float32)
-        drawn = _mixed(np.ascontiguousarray(here), drawn, over)
+        drawn = mixed(np.ascontiguousarray(here), drawn, over)
     cv2.copyTo(drawn, moved.astype(np.uint8), here)
 
 
@@ -212,18 +206,7 @@ def _lid_at(eye: Eye, x: F32, closing: float) -> _Lid:
 def _at_columns(rows: Sequence[FloatArray], x: F32) -> tuple[F32, ...]:
     """Return each of ``rows`` (n,), at most four, at the columns ``x`` (h, w), which need not be whole."""
     table = np.stack(rows, axis=1).astype(np.float32)[None]
-    zero = np.zeros_like(x)
-    return _planes(cv2.remap(table, x, zero, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-
-
-def _planes(image: npt.NDArray[Any]) -> tuple[F32, ...]:
-    """Return each channel of ``image`` (h, w, C) float32."""
-    return cast(tuple[F32, ...], tuple(cv2.split(image)))
-
-
-def _mixed(over: Frame, under: Frame, share: F32) -> Frame:
-    """Return ``share`` (h, w) of ``over`` and the rest of ``under``, both (h, w, 3)."""
-    return cast(Frame, cv2.blendLinear(over, under, share, 1 - share))
+    return planes(remap_planes(table, x, np.zeros_like(x)))
 
 
 def _shown(eye: Eye, lid: _Lid, below: F32, closing: float) -> F32:
@@ -264,7 +247,7 @@ def _tinted(picture: Frame, colour: F32, share: F32) -> Frame:
     """Return ``picture`` (h, w, 3) mixed with ``share`` (h, w) of ``colour`` (3,)."""
     plain = np.empty_like(picture)
     plain[:] = colour
-    return _mixed(plain, picture, share)
+    return mixed(plain, picture, share)
 
 
 def _draw_skin(
@@ -276,8 +259,8 @@ def _draw_skin(
     up = lid.source_upper - lid.upper + beyond * (1 - lid.stretch)
     fade = np.clip(1 - (y - lid.lower) / (LOWER_REACH * eye.width_px), 0, 1)
     shift = np.where(_is_upper(lid, y), up, lid.rise * fade * fade)
-    planes = [plane + shift * along for plane, along in zip(inside, eye.axes[1], strict=True)]
-    return _sample(eye.skin.clean, planes), np.abs(shift) > MIN_SHIFT_PX
+    where = [plane + shift * along for plane, along in zip(inside, eye.axes[1], strict=True)]
+    return _sample(eye.skin.clean, where), np.abs(shift) > MIN_SHIFT_PX
 
 
 def _is_upper(lid: _Lid, y: F32) -> npt.NDArray[np.bool_]:
@@ -300,7 +283,7 @@ def _draw_shut(
     share *= smoothstep((fold - lid.source_upper + y) / ((1 - FOLD_BEGIN) * fold))
     share *= BARE_EDGE + (1 - BARE_EDGE) * np.clip(above / (lid.lash + 0.1) - 0.4, 0, 1)
     share *= _is_upper(lid, y)
-    skin = _mixed(_sample(eye.skin.bare, inside), skin, share)
+    skin = mixed(_sample(eye.skin.bare, inside), skin, share)
     line = np.clip(1 - (above / (LASH_LINE * width_px * lid.middle + 0.7)) ** 2, 0, 1) ** 2
     line *= line_share * np.clip(1.5 * lid.middle, 0, 1)
     # A lid is round: it darkens below.

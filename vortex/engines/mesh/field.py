@@ -215,6 +215,21 @@ def remap(image: Pixels, where: F32) -> Pixels:
     return cast(Pixels, result)
 
 
+def remap_planes(image: F32, x: F32, y: F32) -> F32:
+    """Return what :func:`remap` does, from the planes of the positions, x and y (h, w)."""
+    return np.asarray(cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
+def planes(image: npt.NDArray[Any]) -> tuple[F32, ...]:
+    """Return each channel of ``image`` (h, w, C) float32: NumPy is slow where the last axis is short."""
+    return cast(tuple[F32, ...], tuple(cv2.split(image)))
+
+
+def mixed(over: Frame, under: Frame, share: F32) -> Frame:
+    """Return ``share`` (h, w) in [0, 1] of ``over`` and the rest of ``under``, both (h, w, 3)."""
+    return cast(Frame, cv2.blendLinear(over, under, share, 1 - share))
+
+
 def remap_fixed(image: Pixels, where: F32) -> Pixels:
     """Return what :func:`remap` does, at positions rounded to 1/32 pixel: half the time on 8-bit pictures."""
     whole, part = cv2.convertMaps(where, None, cv2.CV_16SC2)  # type: ignore

@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vortex.engines.mesh.lids import LASH_HEIGHT, LidCurves, Places, find_places
+from vortex.engines.mesh.light import LUMA, MAD_OF_NORMAL
 from vortex.interpolation import smoothstep
-from vortex.types import F32, LUMA_WEIGHTS, Frame
-
-_LUMA = LUMA_WEIGHTS.astype(np.float32)
+from vortex.types import F32, Frame
 
 SMALL_EYE_PX = 32
 """Width of an eye in the reduced picture in which bare skin is spread."""
@@ -79,7 +78,7 @@ def find_skin(patch: Frame, x: F32, y: F32, curves: LidCurves, brow: F32, width_
     cv2.polylines(brow_mask, [hull], True, 255, 3)
     bare, colour = _bare_skin(small, places, brow_mask > 0, width_px)
     beside = (small_x < 0) | (small_x >= len(curves.upper))
-    lines = _find_over(small @ _LUMA, places, beside, width_px, float(colour @ _LUMA))
+    lines = _find_over(small @ LUMA, places, beside, width_px, float(colour @ LUMA))
     over = cv2.resize(lines, full_size) > 64
     large = cv2.resize(bare, full_size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
     large += _grain(patch, find_places(curves, x, y), width_px)[..., None]
@@ -103,7 +102,7 @@ def _bare_skin(small: F32, places: Places, brow: npt.NDArray[np.bool_], width_px
     colour = np.maximum(np.median(seen, axis=0), 1).astype(np.float32)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (CREASE_PX, CREASE_PX))
     smooth = cv2.GaussianBlur(cv2.morphologyEx(small, cv2.MORPH_CLOSE, disc), (0, 0), 1.0).astype(np.float32)
-    luma, light = smooth @ _LUMA, float(colour @ _LUMA)
+    luma, light = smooth @ LUMA, float(colour @ LUMA)
     on_lid = between & (above > 0.6 * LASH_HEIGHT * width_px) & (above < 0.75 * places.brow)
     own = float(np.percentile(luma[on_lid], LID_PERCENTILE)) if on_lid.any() else light
     level = float(np.clip(own / light, *BARE_LUMA))
@@ -118,7 +117,7 @@ def _bare_skin(small: F32, places: Places, brow: npt.NDArray[np.bool_], width_px
     # The skin above the eye looks more like that of a lid than the skin below it.
     weights[below > 0] *= BELOW_WEIGHT
     skin = spread(smooth, weights, colour, SPREAD_PX)
-    ratio = skin @ _LUMA / light
+    ratio = skin @ LUMA / light
     limited = np.clip(ratio, BARE_RANGE[0] * level, BARE_RANGE[1] * level)
     skin *= (limited / np.maximum(ratio, 1e-3))[..., None]
     return skin, np.asarray(colour * (1 + min(level, 1.0)) / 2, np.float32)
@@ -160,10 +159,10 @@ def _grain(patch: Frame, places: Places, width_px: float) -> F32:
     """Return (h, w): noise like that of the skin under the eye."""
     below = places.below / width_px
     skin = (places.middle > 0.2) & (below > UNDER_EYE[0]) & (below < UNDER_EYE[1])
-    luma = patch @ _LUMA
+    luma = patch @ LUMA
     detail = luma - cv2.GaussianBlur(luma, (0, 0), 1.0)
-    # The median of |x| is 0.6745 standard deviations of a normal distribution; a few lines do not change it.
-    strength = GRAIN * float(np.median(np.abs(detail[skin]))) / 0.6745 if skin.any() else 0.0
+    # A few wrinkles do not change a median.
+    strength = GRAIN * float(np.median(np.abs(detail[skin]))) / MAD_OF_NORMAL if skin.any() else 0.0
     noise = np.random.default_rng(0).normal(0, 1, luma.shape).astype(np.float32)
     noise -= cv2.GaussianBlur(noise, (0, 0), 1.0)
     return np.asarray(strength * noise / max(float(noise.std()), 1e-6), np.float32)

@@ -33,7 +33,8 @@ TONGUE_RGB = np.array([0.88, 0.66, 0.78], np.float32)
 THROAT_RGB = np.array([0.4, 0.22, 0.25], np.float32)
 """Colour of gums, tongue and throat, as a part of that of the skin."""
 
-_LUMA = LUMA_WEIGHTS.astype(np.float32)
+LUMA = LUMA_WEIGHTS.astype(np.float32)
+"""The shares of red, green and blue in luma, in the precision of drawn pictures."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +74,7 @@ def measure_light(image: Frame, points: F32, eye_width_px: float) -> PhotoLight:
 
 def luma(rgb: F32) -> float:
     """Return the luma of one colour (3,)."""
-    return float(rgb @ _LUMA)
+    return float(rgb @ LUMA)
 
 
 def sample(image: Frame, points: F32) -> F32:
@@ -97,7 +98,7 @@ def tooth_colour(light: PhotoLight) -> F32:
 
 def flesh(light: PhotoLight, share: F32) -> F32:
     """Return the colour (3,) of flesh in the light on the skin."""
-    return np.asarray(light.skin_rgb * (float(share @ _LUMA) if light.monochrome else share), np.float32)
+    return np.asarray(light.skin_rgb * (float(share @ LUMA) if light.monochrome else share), np.float32)
 
 
 def _grain(image: Frame, points: F32) -> float:

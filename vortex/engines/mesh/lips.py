@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from vortex.engines.mesh.field import remap
 from vortex.face.landmarks import (
     INNER_LIPS,
     LOWER_INNER,
@@ -134,9 +135,7 @@ def _thickness(points: F32, rings: I64) -> F32:
 
 def _sample(image: Frame, where: FloatArray) -> F32:
     """Return (n, m, 3) float32: the picture at (n, m, 2) positions, slightly blurred along."""
-    maps = np.ascontiguousarray(where, np.float32)
-    # OpenCV accepts None for the second map; its type stubs do not.
-    colours = cv2.remap(image, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore
+    colours = remap(image, np.ascontiguousarray(where, np.float32))
     return np.asarray(cv2.blur(colours, (1, 3)), np.float32)
 
 
@@ -177,7 +176,7 @@ def _fill(image: Frame, edges: LipEdges, eye_px: float) -> Frame:
     maps = np.stack(
         [x + shift * np.float32(edges.down[0]), y[:, None] + shift * np.float32(edges.down[1])], 2
     )
-    fill = cv2.remap(image, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore
+    fill = remap(image, maps)
     mask = np.zeros((h, w), np.uint8)
     cv2.fillPoly(mask, [np.round((outline - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
     # Pixels on the edge are mixed with what is inside, so the fill covers them whole.

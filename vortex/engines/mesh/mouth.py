@@ -72,12 +72,13 @@ GRAIN_SIGMA, GRAIN_BLUR_PX, GRAIN_SEED = 1.6, 0.6, 7
 class MouthInterior:
     """Pictures of the inside of a mouth, and where they belong in the photo.
 
-    ``upper`` (fixed to the skull), ``lower`` (fixed to the jaw) and ``tongue`` are premultiplied RGBA
-    (h, w, 4) float32: colour in [0, 255], alpha in [0, 1]; the first two have ``atlas_scale`` pixels in a
-    millimetre. ``throat_rgb`` (3,) is behind them. ``axes`` (2, 2) has the unit vectors along u and v as
-    columns, ``px_per_mm`` is the scale of the photo. ``anchor_px`` (2,) is the edge of the upper teeth,
-    ``lower_edge_mm`` where that of the lower teeth is below it in the photo. ``x_mm``, ``depth_mm`` (n,) are
-    the dental arch. ``grain`` (h, w, 1) is added. ``edge_px`` is the blur of edges.
+    ``upper`` (fixed to the skull), ``lower`` (fixed to the jaw) and ``tongue`` are premultiplied RGBA (h,
+    w, 4) float32: colour in [0, 255], alpha in [0, 1]; the first two have ``atlas_scale`` pixels in a
+    millimetre. ``throat_rgb`` (3,) is behind them, ``warmth`` (3,) are exponents of shade. ``axes`` (2,
+    2) has the unit vectors along u and v as columns, ``px_per_mm`` is the scale of the photo.
+    ``anchor_px`` (2,) is the edge of the upper teeth, ``lower_edge_mm`` where that of the lower teeth is
+    below it in the photo, in which the head is turned by ``source_yaw_deg``. ``x_mm``, ``depth_mm`` (n,)
+    are the dental arch. ``grain`` (h, w, 1) is added. ``edge_px`` is the blur of edges.
     """
 
     upper: F32
@@ -219,25 +220,24 @@ def _stack(
     mouth: MouthInterior, u: F32, v: F32, jaw_u: float, jaw_v: float, tongue: float, yaw_deg: float
 ) -> F32:
     """Return (h, w, 3): throat, tongue, lower and upper row at the places u, v (h, w) in millimetres."""
-    x = _untwist(mouth, u, yaw_deg)
+    x = _place_on_arch(mouth, u, yaw_deg)
     size, half = mouth.atlas_scale, ATLAS_HALF_WIDTH_MM
     top, bottom = tongue_span_mm(jaw_v, tongue)
     along = (v - top) / (bottom - top)
     behind = DEPTH_MM * float(np.sin(np.radians(yaw_deg)))
     tongue_half = HALF_WIDTH_MM * (1 - (1 - RAISED_WIDTH) * tongue)
     tongue_x = (COLUMNS / 2) * (1 + (u + behind - jaw_u) / tongue_half)
-    layer = _lookup(mouth.tongue, tongue_x, ROWS * along - 0.5)
-    layer[..., :3] *= tongue_light(along, tongue)[..., None]
-    deep = THROAT_LIGHT + (1 - THROAT_LIGHT) * smoothstep(np.abs(u), *CHEEKS_MM)
-    picture = (deep[..., None] * mouth.throat_rgb) * (1 - layer[..., 3:]) + layer[..., :3]
-    layer = _lookup(mouth.lower, (x - jaw_u + half) * size, (v - jaw_v - LOWER_ROWS_MM[0]) * size)
+    tongue_layer = _lookup(mouth.tongue, tongue_x, ROWS * along - 0.5)
+    tongue_layer[..., :3] *= tongue_light(along, tongue)[..., None]
+    lower = _lookup(mouth.lower, (x - jaw_u + half) * size, (v - jaw_v - LOWER_ROWS_MM[0]) * size)
     # A raised tip comes over the lower teeth.
-    layer *= 1 - tongue
-    picture *= 1 - layer[..., 3:]
-    picture += layer[..., :3]
-    layer = _lookup(mouth.upper, (x + half) * size, (v - UPPER_ROWS_MM[0]) * size)
-    picture *= 1 - layer[..., 3:]
-    picture += layer[..., :3]
+    lower *= 1 - tongue
+    upper = _lookup(mouth.upper, (x + half) * size, (v - UPPER_ROWS_MM[0]) * size)
+    deep = THROAT_LIGHT + (1 - THROAT_LIGHT) * smoothstep(np.abs(u), *CHEEKS_MM)
+    picture = deep[..., None] * mouth.throat_rgb
+    for layer in (tongue_layer, lower, upper):
+        picture *= 1 - layer[..., 3:]
+        picture += layer[..., :3]
     return np.asarray(picture, np.float32)
 
 
@@ -259,7 +259,7 @@ def seen_from(x_mm: F32, depth_mm: F32, yaw_deg: float) -> F32:
     return np.asarray(seen, np.float32)
 
 
-def _untwist(mouth: MouthInterior, u: F32, yaw_deg: float) -> F32:
+def _place_on_arch(mouth: MouthInterior, u: F32, yaw_deg: float) -> F32:
     """Return the place x on the arch, in mm, that is seen at each u (h, w) of a turned head."""
     # Ties, where the arch hides itself, need an order.
     seen = seen_from(mouth.x_mm, mouth.depth_mm, yaw_deg) + 1e-4 * mouth.x_mm

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vortex.engines.mesh.light import PhotoLight, luma
+from vortex.engines.mesh.light import LUMA, PhotoLight, luma
 from vortex.face.landmarks import LOWER_INNER, UPPER_INNER
 from vortex.interpolation import smoothstep
-from vortex.types import F32, F64, I64, LUMA_WEIGHTS, Frame
+from vortex.types import F32, F64, I64, Frame
 
 COLUMNS, ROWS = 161, 64
 """Samples along the mouth, and from the upper to the lower lip."""
@@ -47,12 +47,11 @@ GAIN_LIMITS = (0.55, 1.6)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OwnTeeth:
-    """Teeth in a photo, in coordinates u, v in millimetres from the middle of the upper lip's edge.
-
-    The edges lie on ``edge_mm`` + ``bend`` (u, u²).
+    """Upper teeth in a photo, in coordinates u, v in millimetres from the middle of the upper lip's edge.
 
     ``u`` (n,) increases; ``top`` and ``bottom`` (n,) are where teeth are visible there, from the upper lip
-    to their edge; ``shown`` (n,) in [0, 1] fades at the sides.
+    to their edge; ``shown`` (n,) in [0, 1] fades at the sides. The edges of all teeth lie on the parabola
+    ``edge_mm`` + ``bend[0]`` u + ``bend[1]`` u².
     """
 
     u: F32
@@ -173,7 +172,7 @@ def _parabola(u: F32, bottom: F32, there: npt.NDArray[np.bool_]) -> tuple[list[f
 
 def _bite(colours: F32, top: F64, floor: F64, last: I64) -> I64:
     """Return (n,): the last row of upper teeth where a run is so high that lower teeth must be part of it."""
-    bright = cv2.GaussianBlur(colours @ LUMA_WEIGHTS.astype(np.float32), (0, 0), sigmaX=6, sigmaY=0.8)
+    bright = cv2.GaussianBlur(colours @ LUMA, (0, 0), sigmaX=6, sigmaY=0.8)
     below = np.linspace(0, 1, ROWS)[:, None] * (floor - top)
     columns = np.arange(len(last))
     reach = below[last, columns]
@@ -190,7 +189,7 @@ def _bite(colours: F32, top: F64, floor: F64, last: I64) -> I64:
 
 def _is_tooth(colours: F32, light: PhotoLight) -> npt.NDArray[np.bool_] | None:
     """Return (ROWS, n): whether samples between the lips are enamel; None if no contrast tells it."""
-    bright = colours @ LUMA_WEIGHTS.astype(np.float32)
+    bright = colours @ LUMA
     dark, enamel = np.percentile(bright, 8), np.percentile(bright[: ROWS // 2], 85)
     lip_luma = luma(light.lip_rgb)
     if enamel - dark < MIN_CONTRAST * light.skin_luma:
@@ -200,4 +199,4 @@ def _is_tooth(colours: F32, light: PhotoLight) -> npt.NDArray[np.bool_] | None:
     if lip_red > 0.05:
         redness = (colours[..., 0] - colours[..., 1]) / np.maximum(bright, 1)
         teeth &= redness < MAX_REDNESS * lip_red
-    return teeth
+    return np.asarray(teeth, bool)

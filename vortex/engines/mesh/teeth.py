@@ -134,8 +134,8 @@ def draw_row(arch: Arch, tooth_rgb: F32, gum_rgb: F32, warmth: F32, scale: float
         columns = slice(int(near[0]), int(near[-1]) + 1)
         across = (x[columns] - crown.x_mm) / crown.half_mm
         inside, shade, line = _crown(arch, crown, across, up, scale)
-        ink = tooth_rgb * shade[..., None] ** warmth
-        rgb[:, columns] += inside[..., None] * (ink - rgb[:, columns])
+        enamel = tooth_rgb * shade[..., None] ** warmth
+        rgb[:, columns] += inside[..., None] * (enamel - rgb[:, columns])
         alpha[:, columns] += inside[..., None] * (1 - alpha[:, columns])
         gum_line[columns] = np.where(np.abs(across) <= TOUCHING, line, gum_line[columns])
     gum, gum_shade = _gum(arch, gum_line, x, up, scale)

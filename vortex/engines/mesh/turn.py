@@ -11,18 +11,18 @@ near skin hides far skin instead of being mixed with it.
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import cv2
 import numpy as np
 
-from vortex.engines.mesh.field import invert, remap
+from vortex.engines.mesh.field import invert, planes, remap, remap_planes
 from vortex.engines.mesh.head import Head
 from vortex.face.pose import rotation_of_pose
+from vortex.motion.head import MAX_POSE_DEG
 from vortex.types import F32, F64, FloatArray
 
-FREE_POSE_DEG = np.array([10.0, 12.0, 8.0], np.float32)
-"""Pitch, yaw and roll up to which the head turns as far as commanded."""
+FREE_POSE_DEG = MAX_POSE_DEG
+"""Pitch, yaw and roll up to which the head turns as far as commanded: all that a voice commands."""
 LARGEST_POSE_DEG = np.array([18.0, 22.0, 11.0], np.float32)
 """Pitch, yaw and roll beyond which too much would be seen that the picture does not show."""
 STEEPEST = 4.0
@@ -54,7 +54,7 @@ def moved_height(cells: F32, backward: F32, head: Head, rotation: F64) -> F32:
     """
     (x, y), _ = _parts(rotation)
     share = 2 * np.abs([x, y]) / max(abs(x) + abs(y), 1e-9)
-    remains_x, remains_y = _planes(1 - (1 - head.edges) * np.minimum(share, 1).astype(np.float32))
+    remains_x, remains_y = planes(1 - (1 - head.edges) * np.minimum(share, 1).astype(np.float32))
     return np.asarray(remap(head.height, cells + backward) * remains_x * remains_y, np.float32)
 
 
@@ -69,16 +69,15 @@ def turn_points(points: F32, head: Head, height: F32, rotation: F64) -> F32:
 def turn_cells(cells: F32, head: Head, height: F32, rotation: F64) -> F32:
     """Return (rows, cols, 2): the cell that is seen in each one of the grid ``cells`` after the turn."""
     along, plane = _parts(rotation)
-    # Planes of x and of y: NumPy is slow where the innermost axis has two elements.
-    start_x, start_y = _planes(cells + _undo_plane(cells, head, plane))
-    level = _sample(head.ceiling, start_x, start_y)
+    start_x, start_y = planes(cells + _undo_plane(cells, head, plane))
+    level = remap_planes(head.ceiling, start_x, start_y)
     step = 1 / (1 + STEEPEST * math.hypot(*along))
     above = level
     for _ in range(math.ceil(math.log(STEP_ERROR) / math.log(1 - min(step, 0.9)))):
-        above = level - _sample(height, start_x - along[0] * level, start_y - along[1] * level)
+        above = level - remap_planes(height, start_x - along[0] * level, start_y - along[1] * level)
         level = level - step * above
     # A secant through the last two points of each line of sight.
-    after = level - _sample(height, start_x - along[0] * level, start_y - along[1] * level)
+    after = level - remap_planes(height, start_x - along[0] * level, start_y - along[1] * level)
     level = level - after * np.clip(step * above / np.maximum(above - after, 1e-6), 0, 1)
     return np.asarray(cv2.merge([start_x - along[0] * level, start_y - along[1] * level]), np.float32)
 
@@ -93,17 +92,6 @@ def _undo_plane(cells: F32, head: Head, plane: F32) -> F32:
     iterations = least + math.ceil(more * float(np.linalg.norm(plane, 2)))
     backward = invert(half * field, half * coarse, iterations)
     return 2 * remap(backward, half * cells)
-
-
-def _planes(pairs: F32) -> tuple[F32, F32]:
-    """Return both (h, w) of (h, w, 2)."""
-    first, second = cv2.split(pairs)
-    return cast(F32, first), cast(F32, second)
-
-
-def _sample(image: F32, x: F32, y: F32) -> F32:
-    """Return (h, w): ``image`` at the positions ``x``, ``y`` (h, w), bilinear, edge repeated."""
-    return np.asarray(cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
 def _parts(rotation: F64) -> tuple[F32, F32]:
