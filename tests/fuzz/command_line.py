@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from PIL import Image
 
-from vortex import render, session
+from vortex import performance, render, session
 from vortex.batch import run as batch
 from vortex.batch.jobs import Outcome
 from vortex.cli.main import main
@@ -125,7 +125,7 @@ def _stand_ins(console: io.StringIO, folder: Path) -> Iterator[None]:
             patch("vortex.cli.main.open_console", lambda debug: console),
             patch.object(session, "load_portrait", _load_portrait),
             patch.object(render, "encode_video", lambda out, frames, *_, **__: len([*islice(frames, 2)])),
-            patch.object(render, "MAX_DURATION_S", LONGEST_S),
+            patch.object(performance, "MAX_DURATION_S", LONGEST_S),
             patch.object(batch, "_run_processes", run_tasks),
             patch.object(server_app, "run_server", lambda *_: None),
             patch.object(weights, "fetch_weights", refuse),
