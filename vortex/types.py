@@ -203,6 +203,37 @@ class MotionTrack:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class KeypointTrack:
+    """What LivePortrait's motion extractor says of a face, frame by frame.
+
+    The keypoints of a frame are ``scale (x_c @ rotation + exp) + translation``, where x_c are those of a face
+    without expression and pose. ``exp`` (T, 21, 3) float32; ``rotation`` (T, 3, 3) float64; ``scale`` (T,)
+    and ``translation`` (T, 3) float32. x points right, y down, z away from the viewer; the picture's width
+    and height are 2.
+    """
+
+    exp: F32
+    rotation: F64
+    scale: F32
+    translation: F32
+    fps: Fraction
+
+    def __post_init__(self) -> None:
+        """Check shapes and make the arrays read-only."""
+        _freeze(
+            self,
+            exp=(np.float32, ("T", 21, 3)),
+            rotation=(np.float64, ("T", 3, 3)),
+            scale=(np.float32, ("T",)),
+            translation=(np.float32, ("T", 3)),
+        )
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.exp)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Portrait:
     """A picture with the face that will speak.
 
