@@ -128,7 +128,7 @@ def _white_luma(image: Frame, points: F32) -> float | None:
         inside = np.zeros(patch.shape[:2], np.uint8)
         cv2.fillConvexPoly(inside, cv2.convexHull(np.round(outline - low).astype(np.int32)), 1)
         # Lashes and the shadows of the lids lie along the edges.
-        inside = cv2.erode(inside, np.ones((3, 3), np.uint8), borderValue=0)
+        inside = np.asarray(cv2.erode(inside, np.ones((3, 3), np.uint8), borderValue=0), np.uint8)
         radius_px = float(np.median(np.linalg.norm(iris[1:] - iris[0], axis=1)))
         centre = np.round(iris[0] - low).astype(int).tolist()
         cv2.circle(inside, centre, round(IRIS_MARGIN * radius_px), 0, cv2.FILLED)

@@ -200,7 +200,7 @@ def composite_mouth(
     gh, gw = mouth.grain.shape[:2]
     picture[:gh, :gw] += mouth.grain[:h, :w]
     # Where lips touch, the polygon has no height, and yet would be drawn as a line.
-    mask = cv2.multiply(mask, np.clip((below_lip + above_floor) / PARTED_PX, 0, 1), dtype=cv2.CV_8U)
+    mask = (mask * np.clip((below_lip + above_floor) / PARTED_PX, 0, 1)).astype(np.uint8)
     alpha = cv2.GaussianBlur(mask, (0, 0), max(mouth.edge_px, 0.7)).astype(np.float32)[..., None] / 255
     rim = cv2.GaussianBlur(mask, (0, 0), max(rim_px, 0.7)).astype(np.float32)[..., None] * (RIM_SHADE / 255)
     region = frame[low[1] : high[1], low[0] : high[0]]
