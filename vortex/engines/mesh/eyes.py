@@ -45,7 +45,7 @@ LID_SHADE = 0.15
 """How much darker the eyeball is right under the upper lid."""
 BARE_STRETCH = (0.3, 1.2)
 """Skin that stretches by more than this becomes bare skin, begin and end."""
-BARE_MIDDLE = (0.1, 1.0)
+BARE_MIDDLE = (0.0, 0.8)
 """Where between the corners a lid begins to be bare, and is: 0 at the corners, 1 in the middle."""
 BARE_EDGE = 0.1
 """Share of bare skin at the lid's edge, where the picture has lashes."""
