@@ -53,7 +53,7 @@ VISEME_TABLE: tuple[Viseme, ...] = (
             "mouthRollLower": -0.2}),
     Viseme(name="CH", jaw_open=0.27, lip_width=0.3, lip_rounding=0.6, rounds=True,
         blendshapes={"jawOpen": 0.07, "mouthFunnel": 0.6, "mouthPucker": 0.4, "mouthLowerDown": 0.3,
-            "mouthUpperUp": 0.2}),
+            "mouthUpperUp": 0.2, "mouthStretch": -0.1, "mouthDimple": -0.1}),
     Viseme(name="SS", jaw_open=0.27, lip_width=0.6, lip_rounding=0.05,
         blendshapes={"jawOpen": 0.07, "mouthLowerDown": 0.35, "mouthUpperUp": 0.35, "mouthDimple": 0.3,
             "mouthStretch": 0.1}),
@@ -73,9 +73,11 @@ VISEME_TABLE: tuple[Viseme, ...] = (
         blendshapes={"jawOpen": 0.18, "mouthLowerDown": 0.45, "mouthUpperUp": 0.45, "mouthDimple": 0.45,
             "mouthStretch": 0.25, "mouthSmile": 0.05, "mouthRollLower": -0.15}),
     Viseme(name="oh", jaw_open=0.6, lip_width=0.22, lip_rounding=0.75, rounds=True,
-        blendshapes={"jawOpen": 0.45, "mouthFunnel": 0.5, "mouthPucker": 0.6, "mouthLowerDown": 0.15}),
+        blendshapes={"jawOpen": 0.45, "mouthFunnel": 0.5, "mouthPucker": 0.6, "mouthLowerDown": 0.15,
+            "mouthStretch": -0.1, "mouthDimple": -0.1}),
     Viseme(name="ou", jaw_open=0.3, lip_width=0.14, lip_rounding=0.97, rounds=True,
-        blendshapes={"jawOpen": 0.12, "mouthPucker": 1.0, "mouthFunnel": 0.75, "mouthUpperUp": -0.1}),
+        blendshapes={"jawOpen": 0.12, "mouthPucker": 1.0, "mouthFunnel": 0.65, "mouthStretch": -0.2,
+            "mouthDimple": -0.2}),
 )  # fmt: skip
 """The 15 visemes of OpenXR ``XR_META_face_tracking_visemes``, in the order of the specification."""
 

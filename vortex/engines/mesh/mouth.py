@@ -66,7 +66,7 @@ RIM_SHADE, RIM_MM = 0.16, 0.6
 THROAT_LIGHT, CHEEKS_MM = 0.6, (4.0, 20.0)
 """Light in the middle of the throat, as a part of that on the cheeks' inner sides, and where they are."""
 ROUNDED_DARK, ROUNDED_DARK_TEETH = 0.45, 0.75
-COVERING = (0.6, 1.0)
+COVERING = (0.75, 1.0)
 """Rounded lips take this part of the light inside, and, as they cover them, of that on the teeth."""
 
 PARTED_PX = 1.5
