@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 import pocketsphinx
 import pytest
+from support.closures import CLOSING_VISEME, all_pairs, spoken, unclosed
 
 from vortex.errors import InputError, UnknownPhonemeError
 from vortex.lipsync import visemes
@@ -30,15 +30,6 @@ from vortex.types import PhonemeSpan
 from vortex.visemes import VISEME_TABLE, VISEMES
 
 JAW = 0
-
-
-def spoken(*sounds: tuple[str, float]) -> list[PhonemeSpan]:
-    """Return spans of the given durations in seconds, one after the other from 0."""
-    ends = np.cumsum([duration for _, duration in sounds])
-    return [
-        PhonemeSpan(name, float(end - length), float(end))
-        for (name, length), end in zip(sounds, ends, strict=True)
-    ]
 
 
 def test_every_sound_has_an_articulation_and_every_viseme_a_sound() -> None:
@@ -124,34 +115,8 @@ def test_lips_close_even_in_fast_speech(phoneme: str, closure_s: float) -> None:
         assert abs(closed.mean() - closure_frame) <= 1
 
 
-CLOSING_VISEME = {**dict.fromkeys("PBM", "PP"), **dict.fromkeys("FV", "FF")}
 LENGTHS_S = [(0.02, 0.02), (0.02, 0.06), (0.06, 0.02), (0.03, 0.03), (0.045, 0.03), (0.1, 0.1)]
 """How long the two sounds of a pair last."""
-
-
-def all_pairs(lengths_s: tuple[float, float]) -> list[PhonemeSpan]:
-    """Return every phoneme before every other one, each pair between open vowels."""
-    sounds = []
-    for pair in product(PHONEMES, PHONEMES):
-        sounds += [("AA", 0.137), *zip(pair, lengths_s, strict=True)]
-    return spoken(*sounds, ("AA", 0.2))
-
-
-def unclosed(spans: list[PhonemeSpan], weights: np.ndarray, fps: Fraction) -> list[PhonemeSpan]:
-    """Return the sounds that need a closure and have none, in no frame that shows any of their time.
-
-    A frame more may pass if lips and teeth close one after the other.
-    """
-    missed = []
-    for before, span in pairwise([PhonemeSpan("AA", 0, 0), *spans]):
-        viseme = CLOSING_VISEME.get(span.phoneme)
-        if viseme:
-            first, last = int(span.start_s * fps), int(span.end_s * fps)
-            crowded = before.phoneme in CLOSING_VISEME and CLOSING_VISEME[before.phoneme] != viseme
-            shown = weights[first : last + 1 + crowded, VISEMES.index(viseme)]
-            if shown.max() < (0.99 if viseme == "PP" else 0.94):
-                missed.append(span)
-    return missed
 
 
 @pytest.mark.parametrize("fps", [Fraction(24), Fraction(25), Fraction(30), Fraction(60)])
