@@ -9,6 +9,7 @@ mouths.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -315,10 +316,17 @@ def _yaw(landmarks_px: F32) -> float:
 
 def _curve(points: F32) -> F32:
     """Return (41, 2): a Catmull-Rom curve through (11, 2) points."""
+    return _curve_weights(len(points)) @ points
+
+
+@lru_cache(maxsize=1)
+def _curve_weights(count: int) -> F32:
+    """Return (4 count - 3, count): how much each of ``count`` points weighs at each point of the curve."""
+    points = np.eye(count)
     padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
-    p0, p1, p2, p3 = (padded[i : i + len(points) - 1, None] for i in range(4))
-    t = np.linspace(0, 1, 4, endpoint=False, dtype=np.float32)[None, :, None]
+    p0, p1, p2, p3 = (padded[i : i + count - 1, None] for i in range(4))
+    t = np.linspace(0, 1, 4, endpoint=False)[None, :, None]
     curve = 0.5 * (
         2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * (p1 - p2) + p3 - p0) * t**3
     )
-    return np.concatenate([curve.reshape(-1, 2), points[-1:]]).astype(np.float32)
+    return np.concatenate([curve.reshape(-1, count), points[-1:]]).astype(np.float32)
