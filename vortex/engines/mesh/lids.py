@@ -38,6 +38,11 @@ STRIP_TO_BROW = 0.6
 """That height relative to the height of the brow's lower edge."""
 
 
+INNER_BARE, OUTER_BARE = (0.0, 0.28), (-0.14, 0.12)
+"""Where the skin of a shut lid is bare: from the inner corner on it begins inside the eye, and it ends beyond the
+outer corner, over which lashes reach; in eye widths."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LidCurves:
     """Heights at the columns of an eye's own frame, (w,) float32 in pixels, y down; see :func:`find_curves`.
@@ -45,7 +50,7 @@ class LidCurves:
     ``upper`` and ``lower`` are the edges of the lids in the picture, ``shut`` and ``lower_shut`` those of a
     shut eye, ``wide`` the upper edge of an eye opened wide. ``strip`` is the height above ``upper`` of the
     skin that stretches when the lid closes, ``brow`` that of the brow. ``middle`` is 1 in the middle of the
-    eye and 0 from its corners on.
+    eye and 0 from its corners on, ``bare`` is 1 where a shut lid has bare skin.
     """
 
     upper: F32
@@ -56,6 +61,7 @@ class LidCurves:
     strip: F32
     brow: F32
     middle: F32
+    bare: F32
 
 
 def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: float) -> LidCurves:
@@ -66,6 +72,9 @@ def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: 
     width_px, corner_y = right - left, float(upper[0, 1])
     part = np.clip((columns - left) / width_px, 0, 1)
     middle = 4 * part * (1 - part)
+    # The outer corner of the person's left eye is to the right.
+    inner, outer = (left - columns, columns - right) if side == "Left" else (columns - right, left - columns)
+    bare = smoothstep(-inner / width_px, *INNER_BARE) * (1 - smoothstep(outer / width_px, *OUTER_BARE))
     upper_y, lower_y = (_smooth_curve(columns, curve, width_px) for curve in (upper, lower))
     # Landmarks lie on the waterline: a rim of white would remain unless the lid closes a little beyond.
     rim = LID_OVERLAP * width_px * np.minimum(1, 6 * middle)
@@ -83,7 +92,7 @@ def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: 
     wide = upper_y - np.clip(more, 0, 0.6 * to_brow)
     strip = np.clip(STRIP_TO_BROW * to_brow, STRIP_HEIGHT[0] * width_px, STRIP_HEIGHT[1] * width_px)
     shut = lower_shut + 0.4 * rim
-    curves = (upper_y, lower_y, np.maximum(shut, upper_y), lower_shut, wide, strip, to_brow, middle)
+    curves = (upper_y, lower_y, np.maximum(shut, upper_y), lower_shut, wide, strip, to_brow, middle, bare)
     return LidCurves(*(np.asarray(curve, np.float32) for curve in curves))
 
 
