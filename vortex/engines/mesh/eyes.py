@@ -292,11 +292,11 @@ def _draw_shut(
     skin = mixed(_sample(eye.skin.bare, inside), skin, share)
     # A lid is round: light falls on its middle, and it darkens towards its edge.
     round_px = lid.upper - lid.source_upper + CREASE_HEIGHT * width_px
-    slope = np.clip((above / round_px - ROUND_LIT) / ROUND_LIT, -1, 1)
+    slope = np.asarray(np.clip((above / round_px - ROUND_LIT) / ROUND_LIT, -1, 1), np.float32)
     lit = (1 - slope**2) ** 2 * lid.middle
     skin = _tinted(skin, np.minimum(ROUND_LIGHT * eye.skin.colour, 255), ROUND_LIGHT_SHARE * share * lit)
     thick = np.where(above > 0, np.float32(LASH_LINE), np.float32(LASHES_BELOW)) * width_px * lid.middle + 0.7
-    line = np.clip(1 - (above / thick) ** 2, 0, 1) ** 2
+    line = np.asarray(np.clip(1 - (above / thick) ** 2, 0, 1) ** 2, np.float32)
     line *= line_share * np.clip(1.5 * lid.middle, 0, 1)
     shade = np.where(slope < 0, np.float32(ROUND_SHADE), np.float32(CREASE_SHADE))
     line = np.maximum(line, shade * slope**2 * share * lid.middle)

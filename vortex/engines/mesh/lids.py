@@ -24,8 +24,10 @@ LOWER_LID_RISE = 0.5
 """Part of its depth below the corners by which the lower lid rises in a blink; 0.35 to 0.6 in six clips."""
 MIN_OPENING, ORDINARY_OPENING = 0.07, 0.3
 """Opening of an eye that shows something of the eyeball, and that of an ordinary eye, in eye widths."""
+SEEN_OPENING, HALF_SHUT_OPENING = (MIN_OPENING, 0.1), (0.14, 0.19)
+"""Openings at which an eye shows enough to be opened, and at which it is narrow by nature, in eye widths."""
 WIDENING = 1.25
-"""Opening of an eye opened wide, relative to an ordinary one, or to the picture's if that is wider."""
+"""Opening of an eye opened wide, relative to :func:`rest_opening`."""
 ALMOND = (2.2, 0.85)
 """An open eye's height at u in [-1, 1] between the corners is (1 - |u|^a)^b."""
 BESIDE = 0.2
@@ -39,8 +41,8 @@ STRIP_TO_BROW = 0.6
 
 
 INNER_BARE, OUTER_BARE = (0.0, 0.28), (-0.14, 0.12)
-"""Where the skin of a shut lid is bare: from the inner corner on it begins inside the eye, and it ends beyond the
-outer corner, over which lashes reach; in eye widths."""
+"""Where the skin of a shut lid is bare, in eye widths: from inside the inner corner to beyond the outer one,
+over which lashes reach."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +64,15 @@ class LidCurves:
     brow: F32
     middle: F32
     bare: F32
+
+
+def rest_opening(opening: float) -> float:
+    """Return the opening at rest of an eye that is open by ``opening`` in the picture, in eye widths.
+
+    A half-shut eye opens to an ordinary one; a narrow one stays narrow.
+    """
+    half_shut = smoothstep(opening, *SEEN_OPENING) * (1 - smoothstep(opening, *HALF_SHUT_OPENING))
+    return opening + float(half_shut) * max(ORDINARY_OPENING - opening, 0)
 
 
 def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: float) -> LidCurves:
@@ -86,7 +97,7 @@ def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: 
     # The shape of a nearly shut eye says little about that of an open one.
     own = smoothstep(opening, MIN_OPENING, 0.6 * ORDINARY_OPENING)
     profile = own * shown / max(float(shown.max()), 1e-3) + (1 - own) * almond
-    more = WIDENING * max(opening, ORDINARY_OPENING) * width_px * profile - shown
+    more = WIDENING * rest_opening(opening) * width_px * profile - shown
     brow_y = np.interp(columns, brow[:, 0], brow[:, 1])
     to_brow = np.maximum(upper_y - brow_y, LASH_HEIGHT * width_px)
     wide = upper_y - np.clip(more, 0, 0.6 * to_brow)
