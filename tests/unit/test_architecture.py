@@ -24,6 +24,7 @@ LAYERS = [
     {"engines", "speech"},
     {"options"},
     {"performance"},
+    {"driving"},
     {"render"},
     {"live"},
     {"session"},
