@@ -1,8 +1,8 @@
 """Vortex: a portrait and a voice go in, a lip-synced talking video comes out.
 
-Functions: animate, drive, speak, say, generate, check, open_live_face, load_portrait, read_jobs, run_batch,
-list_voices, fetch_weights. A Session keeps engines, speech models and portraits loaded between calls. Errors
-are subclasses of VortexError.
+Functions: animate, drive, capture, speak, say, generate, check, open_live_face, load_portrait, read_jobs,
+run_batch, list_voices, fetch_weights. A Session keeps engines, speech models and portraits loaded between
+calls. Errors are subclasses of VortexError.
 
     import vortex
 
@@ -20,9 +20,10 @@ from vortex.version import __version__
 
 if TYPE_CHECKING:
     from vortex import errors
-    from vortex.api import animate, check, drive, generate, open_live_face, say, speak
+    from vortex.api import animate, capture, check, drive, generate, open_live_face, say, speak
     from vortex.batch.jobs import read_jobs
     from vortex.batch.run import run_batch
+    from vortex.driving import CaptureReport
     from vortex.engines.base import Engine, EngineSpec
     from vortex.engines.liveportrait import LivePortraitModel, load_liveportrait
     from vortex.engines.registry import load_engine
@@ -36,13 +37,22 @@ if TYPE_CHECKING:
     from vortex.session import Session
     from vortex.speech.base import Speech
     from vortex.speech.registry import list_voices
-    from vortex.types import Audio, MotionTrack, PhonemeSpan, Portrait, RenderReport, VisemeTrack
+    from vortex.types import (
+        Audio,
+        KeypointTrack,
+        MotionTrack,
+        PhonemeSpan,
+        Portrait,
+        RenderReport,
+        VisemeTrack,
+    )
     from vortex.weights.fetch import fetch_weights
 
 _MODULES = {
-    "vortex.api": ("animate", "check", "drive", "generate", "open_live_face", "say", "speak"),
+    "vortex.api": ("animate", "capture", "check", "drive", "generate", "open_live_face", "say", "speak"),
     "vortex.batch.jobs": ("read_jobs",),
     "vortex.batch.run": ("run_batch",),
+    "vortex.driving": ("CaptureReport",),
     "vortex.engines.base": ("Engine", "EngineSpec"),
     "vortex.engines.liveportrait": ("LivePortraitModel", "load_liveportrait"),
     "vortex.engines.registry": ("load_engine",),
@@ -56,16 +66,26 @@ _MODULES = {
     "vortex.session": ("Session",),
     "vortex.speech.base": ("Speech",),
     "vortex.speech.registry": ("list_voices",),
-    "vortex.types": ("Audio", "MotionTrack", "PhonemeSpan", "Portrait", "RenderReport", "VisemeTrack"),
+    "vortex.types": (
+        "Audio",
+        "KeypointTrack",
+        "MotionTrack",
+        "PhonemeSpan",
+        "Portrait",
+        "RenderReport",
+        "VisemeTrack",
+    ),
     "vortex.weights.fetch": ("fetch_weights",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Audio",
+    "CaptureReport",
     "Engine",
     "EngineSpec",
     "GenerateReport",
+    "KeypointTrack",
     "LiveFace",
     "LiveFrame",
     "LivePortraitModel",
@@ -82,6 +102,7 @@ __all__ = [
     "__version__",
     "animate",
     "audio_to_visemes",
+    "capture",
     "check",
     "drive",
     "errors",

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vortex.driving import CaptureReport
 from vortex.face.portrait import PortraitSource
 from vortex.generate.run import generate
 from vortex.lipsync.sync import SyncReport, measure_sync
@@ -13,6 +14,7 @@ from vortex.live import LiveFace
 from vortex.media.audio import SoundSource, check_wav_path, write_wav
 from vortex.options import (
     AnimateOptions,
+    CaptureOptions,
     CheckOptions,
     DriveOptions,
     LiveOptions,
@@ -24,13 +26,14 @@ from vortex.session import Session, session_or_new
 from vortex.speech.base import Speech
 from vortex.types import PhonemeSpan, ProgressCallback, RenderReport
 
-__all__ = ["animate", "check", "drive", "generate", "open_live_face", "say", "speak"]
+__all__ = ["animate", "capture", "check", "drive", "generate", "open_live_face", "say", "speak"]
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from vortex.options import (
         AnimateKeywords,
+        CaptureKeywords,
         CheckKeywords,
         DriveKeywords,
         LiveKeywords,
@@ -80,15 +83,18 @@ def drive(
     on_progress: ProgressCallback | None = None,
     **options: Unpack[DriveKeywords],
 ) -> RenderReport:
-    """Make a video of a picture whose face moves as the one in another video, with the sound of that video.
+    """Make a video of a picture whose face moves as that of a driver, with the sound of a driving video.
 
-    The portrait starts from its own expression and pose: the head turns as far as the other one turns from
-    the frame in which the two faces are most alike. Frames without a face are bridged. A video without sound
-    gives a silent one.
+    The portrait starts from its own expression and pose: the head turns as far as the other one turns, from
+    the frame in which the two faces are most alike (mesh), or from the first one (liveportrait, as it was
+    published; it should show a face at rest). Frames without a face are bridged. A driver without sound gives
+    a silent video. A driving picture gives its expression: the portrait moves to it within a second and holds
+    it; with absolute motion it takes the pose, too.
 
     Args:
         portrait: picture with a face, see :func:`animate`.
-        driving: path of a video with a face. Of several faces, the largest is followed.
+        driving: path of a video or a picture with a face, of which the largest is taken; or for liveportrait
+            of a motion template, written by :func:`capture` or published for LivePortrait (.pkl).
         out: the .mp4 to write; it appears when it is whole, and nothing is left on failure.
         session: keeps engines and portraits loaded between calls; default, one for this call.
         on_progress: see :data:`vortex.types.ProgressCallback`.
@@ -104,6 +110,34 @@ def drive(
     parsed = DriveOptions.parse(**options)
     with session_or_new(session) as open_session:
         return open_session.drive(portrait, driving, out, parsed, on_progress=on_progress)
+
+
+@accepts(CaptureOptions)
+def capture(
+    driving: str | os.PathLike[str],
+    out: str | Path,
+    *,
+    session: Session | None = None,
+    on_progress: ProgressCallback | None = None,
+    **options: Unpack[CaptureKeywords],
+) -> CaptureReport:
+    """Write the motion of a face into a motion template, which drives any portrait without its video.
+
+    Args:
+        driving: path of a video or a picture with a face; or of a published template, which is rewritten.
+        out: the .npz to write; it appears when it is whole.
+        session: keeps engines loaded between calls; default, one for this call.
+        on_progress: see :data:`vortex.types.ProgressCallback`.
+        **options: see below.
+
+    Raises:
+        InputError: bad input or option; nothing was written.
+        NoFaceError: no face in the driver.
+        EngineError, WeightsError, MissingExtraError: the engine cannot run here.
+    """
+    parsed = CaptureOptions.parse(**options)
+    with session_or_new(session) as open_session:
+        return open_session.capture(driving, out, parsed, on_progress=on_progress)
 
 
 @accepts(SpeakOptions)

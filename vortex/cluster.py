@@ -13,15 +13,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import numpy as np
 
+from vortex.engines.base import CroppedFace
 from vortex.engines.registry import check_engine_options, resolve_engine
 from vortex.errors import EngineError, InputError, MissingExtraError, VortexError, in_one_line
 from vortex.media.containers import DEFAULT_CONTAINER
+from vortex.motion.transfer import Motion, joined_keypoints
 from vortex.options import (
     AnimateOptions,
     DriveOptions,
@@ -31,8 +35,11 @@ from vortex.options import (
     VideoOptions,
 )
 from vortex.session import Session
-from vortex.types import Frame, MotionTrack, Portrait
+from vortex.types import Frame, KeypointTrack, Portrait
 from vortex.version import __version__
+
+if TYPE_CHECKING:
+    from vortex.engines.base import CapturingEngine
 
 Item = TypeVar("Item")
 
@@ -170,8 +177,15 @@ class Cluster(AbstractContextManager["Cluster"]):
         shared = self._ray.put(_SharedPortrait(secrets.token_hex(8), portrait, size_px, paste_back))
         return ClusterPortrait(shared, self._get(self._actors[0].size_px.remote(shared)))
 
+    def capture(self, faces: Iterable[CroppedFace], fps: Fraction) -> KeypointTrack:
+        """Have one actor read the keypoints of a driver's faces."""
+        remaining, tracks = iter(faces), []
+        while part := list(islice(remaining, SEGMENT_FRAMES)):
+            tracks.append(self._get(self._actors[0].capture.remote(part, fps)))
+        return joined_keypoints(tracks)
+
     def iter_frames(
-        self, prepared: ClusterPortrait, motion: MotionTrack, *, quality: str = "full"
+        self, prepared: ClusterPortrait, motion: Motion, *, quality: str = "full"
     ) -> Iterator[Frame]:
         """Yield one frame for each row of ``motion``.
 
@@ -195,9 +209,7 @@ class Cluster(AbstractContextManager["Cluster"]):
         # Ray's arrays are read-only and share memory; the caller owns the frames it gets.
         return (frame.copy() for frame in self._get(reference))
 
-    def notes(
-        self, prepared: ClusterPortrait, motion: MotionTrack, *, quality: str = "full"
-    ) -> tuple[str, ...]:
+    def notes(self, prepared: ClusterPortrait, motion: Motion, *, quality: str = "full") -> tuple[str, ...]:
         """Return how many actors rendered."""
         return (f"rendered by {self.actor_count} actors of a Ray cluster",)
 
@@ -247,7 +259,10 @@ class _Actor:
         size_px: tuple[int, int] = self._prepared(shared).size_px
         return size_px
 
-    def frames(self, shared: _SharedPortrait, motion: MotionTrack) -> Frame:
+    def capture(self, faces: list[CroppedFace], fps: Fraction) -> KeypointTrack:
+        return cast("CapturingEngine[Any]", self._engine).capture(faces, fps)
+
+    def frames(self, shared: _SharedPortrait, motion: Motion) -> Frame:
         """Return (T, H, W, 3) uint8: all frames of a segment."""
         return np.stack(list(self._engine.iter_frames(self._prepared(shared), motion)))
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 from vortex.engines.registry import AUTO, find_engine
 from vortex.errors import InputError
 from vortex.motion.presets import MAX_STRENGTH, PRESETS, PresetLike, PresetTrack
+from vortex.motion.transfer import MOTIONS, REGIONS, SCALINGS, MotionTransfer
 from vortex.speech.base import DEFAULT_VOICE, SPEED_RANGE
 from vortex.speech.registry import find_speech_engine
 from vortex.types import DEFAULT_SAMPLE_RATE_HZ, MAX_OFFSET_FRAMES, parse_fps
@@ -133,6 +134,15 @@ def _transcript(purpose: str) -> Any:
     return _option(None, "text", help, lambda text: text or None, max_length=100_000, metavar="TEXT")
 
 
+def _choice(name: str, default: str, choices: tuple[str, ...], help: str) -> Any:
+    def convert(value: Any) -> Any:
+        if value not in choices:
+            raise InputError(f"{name} is {str(value)[:40]!r}; give one of {', '.join(choices)}.")
+        return value
+
+    return _option(default, "text", help, convert, max_length=20, metavar="NAME", examples=choices)
+
+
 def _max_offset() -> Any:
     help = "offset of the lips that still passes, in frames"
     return _option(MAX_OFFSET_FRAMES, "number", help, minimum=0.0, maximum=100.0, metavar="N")
@@ -178,6 +188,14 @@ def check_drives(given: Iterable[str]) -> None:
             f"{wrong[0]} has no effect on a portrait that a video drives; leave it out. "
             f"Known are {', '.join(known)}."
         )
+
+
+def check_speaks(given: Iterable[str]) -> None:
+    """Raise InputError if there is an option of driven videos among those ``given`` for a spoken one."""
+    known = options_of(SpeakOptions).keys() | options_of(AnimateOptions).keys()
+    wrong = sorted(name for name in given if name not in known and name in options_of(VideoOptions))
+    if wrong:
+        raise InputError(f"{wrong[0]} has no effect without a driving video or picture; leave it out.")
 
 
 def default_of(group: type[OptionGroup], name: str) -> Any:
@@ -279,12 +297,65 @@ class RenderOptions(FaceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DriveOptions(FrameOptions):
-    """How a video is made that moves as the face in another one."""
+class TransferOptions(OptionGroup):
+    """What of a driver's motion a portrait takes over; see :class:`vortex.motion.transfer.MotionTransfer`."""
 
-    fps: Fraction | None = _fps(None, "; default, the rate of the video")
-    duration_s: float | None = _duration("video")
+    region: str = _choice(
+        "region", "all", REGIONS, "what moves as the driver does: all, expression (no head), pose, lips, eyes"
+    )
+    motion: str = _choice(
+        "motion", "relative", MOTIONS,
+        "relative: changes of the driver are added to the portrait's expression; absolute: its own are taken",
+    )  # fmt: skip
+    multiplier: float = _option(
+        1.0, "number", "how far everything moves; 0 shows the portrait as it is", minimum=0.0, maximum=3.0,
+        metavar="X",
+    )  # fmt: skip
+    scaling: str = _choice(
+        "scaling", "expression", SCALINGS,
+        "liveportrait, relative motion: expression fits its size to the portrait's face, pose does not",
+    )  # fmt: skip
+    eye_retarget: bool = _option(
+        False,
+        "flag",
+        "liveportrait: open the eyes as far as the driver's; relative motion then moves no head",
+    )
+    lip_retarget: bool = _option(
+        False,
+        "flag",
+        "liveportrait: open the lips as far as the driver's; relative motion then moves no head",
+    )
+    stitch: bool = _option(True, "flag", "liveportrait: keep shoulders and hair in their places")
+
+    def transfer(self) -> MotionTransfer:
+        """Return how motion is taken over; the multiplier belongs to the frames."""
+        return MotionTransfer(
+            self.region, self.motion, self.scaling, self.eye_retarget, self.lip_retarget, self.stitch
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriveOptions(TransferOptions, FrameOptions):
+    """How a video is made that moves as the face in another one, in a picture or in a motion template."""
+
+    fps: Fraction | None = _fps(None, "; default, the rate of the driving video, 24 of a picture")
+    duration_s: float | None = _duration("driving video, 3 of a picture")
     mark: bool = _mark()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptureOptions(OptionGroup):
+    """How a motion template is made of a driver."""
+
+    engine: str = _option(
+        "liveportrait", "text", "an engine that captures: liveportrait", lambda name: find_engine(name).name,
+        metavar="NAME",
+    )  # fmt: skip
+    device: str | None = _option(
+        None, "text", "where the engine computes, such as cuda or cpu; default, the engine's own choice",
+        metavar="NAME",
+    )  # fmt: skip
+    duration_s: float | None = _duration("driving video")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,8 +395,8 @@ class SpeakOptions(RenderOptions, SpeechOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoOptions(AnimateOptions, SpeakOptions):
-    """How a video of a sound or of a text is made: the options of a batch row and of a server's job."""
+class VideoOptions(AnimateOptions, SpeakOptions, TransferOptions):
+    """How a video of a sound, a text or a driver is made: the options of a batch row and a server's job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -425,12 +496,32 @@ class RenderKeywords(FaceKeywords, total=False):
     mark: bool
 
 
-class DriveKeywords(FrameKeywords, total=False):
+class TransferKeywords(TypedDict, total=False):
+    """Keywords of :class:`TransferOptions`."""
+
+    region: str
+    motion: str
+    multiplier: float
+    scaling: str
+    eye_retarget: bool
+    lip_retarget: bool
+    stitch: bool
+
+
+class DriveKeywords(TransferKeywords, FrameKeywords, total=False):
     """Keywords of :class:`DriveOptions`."""
 
     fps: float | str | Fraction | None
     duration_s: float | None
     mark: bool
+
+
+class CaptureKeywords(TypedDict, total=False):
+    """Keywords of :class:`CaptureOptions`."""
+
+    engine: str
+    device: str | None
+    duration_s: float | None
 
 
 class AnimateKeywords(RenderKeywords, total=False):
@@ -457,7 +548,7 @@ class SpeakKeywords(RenderKeywords, SpeechKeywords, total=False):
     """Keywords of :class:`SpeakOptions`."""
 
 
-class VideoKeywords(AnimateKeywords, SpeakKeywords, total=False):
+class VideoKeywords(AnimateKeywords, SpeakKeywords, TransferKeywords, total=False):
     """Keywords of :class:`VideoOptions`."""
 
 

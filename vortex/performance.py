@@ -1,4 +1,4 @@
-"""What a portrait does in a video: the sound, and the motion that a voice or another video decides."""
+"""What a portrait does in a video: the sound, and the motion that a voice decides."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 
-import numpy as np
-
 from vortex.errors import InputError
-from vortex.face.tracking import track_face
 from vortex.lipsync.recognize import recognize_visemes
-from vortex.media.audio import fit_duration, load_video_sound, resample, within_range
-from vortex.media.reading import VideoFile, iter_timed_frames, steady_rate
-from vortex.motion.capture import capture_motion
+from vortex.media.audio import fit_duration, resample, within_range
 from vortex.motion.drive import drive
-from vortex.options import MAX_DURATION_S, DriveOptions, RenderOptions
-from vortex.types import Audio, Frame, MotionTrack, PhonemeSpan, Portrait, ProgressCallback, frame_count
+from vortex.motion.transfer import Motion
+from vortex.options import MAX_DURATION_S, RenderOptions
+from vortex.types import Audio, PhonemeSpan, Portrait, ProgressCallback, frame_count
 
 SOUND_HZ = 48_000
 """Sample rate of the sound in the video."""
@@ -38,15 +34,17 @@ class SpeechInput:
 class Performance:
     """What a portrait does in one video: the sound, and the motion, as long as it, of a portrait.
 
-    ``preset`` and ``seed`` decided the motion; None if a video drives.
+    The motion is of the kind that the engine takes. ``preset`` and ``seed`` decided it; None if a ``driver``
+    does: "video", "picture" or "template".
     """
 
     audio: Audio
     fps: Fraction
-    motion: Callable[[Portrait], MotionTrack]
+    motion: Callable[[Portrait], Motion]
     preset: str | None = None
     seed: int | None = None
     notes: tuple[str, ...] = ()
+    driver: str | None = None
 
 
 class StageClock:
@@ -118,58 +116,3 @@ def perform_speech(
         visemes = recognize_visemes(heard, options.fps, transcript=given.transcript, phonemes=given.phonemes)
     track = drive(visemes.fit(frames), options.preset, options.seed or 0)
     return Performance(audio, options.fps, lambda _: track, str(options.preset), options.seed)
-
-
-def perform_video(
-    video: VideoFile, options: DriveOptions, clock: StageClock, *, max_duration_s: float = MAX_DURATION_S
-) -> Performance:
-    """Return the sound of a video, and the motion of the face in it.
-
-    Raises:
-        InputError: the video lasts longer than ``max_duration_s``, or cannot be decoded.
-        NoFaceError: no face in any frame.
-        AudioError: its sound cannot be decoded.
-    """
-    with clock.stage("track"):
-        frames_s = _FramesToTrack(video, options.duration_s, max_duration_s, clock)
-        faces = track_face(frames_s, name=video.path.name)
-    rate = steady_rate(faces.times_s, video.fps)
-    fps = options.fps or min(max(rate, Fraction(1)), Fraction(120))
-    whole_s = float(faces.times_s[-1]) + float(1 / rate)
-    frames = max(frame_count(options.duration_s or whole_s, fps), 1)
-    with clock.stage("speech"):
-        silence = Audio(np.zeros(0, np.float32), SOUND_HZ)
-        sound = load_video_sound(video.path, SOUND_HZ, frames_s.start_s) if video.has_sound else silence
-        audio = fit_duration(sound, frames, fps)
-    notes = faces.notes if video.has_sound else (*faces.notes, "the video has no sound")
-    return Performance(
-        audio, fps, lambda portrait: capture_motion(faces, fps, portrait, frames=frames), notes=notes
-    )
-
-
-class _FramesToTrack:
-    """The frames of a video with their times, up to a length; each one is reported as progress."""
-
-    def __init__(
-        self, video: VideoFile, length_s: float | None, max_duration_s: float, clock: StageClock
-    ) -> None:
-        self.start_s = 0.0
-        """Time of the first frame on the clock of the file."""
-        self._video, self._length_s, self._max_s, self._clock = video, length_s, max_duration_s, clock
-
-    def __iter__(self) -> Iterator[tuple[float, Frame]]:
-        rate = self._video.fps or 0
-        expected = self._video.frames or 0
-        if self._length_s is not None and rate:
-            expected = min(expected, frame_count(self._length_s, Fraction(rate))) or expected
-        for count, (time_s, frame) in enumerate(iter_timed_frames(self._video.path), start=1):
-            if count == 1:
-                self.start_s = time_s
-            shown_s = time_s - self.start_s
-            if self._length_s is not None and shown_s >= self._length_s:
-                return
-            if shown_s > self._max_s:
-                name, most = self._video.path.name, f"{self._max_s:g}"
-                raise InputError(f"Video '{name}' lasts more than {most} s. Cut it, or give a duration_s.")
-            self._clock.report("track", count, max(expected, count))
-            yield time_s, frame

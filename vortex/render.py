@@ -109,8 +109,8 @@ def render_video(
 
 def _comment(engine: str, performance: Performance, *, mark: bool) -> str:
     """Return what the file says of itself: how it was made and, if marked, that it is synthetic."""
-    preset, seed = performance.preset, performance.seed
-    how = "driven by a video" if preset is None else f"preset={preset} seed={seed}"
+    preset, seed, driver = performance.preset, performance.seed, performance.driver
+    how = f"driven by a {driver}" if driver else f"preset={preset} seed={seed}"
     made_by = f"vortex {__version__}; engine={engine} {how}"
     return f"synthetic; {made_by}; digitalSourceType={DIGITAL_SOURCE_TYPE}" if mark else made_by
 

@@ -9,21 +9,30 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from vortex.engines.base import Engine
+from vortex.driving import (
+    CaptureReport,
+    capture_driver,
+    check_captures,
+    check_drive,
+    open_driver,
+    perform_driver,
+)
+from vortex.engines.base import CapturingEngine, Engine
 from vortex.engines.registry import check_engine_options, resolve_engine
 from vortex.errors import VortexError
 from vortex.face.portrait import PortraitSource, load_portrait
 from vortex.live import LiveFace
 from vortex.media.audio import SoundSource, load_audio
 from vortex.media.containers import check_video_path
-from vortex.media.reading import probe_video
 from vortex.motion.presets import PresetLike
+from vortex.motion.template import check_template_path, save_template
 from vortex.options import (
     AnimateOptions,
+    CaptureOptions,
     DriveOptions,
     EngineOptions,
     FrameOptions,
@@ -32,7 +41,7 @@ from vortex.options import (
     SpeakOptions,
     SpeechOptions,
 )
-from vortex.performance import SOUND_HZ, Performance, SpeechInput, StageClock, perform_speech, perform_video
+from vortex.performance import SOUND_HZ, Performance, SpeechInput, StageClock, perform_speech
 from vortex.render import FrameCallback, PreparedPortrait, render_video
 from vortex.runtime.memory import BoundedCache, ModelCache
 from vortex.speech.base import Speech, SpeechEngine
@@ -114,6 +123,12 @@ class Session(AbstractContextManager["Session"]):
             if key not in self._engines:
                 self._engines[key] = spec.load(options.device)
             return self._engines[key], notes
+
+    def engine_name(self, options: EngineOptions) -> str:
+        """Return the name of the engine that the options mean, without loading it; InputError: unknown."""
+        if self._given_engine is not None:
+            return self._given_engine.name
+        return resolve_engine(options.engine, options.device)[0].name
 
     @contextmanager
     def speech_engine(self, name: str) -> Iterator[SpeechEngine]:
@@ -247,15 +262,40 @@ class Session(AbstractContextManager["Session"]):
         *,
         on_progress: ProgressCallback | None = None,
     ) -> RenderReport:
-        """Make a video of a picture that moves as the face in another video; see :func:`vortex.drive`."""
-        video = probe_video(Path(driving))  # refuses what is no video before any work starts
+        """Make a video of a picture that moves as the face of a driver; see :func:`vortex.drive`."""
+        driver = open_driver(Path(driving))  # refuses what cannot drive before any work starts
+        check_drive(self.engine_name(options), driver, options)
+
+        def perform(clock: StageClock) -> Performance:
+            return perform_driver(driver, self.engine(options)[0], options, clock)
+
         return self.render(
             lambda clock: self.prepare_source(portrait, options, clock),
-            lambda clock: perform_video(video, options, clock),
+            perform,
             out,
             options,
             clock=StageClock(on_progress),
         )
+
+    def capture(
+        self,
+        driving: str | os.PathLike[str],
+        out: str | Path,
+        options: CaptureOptions,
+        *,
+        on_progress: ProgressCallback | None = None,
+    ) -> CaptureReport:
+        """Make a motion template of a driver; see :func:`vortex.capture`."""
+        driver, path = open_driver(Path(driving)), Path(out)
+        check_template_path(path)
+        wanted = EngineOptions(engine=options.engine, device=options.device)
+        check_captures(self.engine_name(wanted))
+        clock = StageClock(on_progress)
+        with clock.stage("engine"):
+            engine = cast(CapturingEngine[Any], self.engine(wanted)[0])
+        track, notes = capture_driver(driver, engine, options.duration_s, clock)
+        save_template(path, track)
+        return CaptureReport(path, len(track), track.fps, engine.name, notes)
 
     def speak(
         self,

@@ -210,6 +210,10 @@ class KeypointTrack:
     without expression and pose. ``exp`` (T, 21, 3) float32; ``rotation`` (T, 3, 3) float64; ``scale`` (T,)
     and ``translation`` (T, 3) float32. x points right, y down, z away from the viewer; the picture's width
     and height are 2.
+
+    ``eye_ratios`` (T, 2) float32 are the openings of the eyes over their widths, that on the left of the
+    picture first; ``lip_ratio`` (T,) that of the inner lips over the mouth's; None if unknown. ``neutral`` is
+    the frame from which relative motion is measured, a track of one; default, the first frame.
     """
 
     exp: F32
@@ -217,6 +221,9 @@ class KeypointTrack:
     scale: F32
     translation: F32
     fps: Fraction
+    eye_ratios: F32 | None = None
+    lip_ratio: F32 | None = None
+    neutral: KeypointTrack | None = None
 
     def __post_init__(self) -> None:
         """Check shapes and make the arrays read-only."""
@@ -227,10 +234,39 @@ class KeypointTrack:
             scale=(np.float32, ("T",)),
             translation=(np.float32, ("T", 3)),
         )
+        frames = len(self.exp)
+        if self.eye_ratios is not None:
+            _freeze(self, eye_ratios=(np.float32, (frames, 2)))
+        if self.lip_ratio is not None:
+            _freeze(self, lip_ratio=(np.float32, (frames,)))
+        if self.neutral is not None and len(self.neutral) != 1:
+            raise InputError(f"KeypointTrack.neutral has {len(self.neutral)} frames; give a track of one.")
 
     def __len__(self) -> int:
         """Return the number of frames."""
         return len(self.exp)
+
+    @property
+    def reference(self) -> KeypointTrack:
+        """The frame from which relative motion is measured; the track must have frames."""
+        return self.neutral or self.part(0, 1)
+
+    def part(self, first: int, frames: int) -> KeypointTrack:
+        """Return ``frames`` of the track, as many as there are, from frame ``first`` on."""
+        return self.rows(np.arange(len(self))[first : first + frames])
+
+    def rows(self, numbers: I64) -> KeypointTrack:
+        """Return some frames, by their numbers (N,), in that order; a given neutral frame is kept."""
+        return KeypointTrack(
+            self.exp[numbers],
+            self.rotation[numbers],
+            self.scale[numbers],
+            self.translation[numbers],
+            self.fps,
+            None if self.eye_ratios is None else self.eye_ratios[numbers],
+            None if self.lip_ratio is None else self.lip_ratio[numbers],
+            self.neutral,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

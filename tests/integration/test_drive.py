@@ -166,7 +166,6 @@ def blank(path: Path) -> None:
 REFUSED = {
     "no face": ("blank.mp4", "No face found in any frame of 'blank.mp4'"),
     "a sound": ("speech.flac", "has no moving picture"),
-    "a picture": ("photo.jpg", "has no moving picture"),
     "no video": ("notes.mp4", "cannot be read"),
     "no file": ("gone.mp4", "does not exist"),
     "a folder": ("folder", "is a folder"),
@@ -179,7 +178,6 @@ def test_what_cannot_drive_is_refused_in_one_line(
 ) -> None:
     blank(tmp_path / "blank.mp4")
     shutil.copy(speech, tmp_path / "speech.flac")
-    shutil.copy(portrait, tmp_path / "photo.jpg")
     (tmp_path / "notes.mp4").write_text("dear diary")
     (tmp_path / "folder").mkdir()
     name, message = REFUSED[case]

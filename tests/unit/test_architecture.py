@@ -24,6 +24,7 @@ LAYERS = [
     {"engines", "speech", "audio_motion"},
     {"options"},
     {"performance"},
+    {"driving"},
     {"render"},
     {"live"},
     {"session"},

@@ -25,6 +25,7 @@ from vortex.generate.run import generate
 from vortex.motion.presets import PresetTrack
 from vortex.options import (
     AnimateOptions,
+    CaptureOptions,
     CheckOptions,
     DriveOptions,
     EngineOptions,
@@ -38,6 +39,7 @@ from vortex.options import (
     SayOptions,
     SpeakOptions,
     SpeechOptions,
+    TransferOptions,
     VideoOptions,
     default_of,
     options_of,
@@ -49,7 +51,9 @@ GROUPS = (
     FrameOptions,
     FaceOptions,
     RenderOptions,
+    TransferOptions,
     DriveOptions,
+    CaptureOptions,
     AnimateOptions,
     SpeechOptions,
     SayOptions,
@@ -76,6 +80,7 @@ def flags_of(name: str) -> set[str]:
 COMMANDS = [
     ("animate", ("a.jpg", "b.wav", "-o", "c.mp4"), AnimateOptions),
     ("drive", ("a.jpg", "b.mp4", "-o", "c.mp4"), DriveOptions),
+    ("capture", ("b.mp4", "-o", "c.npz"), CaptureOptions),
     ("demo", (), AnimateOptions),
     ("speak", ("a.jpg", "text", "-o", "c.mp4"), SpeakOptions),
     ("say", ("text", "-o", "c.wav"), SayOptions),
@@ -86,6 +91,7 @@ COMMANDS = [
 FUNCTIONS = [
     (vortex.animate, AnimateOptions),
     (vortex.drive, DriveOptions),
+    (vortex.capture, CaptureOptions),
     (vortex.speak, SpeakOptions),
     (vortex.say, SayOptions),
     (vortex.check, CheckOptions),
@@ -215,6 +221,10 @@ BAD = [
     Bad("speed", 0.4, "speed is 0.4; give a number from 0.5 to 2"),
     Bad("speed", 2.1, "to 2"),
     Bad("speech_engine", "parrot", "Unknown speech engine 'parrot'"),
+    Bad("region", "nose", "region is 'nose'; give one of all, expression, pose, lips, eyes."),
+    Bad("motion", "fast", "motion is 'fast'; give one of relative, absolute."),
+    Bad("scaling", "none", "scaling is 'none'; give one of expression, pose."),
+    Bad("multiplier", -0.1, "multiplier is -0.1; give a number from 0 to 3"),
 ]
 
 

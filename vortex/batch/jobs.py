@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vortex.errors import InputError
 from vortex.media.containers import DEFAULT_CONTAINER, SUFFIXES
-from vortex.options import DriveOptions, VideoOptions, accepts, check_drives, options_of
+from vortex.options import DriveOptions, VideoOptions, accepts, check_drives, check_speaks, options_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -137,7 +137,7 @@ def _job(folder: Path, number: int, record: Any, defaults: Mapping[str, Any]) ->
     if "portrait" not in inputs:
         raise InputError("the portrait is missing")
     if sum(name in inputs for name in SOURCES) != 1:
-        raise InputError("give either a speech, a text or a driving video")
+        raise InputError("give either a speech, a text or a driving video, picture or template")
     given = {n: v for n, v in record.items() if n not in INPUT_COLUMNS and v not in (None, "")}
     options: VideoOptions | DriveOptions
     if "driving" in inputs:
@@ -146,6 +146,7 @@ def _job(folder: Path, number: int, record: Any, defaults: Mapping[str, Any]) ->
         options = DriveOptions.parse(**{**kept, **given})
     else:
         options = VideoOptions.parse(**{**defaults, **given})
+        check_speaks(given)
     return Job(
         portrait=str(folder / inputs["portrait"]),
         output=_output(number, inputs),

@@ -1,4 +1,4 @@
-"""``vortex animate``, ``drive`` and ``demo``: a picture, and a sound or another video, become a video."""
+"""``vortex animate``, ``drive``, ``demo``: a picture and a sound or a driver become a video; ``capture``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vortex.cli.options import add_options, parsed_options
 from vortex.demo import DEMO_SPEECH, demo_portrait
 from vortex.engines.registry import AUTO, resolve_engine
 from vortex.errors import InputError
-from vortex.options import AnimateOptions, DriveOptions, EngineOptions, default_of
+from vortex.options import AnimateOptions, CaptureOptions, DriveOptions, EngineOptions, default_of
 from vortex.runtime.memory import require_address_space
 from vortex.types import ProgressCallback, RenderReport
 
@@ -35,15 +35,27 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
     drive = commands.add_parser(
         "drive", parents=[common], help="make a video that moves as the face in another one",
-        description="The portrait moves as the face in VIDEO does, with the sound of VIDEO.",
+        description="The portrait moves as the face in DRIVER does, with the sound of a driving video.",
     )  # fmt: skip
     drive.add_argument("portrait", metavar="PORTRAIT", help="picture with a face")
-    drive.add_argument("driving", metavar="VIDEO", help="video whose face moves the portrait")
+    drive.add_argument(
+        "driving", metavar="DRIVER", help="video or picture with a face, or a motion template (.npz, .pkl)"
+    )
     drive.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
     add_cluster_option(drive)
     add_options(drive, DriveOptions)
     add_json_option(drive)
     drive.set_defaults(run=_drive)
+
+    capture = commands.add_parser(
+        "capture", parents=[common], help="make a motion template of a video or a picture",
+        description="Write the motion of the face in DRIVER into a file that drives any portrait.",
+    )  # fmt: skip
+    capture.add_argument("driving", metavar="DRIVER", help="video or picture with a face, or a template")
+    capture.add_argument("-o", "--output", metavar="OUT.npz", required=True)
+    add_options(capture, CaptureOptions)
+    add_json_option(capture)
+    capture.set_defaults(run=_capture)
 
     demo = commands.add_parser("demo", parents=[common], help="make a video of the built-in example")
     demo.add_argument("-o", "--output", metavar="OUT.mp4", default="demo.mp4")
@@ -79,6 +91,26 @@ def _drive(args: argparse.Namespace, console: TextIO) -> int:
         return session.drive(args.portrait, args.driving, args.output, options, on_progress=on_progress)
 
     return make_video(args, console, options, make)
+
+
+def _capture(args: argparse.Namespace, console: TextIO) -> int:
+    options = parsed_options(args, CaptureOptions)
+    require_address_space()
+    from vortex.session import Session
+
+    with Session() as session:
+        on_progress = progress_callback(args, console)
+        report = session.capture(args.driving, args.output, options, on_progress=on_progress)
+    if args.json:
+        shown = {"path": str(report.path), "frames": report.frames, "fps": str(report.fps)}
+        print(json.dumps({**shown, "engine": report.engine, "notes": list(report.notes)}))
+        return 0
+    if console.isatty():
+        print(file=console)
+    for note in report.notes:
+        print(f"vortex: {note}", file=console)
+    print(f"{report.path}: {report.frames} frames at {report.fps} per second", file=console)
+    return 0
 
 
 def _demo(args: argparse.Namespace, console: TextIO) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from vortex.types import BLENDSHAPE_INDEX, F32, Frame, MotionTrack, Portrait
+from vortex.errors import InputError
+from vortex.motion.transfer import Motion
+from vortex.types import BLENDSHAPE_INDEX, F32, Frame, KeypointTrack, MotionTrack, Portrait
 
 
 class Prepared(Protocol):
@@ -45,18 +48,38 @@ class Engine(Protocol[P]):
         sizes the engine can render.
         """
 
-    def iter_frames(self, prepared: P, motion: MotionTrack, *, quality: str = "full") -> Iterator[Frame]:
+    def iter_frames(self, prepared: P, motion: Motion, *, quality: str = "full") -> Iterator[Frame]:
         """Return an iterator of one (H, W, 3) uint8 RGB frame for each row of ``motion``.
 
-        Frames are rendered when they are requested, in small batches. The caller owns each frame and may
-        write into it. ``quality`` is one of :attr:`EngineSpec.qualities`.
+        Every engine takes a :class:`MotionTrack`; one that captures (:attr:`EngineSpec.captures`) also takes
+        the keypoints that it captured, a :class:`vortex.motion.transfer.KeypointMotion`. Frames are rendered
+        when they are requested, in small batches. The caller owns each frame and may write into it.
+        ``quality`` is one of :attr:`EngineSpec.qualities`.
         """
 
-    def notes(self, prepared: P, motion: MotionTrack, *, quality: str = "full") -> tuple[str, ...]:
+    def notes(self, prepared: P, motion: Motion, *, quality: str = "full") -> tuple[str, ...]:
         """Return sentences about these frames that the user should read."""
 
     def close(self) -> None:
         """Release devices and threads; the engine cannot render afterwards. A second call does nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CroppedFace:
+    """The face of a driver: a crop (512, 512, 3) uint8 RGB, and the landmarks (478, 3) in its pixels."""
+
+    crop: Frame
+    landmarks_px: F32
+
+
+class CapturingEngine(Engine[P], Protocol[P]):
+    """An engine that reads motion from pictures itself, and renders it: its spec says ``captures``."""
+
+    def capture(self, faces: Iterable[CroppedFace], fps: Fraction) -> KeypointTrack:
+        """Return the keypoints of a driver's faces, shown at ``fps``, in their order.
+
+        All crops of a video show the same part of it. Few of them are in memory at a time.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +89,7 @@ class EngineSpec:
     ``load(device)`` returns the engine; with None, the engine chooses the device. ``why_unavailable(device)``
     returns why it cannot run here and how to change that, or None if it can. ``devices`` (types, such as
     ("cuda", "cpu")) and ``qualities`` begin with the default. "auto" is the engine with the highest
-    ``preference`` among those that can run.
+    ``preference`` among those that can run. An engine that ``captures`` is a :class:`CapturingEngine`.
     """
 
     name: str
@@ -75,10 +98,18 @@ class EngineSpec:
     devices: tuple[str, ...] = ("cpu",)
     qualities: tuple[str, ...] = ("full",)
     preference: int = 0
+    captures: bool = False
 
     def needs_gpu(self, device: str | None) -> bool:
         """Return whether the engine needs a GPU of its own on ``device``."""
         return (device or self.devices[0]).startswith("cuda")
+
+
+def blendshapes_only(motion: Motion, engine: str) -> MotionTrack:
+    """Return a motion of blendshapes, for an engine that does not capture; InputError for keypoints."""
+    if isinstance(motion, MotionTrack):
+        return motion
+    raise InputError(f"The {engine} engine renders no keypoints. Give a MotionTrack, or take liveportrait.")
 
 
 def shape_columns(motion: MotionTrack) -> Callable[[str], F32]:

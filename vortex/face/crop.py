@@ -8,7 +8,7 @@ import numpy as np
 
 from vortex.errors import InputError
 from vortex.face.landmarks import CROP_OUTLINE, EYES, MOUTH_CORNERS
-from vortex.types import F32, F64, Portrait
+from vortex.types import F32, F64, Frame, Portrait
 
 CROP_PX = 512
 """Side of LivePortrait's crop of a source picture."""
@@ -18,6 +18,8 @@ KEPT_FRAMING = 1.3
 """A picture whose shorter side is less than this many sides of the square is not cropped further."""
 CROP_RISE = 0.125
 """How far the centre of the crop lies above that of the face, in sides of the crop (its ``vy_ratio``)."""
+DRIVER_CROP_SCALE, DRIVER_CROP_RISE = 2.2, 0.1
+"""The same of a driving video."""
 
 
 def crop_transform(landmarks_px: F32, size_px: int) -> F64:
@@ -26,17 +28,52 @@ def crop_transform(landmarks_px: F32, size_px: int) -> F64:
     The line from the eyes to the lips becomes vertical. The side of the square is 2.3 times the larger side
     of the face, and its centre lies an eighth of a side above the centre of the face.
     """
+    axes, centre, side = _square(landmarks_px, CROP_SCALE, CROP_RISE)
+    scale = size_px / side
+    shift = size_px / 2 - 0.5 - scale * axes @ centre
+    return np.vstack([np.column_stack([scale * axes, shift]), [0, 0, 1]])
+
+
+def driver_crop_transform(landmarks_px: F32, size_px: int) -> F64:
+    """Return the similarity (3, 3) from a video to its crop by LivePortrait's rule for drivers.
+
+    ``landmarks_px`` (T, 478, 3). The crop is upright and the same in all frames, so that turns and shifts of
+    the head stay visible: the mean of the squares of all frames, 2.2 times the face, moved up by a tenth.
+    """
+    squares = [_square(points, DRIVER_CROP_SCALE, DRIVER_CROP_RISE)[1:] for points in landmarks_px]
+    centre = np.mean([centre for centre, _ in squares], axis=0)
+    scale = size_px / float(np.mean([side for _, side in squares]))
+    transform = np.diag([scale, scale, 1.0])
+    transform[:2, 2] = size_px / 2 - 0.5 - scale * centre
+    return transform
+
+
+def crop_driver(frame: Frame, landmarks_px: F32, crop_from_frame: F64) -> tuple[Frame, F32]:
+    """Return the crop of CROP_PX pixels of a driver's frame, black outside it, and the landmarks in it."""
+    import cv2
+
+    size = (CROP_PX, CROP_PX)
+    crop = cv2.warpAffine(frame, crop_from_frame[:2], size, borderMode=cv2.BORDER_CONSTANT)
+    moved = landmarks_px * np.float32(crop_from_frame[0, 0])
+    moved[:, :2] += crop_from_frame[:2, 2].astype(np.float32)
+    return np.asarray(crop, np.uint8), moved
+
+
+def _square(landmarks_px: F32, scale: float, rise: float) -> tuple[F64, F64, float]:
+    """Return the unit vectors (2, 2) to the right and down along a face, and its square: centre and side.
+
+    The side is ``scale`` times the larger side of the face; the centre, in the picture, lies ``rise`` sides
+    above that of the face.
+    """
     points = landmarks_px[:, :2].astype(np.float64)
     eyes, lips = points[EYES].mean(0), points[list(MOUTH_CORNERS)].mean(0)
     down = (lips - eyes) / np.linalg.norm(lips - eyes)
-    axes = np.array([[down[1], -down[0]], down])  # the unit vectors to the right and down
+    axes = np.array([[down[1], -down[0]], down])
     outline = points[CROP_OUTLINE] @ axes.T
     low, high = outline.min(0), outline.max(0)
-    side = float((high - low).max()) * CROP_SCALE
-    centre = (low + high) / 2 - [0, CROP_RISE * side]
-    scale = size_px / side
-    shift = size_px / 2 - 0.5 - scale * centre
-    return np.vstack([np.column_stack([scale * axes, shift]), [0, 0, 1]])
+    side = float((high - low).max()) * scale
+    centre = (low + high) / 2 - [0, rise * side]
+    return axes, np.asarray(axes.T @ centre, np.float64), side
 
 
 def crop_face(portrait: Portrait, size_px: int) -> Portrait:

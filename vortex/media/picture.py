@@ -36,6 +36,22 @@ def picture_name(source: PictureSource) -> str:
     return {bytes: "bytes", np.ndarray: "array"}.get(type(source), type(source).__name__)
 
 
+def is_picture(path: Path) -> bool:
+    """Return whether a file begins like a picture that does not move; it may be damaged further on."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as picture:
+                # Phones write several pictures of one moment into a JPEG.
+                return picture.format == "MPO" or not getattr(picture, "is_animated", False)
+    except Image.DecompressionBombError:
+        return True
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
     """A picture that was read: ``image`` (H, W, 3) uint8 sRGB, RGB order, and notes for the user.

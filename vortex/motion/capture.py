@@ -9,21 +9,27 @@ import numpy as np
 from vortex.face.pose import pose_of_rotation, rotation_of_pose
 from vortex.face.tracking import FaceTrack
 from vortex.interpolation import gaussian_smoothed
-from vortex.motion.expression import fit_expression
-from vortex.types import BLENDSHAPES, F64, MotionTrack, Portrait, frame_count
+from vortex.motion.expression import copy_expression, fit_expression
+from vortex.types import BLENDSHAPES, F32, F64, MotionTrack, Portrait, frame_count
 
 SMOOTHING_S = 0.015
 """Standard deviation of the smoothing in time; landmarks of neighbouring frames scatter a little."""
 
 
 def capture_motion(
-    faces: FaceTrack, fps: Fraction, portrait: Portrait, *, frames: int | None = None
+    faces: FaceTrack,
+    fps: Fraction,
+    portrait: Portrait,
+    *,
+    frames: int | None = None,
+    relative: bool = True,
 ) -> MotionTrack:
     """Return the motion that makes a portrait move as a face in a video does.
 
     The video's reference frame is the one whose mouth and eyes are most like the portrait's: there, the
     portrait is as in its picture (:func:`vortex.motion.expression.fit_expression`). The head turns as the
-    face does from its pose there, about the same axes of the head.
+    face does from its pose there, about the same axes of the head. If not ``relative``, the portrait takes
+    the expression and the pose of the other face, whatever its own are.
 
     Output frame i shows what the video shows at the middle of [i/fps, (i+1)/fps). Frames without a face are
     bridged; before the first face, and after the last one, the portrait holds still.
@@ -37,18 +43,37 @@ def capture_motion(
     # A slice makes no copy of the landmarks of a long video.
     found = slice(None) if faces.found.all() else faces.found
     landmarks, rotations = faces.landmarks_px[found], faces.rotations[found]
-    shapes, reference = fit_expression(landmarks, pose_of_rotation(rotations), portrait.landmarks_px)
-    pose = relative_pose_deg(rotations, rotations[reference], portrait)
-    # A frame of the video shows the middle of the time until the next one, too.
-    step_s = float(np.median(np.diff(faces.times_s))) if len(faces.times_s) > 1 else 1 / float(fps)
-    if frames is None:
-        frames = max(frame_count(float(faces.times_s[-1]) + step_s, fps), 1)
-    middle_s = (np.arange(frames) + 0.5) / float(fps) - step_s / 2
+    if relative:
+        shapes, reference = fit_expression(landmarks, pose_of_rotation(rotations), portrait.landmarks_px)
+        pose = relative_pose_deg(rotations, rotations[reference], portrait)
+    else:
+        shapes = copy_expression(landmarks, portrait)
+        pose = pose_of_rotation(rotations @ rotation_of_pose(portrait.head_pose_deg).T)
+    middle_s = shown_times_s(faces, fps, frames)
     curves = np.column_stack([shapes, pose])
     known_s = faces.times_s[found]
     at_frames = np.column_stack([np.interp(middle_s, known_s, curve) for curve in curves.T])
     smooth = gaussian_smoothed(at_frames, SMOOTHING_S * float(fps)).astype(np.float32)
     return MotionTrack(np.clip(smooth[:, : len(BLENDSHAPES)], -1, 1), smooth[:, len(BLENDSHAPES) :], fps)
+
+
+def shown_times_s(faces: FaceTrack, fps: Fraction, frames: int | None = None) -> F64:
+    """Return (frames,) times on the clock of ``faces`` that the frames of a motion show.
+
+    Each frame of the video shows the middle of the time until the next one, too. ``frames`` is by default
+    the length of the video.
+    """
+    step_s = float(np.median(np.diff(faces.times_s))) if len(faces.times_s) > 1 else 1 / float(fps)
+    if frames is None:
+        frames = max(frame_count(float(faces.times_s[-1]) + step_s, fps), 1)
+    return np.asarray((np.arange(frames) + 0.5) / float(fps) - step_s / 2, np.float64)
+
+
+def compare_faces(driver: Portrait, portrait: Portrait) -> tuple[F32, F64]:
+    """Return blendshapes (48,) and turn (3,) in degrees that give a portrait what another picture shows."""
+    shapes = copy_expression(driver.landmarks_px[None], portrait, driver.blendshapes[None])[0]
+    turn = rotation_of_pose(driver.head_pose_deg) @ rotation_of_pose(portrait.head_pose_deg).T
+    return shapes, pose_of_rotation(turn)
 
 
 def relative_pose_deg(rotations: F64, reference: F64, portrait: Portrait) -> F64:

@@ -8,7 +8,7 @@ from vortex.face.landmarks import IRIS_CENTRES, LIDS, LOWER_INNER, MOUTH_CORNERS
 from vortex.face.shapes import fit_person, load_shapes, without_pose
 from vortex.interpolation import smoothstep
 from vortex.motion.eyes import set_gaze
-from vortex.types import BLENDSHAPE_INDEX, BLENDSHAPES, F32, F64, GAZE_REACH, FloatArray
+from vortex.types import BLENDSHAPE_INDEX, BLENDSHAPES, F32, F64, GAZE_REACH, FloatArray, Portrait
 
 SHUT_GAP, OPEN_GAP = 0.008, 0.03
 """Lips measured closer than the first are shut, from the second on open as measured, in outer-eye widths."""
@@ -38,17 +38,52 @@ def fit_expression(
     wanted = np.concatenate([mouth_measures(portrait), lid_openings(portrait)], axis=1)
     turned = np.abs(poses_deg - np.median(poses_deg, axis=0)).sum(axis=1)
     reference = int((np.abs(measured - wanted).sum(axis=1) + turned / TURN_OF_EYE_WIDTH_DEG).argmin())
+    start = amounts[reference], opening[reference], irises[reference]
+    return _changes(amounts, faces, *start), reference
+
+
+def copy_expression(landmarks_px: FloatArray, portrait: Portrait, scores: F32 | None = None) -> F32:
+    """Return blendshapes (T, 48) with which a portrait looks as a filmed face does.
+
+    Other than :func:`fit_expression`, no frame shows the portrait's own expression: amounts are the change
+    from that, as MediaPipe scores it. ``scores`` (T, 52) are those of the filmed face; default, its amounts
+    are the differences from its resting face, which need many frames.
+    """
+    faces, own = without_pose(landmarks_px), without_pose(portrait.landmarks_px[None])
+    amounts = fit_person(faces, load_shapes().moves)[1] if scores is None else _scored(scores)
+    return _changes(
+        amounts, faces, _scored(portrait.blendshapes[None])[0], lid_openings(own)[0], iris_places(own)[0]
+    )
+
+
+def own_expression(portrait: Portrait) -> F32:
+    """Return the blendshapes (48,) with which a portrait looks as in its picture: its mouth may be open."""
+    face = without_pose(portrait.landmarks_px[None])
+    own = _scored(portrait.blendshapes[None])
+    shapes = _changes(own, face, own[0], lid_openings(face)[0], iris_places(face)[0])
+    return np.asarray(shapes[0], np.float32)
+
+
+def _scored(scores: FloatArray) -> F64:
+    """Return (T, K) amounts of the learned shapes by MediaPipe's scores (T, 52), which it sorts by name."""
+    names = load_shapes().names
+    looks = [f"eyeLook{way}{side}" for way in ("Down", "In", "Out", "Up") for side in ("Left", "Right")]
+    order = ["_neutral", *sorted([*names, *looks, "mouthClose"])]
+    return np.asarray(scores[:, [order.index(name) for name in names]], np.float64)
+
+
+def _changes(amounts: F64, faces: F64, start: F64, start_opening: F64, start_irises: F64) -> F32:
+    """Return blendshapes (T, 48): amounts (T, K), lids, irises and lips of faces, as changes from a start."""
     result = np.zeros((len(faces), len(BLENDSHAPES)))
-    for column, name in enumerate(shapes.names):
+    for column, name in enumerate(load_shapes().names):
         if not name.startswith(LID_SHAPES):
-            start = 0.0 if name == "jawOpen" else amounts[reference, column]
-            result[:, BLENDSHAPE_INDEX[name]] = amounts[:, column] - start
-    _part_lips(result, mouth[:, 0])
-    closed = 1 - opening / np.maximum(opening[reference], 1e-3)
+            result[:, BLENDSHAPE_INDEX[name]] = amounts[:, column] - (name != "jawOpen") * start[column]
+    _part_lips(result, mouth_measures(faces)[:, 0])
+    closed = 1 - lid_openings(faces) / np.maximum(start_opening, 1e-3)
     for side, amount in zip(LIDS, closed.T, strict=True):
         result[:, BLENDSHAPE_INDEX[f"eyeBlink{side}"]] = amount
-    set_gaze(result, np.asarray((irises - irises[reference]) / GAZE_REACH, np.float64))
-    return np.clip(result, -1, 1).astype(np.float32), reference
+    set_gaze(result, np.asarray((iris_places(faces) - start_irises) / GAZE_REACH, np.float64))
+    return np.clip(result, -1, 1).astype(np.float32)
 
 
 def mouth_measures(faces: FloatArray) -> F64:

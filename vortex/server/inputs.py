@@ -19,11 +19,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from vortex.driving import Driver, open_driver
 from vortex.errors import InputError
 from vortex.face.landmarks import SKIN_LANDMARKS
 from vortex.face.portrait import load_portrait
 from vortex.media.audio import load_audio
-from vortex.media.reading import iter_timed_frames, probe_video
+from vortex.media.picture import load_picture
+from vortex.media.reading import iter_timed_frames
+from vortex.motion.template import load_template
 from vortex.options import FrameOptions, PortraitOptions, SpeechOptions
 from vortex.performance import StageClock
 from vortex.render import PreparedPortrait
@@ -49,6 +52,7 @@ _SOUNDS = (
     (8, b"WAVE"), (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AIFF"),
     *((0, bytes([0xFF, second])) for second in (0xFB, 0xFA, 0xF3, 0xF2, 0xE3, 0xE2, 0xF1, 0xF9)),
 )  # fmt: skip
+_TEMPLATES = ((0, b"PK\x03\x04"), *((0, bytes([0x80, protocol])) for protocol in range(2, 6)))
 _VIDEOS = ((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"))
 
 
@@ -66,17 +70,34 @@ def check_sound(path: Path, max_duration_s: float) -> None:
         load_audio(path, max_duration_s=max_duration_s)
 
 
-def check_driving(path: Path, max_duration_s: float, max_pixels: int) -> None:
-    """Refuse another format, with status 415, and with InputError what is damaged, too large or too long."""
-    _check_start(path, _VIDEOS, "The driving video is not an MP4, MOV, WebM or MKV file.")
-    video = probe_video(path)
-    width, height = video.size_px
-    if width * height > max_pixels:
-        raise InputError(f"The driving video is {width}x{height}; at most {max_pixels} pixels are read.")
-    # A file may say what it likes of its length: the job measures it.
-    if video.frames and video.fps and video.frames > max_duration_s * video.fps + 1:
-        raise InputError(f"The driving video lasts more than {max_duration_s:g} s. Cut it.")
-    next(iter_timed_frames(path))
+def check_driving(path: Path, max_duration_s: float, max_pixels: int) -> Driver:
+    """Return what drives. Refuse another format, with status 415, and what is damaged, too large or too long.
+
+    InputError is raised for the latter.
+    """
+    complaint = "The driving file is no MP4, MOV, WebM or MKV video, JPEG, PNG or WebP picture, or template."
+    _check_start(path, (*_VIDEOS, *_PICTURES, *_TEMPLATES), complaint)
+    driver = open_driver(path)
+    if driver.kind == "template":
+        # A template takes milliseconds to read, a picture is decoded once more by the job.
+        track = load_template(path)
+        _check_length(len(track) / float(track.fps), max_duration_s)
+    elif driver.kind == "picture":
+        load_picture(path, max_pixels=max_pixels)
+    elif driver.video is not None:
+        width, height = driver.video.size_px
+        if width * height > max_pixels:
+            raise InputError(f"The driving video is {width}x{height}; at most {max_pixels} pixels are read.")
+        # A file may say what it likes of its length: the job measures it.
+        if driver.video.frames and driver.video.fps:
+            _check_length((driver.video.frames - 1) / float(driver.video.fps), max_duration_s)
+        next(iter_timed_frames(path))
+    return driver
+
+
+def _check_length(length_s: float, max_duration_s: float) -> None:
+    if length_s > max_duration_s:
+        raise InputError(f"The driver lasts more than {max_duration_s:g} s. Cut it.")
 
 
 def _check_start(path: Path, known: tuple[tuple[int, bytes], ...], complaint: str) -> None:

@@ -107,7 +107,10 @@ class VideoRequest(RequestModel):
     speech_base64: Base64 | None = None
     driving_base64: Annotated[
         Base64 | None,
-        Field(description="a video whose face moves the portrait, instead of speech; fps is then that of it"),
+        Field(
+            description="a video, a picture or a motion template whose face moves the portrait, instead of "
+            "speech; fps is then that of it"
+        ),
     ] = None
     text: Annotated[
         str | None, Field(max_length=MAX_TEXT_LENGTH, description="English to be spoken, instead of speech")

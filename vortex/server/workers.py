@@ -8,12 +8,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from vortex.driving import open_driver, perform_driver
 from vortex.errors import InputError, VortexError
 from vortex.lipsync.sync import measure_sync
 from vortex.media.audio import load_audio
-from vortex.media.reading import probe_video
 from vortex.options import DriveOptions, Options, VideoOptions, options_of
-from vortex.performance import SOUND_HZ, Performance, SpeechInput, StageClock, perform_speech, perform_video
+from vortex.performance import SOUND_HZ, Performance, SpeechInput, StageClock, perform_speech
 from vortex.render import report_as_json
 from vortex.server.inputs import PortraitCache
 from vortex.server.metrics import Metrics
@@ -131,10 +131,11 @@ class Workers:
         spoken: list[SpeechInput] = []
         if job.options.get("driven"):
             options = drive = _stored(job, DriveOptions)
-            video, most_s = probe_video(self.folder.driving(job.id)), self.settings.max_duration_s
+            driver, most_s = open_driver(self.folder.driving(job.id)), self.settings.max_duration_s
 
             def perform(clock: StageClock) -> Performance:
-                return perform_video(video, drive, clock, max_duration_s=most_s)
+                engine, _ = self.session.engine(drive)
+                return perform_driver(driver, engine, drive, clock, max_duration_s=most_s)
 
         else:
             options = speak = _stored(job, VideoOptions)

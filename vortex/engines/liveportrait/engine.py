@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 
 import torch
 from torch import Tensor
 
+from vortex.engines.base import CroppedFace
 from vortex.engines.liveportrait.device import resolve_device
 from vortex.engines.liveportrait.load import load_renderer
 from vortex.engines.liveportrait.renderer import PreparedFace, Renderer, check_quality
+from vortex.engines.liveportrait.retarget import transfer_notes
 from vortex.face.crop import crop_face, even_sides
-from vortex.types import Frame, MotionTrack, Portrait
+from vortex.motion.transfer import KeypointMotion, Motion
+from vortex.types import Frame, KeypointTrack, Portrait
 
 SQUARE_PX = 512
 """Side of the rendered square, which is 2 wide in keypoint units."""
@@ -37,14 +41,18 @@ class LivePortraitEngine:
         """Extract the face's features and keypoints."""
         return self.renderer.prepare(even_sides(portrait) if paste_back else crop_face(portrait, size_px))
 
+    def capture(self, faces: Iterable[CroppedFace], fps: Fraction) -> KeypointTrack:
+        """Return what M says of a driver's faces, and how far their eyes and lips are open."""
+        return self.renderer.capture(faces, fps)
+
     def iter_frames(
-        self, prepared: PreparedFace, motion: MotionTrack, *, quality: str = "full"
+        self, prepared: PreparedFace, motion: Motion, *, quality: str = "full"
     ) -> Iterator[Frame]:
         """Return an iterator of the frames; with the quality "fast", some are derived from similar ones."""
         check_quality(quality)
         return self._iter_frames(prepared, motion, quality)
 
-    def _iter_frames(self, prepared: PreparedFace, motion: MotionTrack, quality: str) -> Iterator[Frame]:
+    def _iter_frames(self, prepared: PreparedFace, motion: Motion, quality: str) -> Iterator[Frame]:
         x0, y0, x1, y1 = prepared.box
         batches = map(_pixels, self.renderer.iter_boxes(prepared, motion, quality))
         for pixels in iter_on_host(batches, self.renderer.device):
@@ -53,13 +61,15 @@ class LivePortraitEngine:
                 frame[y0:y1, x0:x1] = box
                 yield frame
 
-    def notes(self, prepared: PreparedFace, motion: MotionTrack, *, quality: str = "full") -> tuple[str, ...]:
-        """Return how many frames the quality "fast" renders, and how far the others are from those."""
+    def notes(self, prepared: PreparedFace, motion: Motion, *, quality: str = "full") -> tuple[str, ...]:
+        """Return how many frames the quality "fast" renders, and what relative motion starts from."""
         check_quality(quality)
+        driven = transfer_notes(motion) if isinstance(motion, KeypointMotion) else ()
         if quality == "full":
-            return ()
+            return driven
         plan = self.renderer.plan(prepared, motion)
         return (
+            *driven,
             f"quality fast: {len(plan.keys)} of {len(motion)} frames were rendered in full; the expression "
             f"of the others is at most {plan.distance_max * SQUARE_PX / 2:.1f} px of {SQUARE_PX} off",
         )

@@ -88,8 +88,11 @@ def transform_keypoints(
 
 
 def eye_ratios(landmarks_px: FloatArray) -> tuple[float, float]:
-    """Return lid opening over width of left and right eye of (478, 2 or 3) points: 0 is shut, 0.3 open."""
-    return _ratio(landmarks_px, LEFT_EYE), _ratio(landmarks_px, RIGHT_EYE)
+    """Return lid opening over width of both eyes of (478, 2 or 3) points: 0 is shut, 0.3 open.
+
+    The eye on the left of the picture, the person's right one, comes first, as the eye network takes them.
+    """
+    return _ratio(landmarks_px, RIGHT_EYE), _ratio(landmarks_px, LEFT_EYE)
 
 
 def lip_ratio(landmarks_px: FloatArray) -> float:
@@ -151,12 +154,15 @@ def expression_directions(sliders: Mapping[str, Direction], keypoints: int) -> F
 class SourceFace:
     """What retargeting needs of one source; float32, on the networks' device.
 
-    ``info`` is M's result; ``x_s`` (1, K, 3) are the keypoints; adding ``shut_eyes`` (1, K, 3) shuts the
-    eyes; adding ``shut_lips`` (1, K, 3) closes an open mouth, and is zero for a closed one.
+    ``info`` is M's result; ``x_s`` (1, K, 3) are the keypoints; ``eye_ratios`` (1, 2) and ``lip_ratio``
+    (1, 1) say how far eyes and lips are open; adding ``shut_eyes`` (1, K, 3) shuts the eyes; adding
+    ``shut_lips`` (1, K, 3) closes an open mouth, and is zero for a closed one.
     """
 
     info: KeypointInfo
     x_s: Tensor
+    eye_ratios: Tensor
+    lip_ratio: Tensor
     shut_eyes: Tensor
     shut_lips: Tensor
 
@@ -166,11 +172,12 @@ def measure_source(
 ) -> SourceFace:
     """Return a source's keypoints, and how its eyes and lips, open by these ratios, close."""
     x_s = transform_keypoints(info.canonical_kp, info.exp, info.scale, info.translation, info.angles_deg)
-    shut_eyes = networks.retarget_eyes(x_s, x_s.new_tensor([[*eye_ratios, 0.0]]))
-    shut_lips = networks.retarget_lips(x_s, x_s.new_tensor([[lip_ratio, 0.0]]))
+    eyes, lips, shut = x_s.new_tensor([eye_ratios]), x_s.new_tensor([[lip_ratio]]), x_s.new_zeros(1, 1)
+    shut_eyes = networks.retarget_eyes(x_s, torch.cat([eyes, shut], dim=1))
+    shut_lips = networks.retarget_lips(x_s, torch.cat([lips, shut], dim=1))
     if lip_ratio < SPEAKING_LIP_RATIO:
         shut_lips = torch.zeros_like(shut_lips)
-    return SourceFace(info, x_s, shut_eyes, shut_lips)
+    return SourceFace(info, x_s, eyes, lips, shut_eyes, shut_lips)
 
 
 @dataclass(frozen=True, slots=True)

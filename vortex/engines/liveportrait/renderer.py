@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
-from typing import TypeVar
+from itertools import islice
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -15,27 +17,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vortex.engines.base import CroppedFace
 from vortex.engines.liveportrait.device import repeatable
 from vortex.engines.liveportrait.fast.reuse import REUSE_DISTANCE, ReusePlan, displacement, plan_reuse
 from vortex.engines.liveportrait.keypoints import (
-    DrivenTrack,
     SourceFace,
     drive_expression,
     driven_keypoints,
     eye_ratios,
     lip_ratio,
     measure_source,
+    rotation_matrix,
 )
 from vortex.engines.liveportrait.networks import Networks, WarpSource
+from vortex.engines.liveportrait.retarget import finish_keypoints, source_keypoints, transferred_keypoints
 from vortex.errors import InputError, OutOfMemoryError
 from vortex.face.crop import CROP_PX
 from vortex.interpolation import smoothstep
-from vortex.types import F32, F64, Frame, MotionTrack, Portrait
+from vortex.motion.transfer import KeypointMotion, Motion, without_head_motion
+from vortex.types import F32, F64, Frame, KeypointTrack, Portrait
 
 Result = TypeVar("Result")
 
 KEPT_SQUARES = 256
 """Rendered key frames that stay on the device for reuse, 0.75 MiB each."""
+CAPTURED_FRAMES = 8
+"""Faces of a driver that M sees at once."""
+_NO_FACES = [np.zeros(shape, np.float32) for shape in ((0, 21, 3), (0, 3, 3), 0, (0, 3), (0, 2), 0)]
 QUALITIES = ("full", "fast")
 TYPICAL_EYE_RATIO = 0.35
 """Assumed for a picture without landmarks."""
@@ -109,51 +117,83 @@ class Renderer:
         matrix = crop_from_image[:2]
         # The edge is repeated, because black would move into the frame when the head turns.
         crop = cv2.warpAffine(image, matrix, (CROP_PX, CROP_PX), borderMode=cv2.BORDER_REPLICATE)
+        return self._planes(self._input_size(np.asarray(crop, np.uint8)))
+
+    def _input_size(self, crop: Frame) -> Frame:
+        """(512, 512, 3) -> (256, 256, 3), the size of the networks' input, averaged."""
         size = self.networks.sizes.input_px
-        return self._planes(np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)))
+        return np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
 
     def _planes(self, image: Frame) -> Tensor:
         """(H, W, 3) uint8 -> (1, 3, H, W) float32 in [0, 1] on the device."""
         return torch.from_numpy(np.array(image)).to(self.device).permute(2, 0, 1)[None].float() / 255
 
+    def capture(self, faces: Iterable[CroppedFace], fps: Fraction) -> KeypointTrack:
+        """Return M's results for a driver's faces, and how far their eyes and lips are open."""
+        remaining = iter(faces)
+        batches = iter(lambda: list(islice(remaining, CAPTURED_FRAMES)), [])
+        parts = [self._guarded(partial(self._capture, batch)) for batch in batches]
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else _NO_FACES
+        exp, rotation, scale, translation, eyes, lips = columns
+        return KeypointTrack(exp, np.asarray(rotation, np.float64), scale, translation, fps, eyes, lips)
+
+    @torch.no_grad()
+    def _capture(self, faces: list[CroppedFace]) -> tuple[npt.NDArray[np.floating[Any]], ...]:
+        """Return exp, rotation, scale, translation, eye ratios and lip ratio of some faces."""
+        pictures = torch.cat([self._planes(self._input_size(face.crop)) for face in faces])
+        info = self.networks.extract_motion(pictures)
+        numbers = (info.exp, rotation_matrix(info.angles_deg.double()), info.scale[:, 0], info.translation)
+        eyes = np.array([eye_ratios(face.landmarks_px) for face in faces])
+        lips = np.array([lip_ratio(face.landmarks_px) for face in faces])
+        return (*(tensor.cpu().numpy() for tensor in numbers), eyes, lips)
+
     def iter_boxes(
-        self, prepared: PreparedFace, motion: MotionTrack, quality: str = "full", frames: range | None = None
+        self, prepared: PreparedFace, motion: Motion, quality: str = "full", frames: range | None = None
     ) -> Iterator[Tensor]:
         """Yield (B, 3, h, w) float32 in [0, 1] on the device: the box of the next B frames.
 
         ``frames`` are the numbers of the frames to render, a range of step 1; default, all frames. With the
         ``quality`` "fast", frames are derived from similar ones; see :class:`ReuseRenderer`.
         """
-        track = self._drive(motion)
+        keypoints = self._keypoints(prepared, motion)
         if quality == "full":
-            render: Callable[[slice], Tensor] = partial(self._render, prepared, track)
+            render: Callable[[slice], Tensor] = partial(self._render, prepared, keypoints)
         else:
-            render = ReuseRenderer(self, prepared, *self._plan(prepared, track)).render
+            render = ReuseRenderer(self, prepared, *self._plan(prepared, motion)).render
         frames = range(len(motion)) if frames is None else frames
         for start in frames[:: self.batch_frames]:
             stop = min(start + self.batch_frames, frames.stop)
             yield self._guarded(partial(render, slice(start, stop)))
 
-    def plan(self, prepared: PreparedFace, motion: MotionTrack) -> ReusePlan:
+    def plan(self, prepared: PreparedFace, motion: Motion) -> ReusePlan:
         """Return which frames of a motion the quality "fast" renders in full."""
-        return self._plan(prepared, self._drive(motion))[0]
+        return self._plan(prepared, motion)[0]
 
-    def _drive(self, motion: MotionTrack) -> DrivenTrack:
-        return self._guarded(lambda: drive_expression(motion, self.networks.sizes.keypoints, self.device))
+    def _keypoints(self, prepared: PreparedFace, motion: Motion) -> Callable[[slice], Tensor]:
+        """Return a function from frames to their x_d (B, 21, 3)."""
+        networks, source = self.networks, prepared.source
+        if isinstance(motion, KeypointMotion):
+            moved = transferred_keypoints(source_keypoints(source.info), motion).astype(np.float32)
+            x_d = self._guarded(lambda: torch.from_numpy(moved).to(self.device))
+            return lambda rows: finish_keypoints(
+                networks, source, x_d[rows], motion.part(rows.start, rows.stop - rows.start)
+            )
+        track = self._guarded(lambda: drive_expression(motion, networks.sizes.keypoints, self.device))
+        return partial(driven_keypoints, networks, source, track)
 
-    def _plan(self, prepared: PreparedFace, track: DrivenTrack) -> tuple[ReusePlan, Tensor]:
+    def _plan(self, prepared: PreparedFace, motion: Motion) -> tuple[ReusePlan, Tensor]:
         """Return the plan, and x_d (T, 21, 3) of every frame."""
-        upright = replace(track, angles_deg=torch.zeros_like(track.angles_deg))
+        everything = slice(0, len(motion))
         still, driven = (
-            self._guarded(partial(driven_keypoints, self.networks, prepared.source, motion, slice(None)))
-            for motion in (upright, track)
+            self._guarded(partial(self._keypoints(prepared, moved), everything))
+            for moved in (without_head_motion(motion), motion)
         )
         return plan_reuse(still.cpu().numpy(), driven.cpu().numpy(), REUSE_DISTANCE), driven
 
     @torch.no_grad()
-    def _render(self, prepared: PreparedFace, track: DrivenTrack, rows: slice) -> Tensor:
+    def _render(self, prepared: PreparedFace, keypoints: Callable[[slice], Tensor], rows: slice) -> Tensor:
         """Return the boxes (B, 3, h, w) of some frames, each rendered by the networks."""
-        face = self.render_square(prepared, driven_keypoints(self.networks, prepared.source, track, rows))
+        face = self.render_square(prepared, keypoints(rows))
         return self.paste(prepared, face, prepared.grid.expand(len(face), -1, -1, -1))
 
     def render_square(self, prepared: PreparedFace, x_d: Tensor) -> Tensor:

@@ -21,4 +21,5 @@ SPEC = EngineSpec(
     devices=("cuda", "cpu"),
     qualities=("full", "fast"),
     preference=10,
+    captures=True,
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from vortex.engines.base import blendshapes_only
 from vortex.engines.mesh import commands
 from vortex.engines.mesh.eyes import draw_eye
 from vortex.engines.mesh.field import Bounds, invert, mixed, planes, remap, remap_fixed
@@ -16,6 +17,7 @@ from vortex.engines.mesh.prepare import MeshPortrait, prepare_portrait
 from vortex.engines.mesh.turn import moved_height, rotation_matrix, shown_pose_deg, turn_cells, turn_points
 from vortex.face.crop import crop_face, even_sides
 from vortex.face.landmarks import CHIN, LANDMARKS, LID_RINGS, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
+from vortex.motion.transfer import Motion
 from vortex.runtime.setting import single_blas_thread
 from vortex.types import F32, F64, Frame, MotionTrack, Portrait
 
@@ -45,9 +47,12 @@ class MeshEngine:
             return prepare_portrait(framed.image, framed.landmarks_px)
 
     def iter_frames(
-        self, prepared: MeshPortrait, motion: MotionTrack, *, quality: str = "full"
+        self, prepared: MeshPortrait, motion: Motion, *, quality: str = "full"
     ) -> Iterator[Frame]:
-        """Yield one frame for each row of ``motion``."""
+        """Return an iterator of one frame for each row of ``motion``; InputError if it is no MotionTrack."""
+        return self._iter_frames(prepared, blendshapes_only(motion, self.name))
+
+    def _iter_frames(self, prepared: MeshPortrait, motion: MotionTrack) -> Iterator[Frame]:
         coefficients = _coefficients(prepared, motion)
         opening = commands.aperture(motion) * prepared.eye_width_px
         closing = {
@@ -82,7 +87,7 @@ class MeshEngine:
                     _fill_mouth(frame, prepared, lips, skull_px, moves)
                 yield frame
 
-    def notes(self, prepared: MeshPortrait, motion: MotionTrack, *, quality: str = "full") -> tuple[str, ...]:
+    def notes(self, prepared: MeshPortrait, motion: Motion, *, quality: str = "full") -> tuple[str, ...]:
         """Return nothing: this engine has no notes."""
         return ()
 

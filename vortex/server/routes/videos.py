@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
+from vortex.driving import check_drive
 from vortex.errors import InputError, MissingExtraError
 from vortex.media.containers import DEFAULT_CONTAINER
 from vortex.options import (
@@ -21,6 +22,7 @@ from vortex.options import (
     SpeechOptions,
     VideoOptions,
     check_drives,
+    check_speaks,
     options_of,
 )
 from vortex.server.context import Context, ServerContext
@@ -99,10 +101,13 @@ def _checked_options(
         raise InputError(f"duration_s is {options.duration_s:g}; at most {most_s:g} are allowed.")
     if driving.exists():
         check_drives(given)
-        check_driving(driving, most_s, context.settings.max_pixels)
+        driver = check_driving(driving, most_s, context.settings.max_pixels)
         # What was left out takes the defaults of these options: fps is that of the video.
         known = given & options_of(DriveOptions).keys()
-        return context.with_engine(DriveOptions(**{name: getattr(wanted, name) for name in known}), given)
+        drive = context.with_engine(DriveOptions(**{name: getattr(wanted, name) for name in known}), given)
+        check_drive(context.session.engine_name(drive), driver, drive)
+        return drive
+    check_speaks(given)
     options = context.with_engine(options, given)
     if wanted.text is None:
         check_sound(speech, most_s)
