@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol
 
-import numpy as np
-
+from vortex.motion.transfer import joined_keypoints
 from vortex.types import F32, Audio, KeypointTrack
 
 
@@ -57,14 +56,6 @@ class AudioMotionSpec:
     memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SpokenKeypoints:
-    """The motion of a whole voice: ``track``, and ``rest``, one frame, the face before the voice starts."""
-
-    track: KeypointTrack
-    rest: KeypointTrack
-
-
 PUSHED_S = 4
 """Sound given to a stream at a time, so that no second copy of a long one is in memory."""
 
@@ -74,8 +65,8 @@ def keypoints_of_voice(
     audio: Audio,
     seed: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> SpokenKeypoints:
-    """Return the motion of a whole sound, at the rate of the model.
+) -> KeypointTrack:
+    """Return the motion of a whole sound, at the rate of the model; its neutral frame is the face at rest.
 
     ``on_progress`` is called with the samples that were given to the model, and all of them; what it raises
     ends the work.
@@ -92,11 +83,4 @@ def keypoints_of_voice(
         parts.append(stream.push(resampler.resample_chunk(chunk, last=first + step >= total)))
     parts.append(stream.finish())
     on_progress(total, total)
-    return SpokenKeypoints(join_tracks(parts), stream.rest())
-
-
-def join_tracks(parts: list[KeypointTrack]) -> KeypointTrack:
-    """Return tracks of one rate, at least one, after each other."""
-    arrays = ("exp", "rotation", "scale", "translation")
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
-    return KeypointTrack(**joined, fps=parts[0].fps)
+    return replace(joined_keypoints(parts), neutral=stream.rest())

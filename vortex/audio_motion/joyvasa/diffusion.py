@@ -41,7 +41,6 @@ def pass_tokens(networks: JoyVasaNetworks, tokens: Tensor, context: Tensor, guid
     return torch.stack([without, with_sound])
 
 
-@torch.inference_mode()
 def sample_window(
     networks: JoyVasaNetworks,
     tokens: Tensor,

@@ -14,6 +14,7 @@ from vortex.audio_motion.joyvasa.load import EXP_COLUMNS, MotionStatistics, load
 from vortex.audio_motion.joyvasa.networks import FPS, FRAME_SAMPLES, SAMPLE_RATE_HZ, JoyVasaNetworks
 from vortex.audio_motion.windows import Window, WindowPlan, WindowStream
 from vortex.errors import AudioError
+from vortex.runtime.setting import RefCountedSetting, Restore
 from vortex.types import F32, F64, KeypointTrack
 
 LEAD_FRAMES = 10
@@ -25,6 +26,21 @@ GUIDANCE = 1.2
 with lips only, 1.2 has been reported to look best."""
 NOISE_STREAM = 7
 """Number of the noise among what a seed decides (:class:`vortex.motion.animator.FaceAnimator` has 0 to 5)."""
+
+
+def _limit_torch() -> Restore:
+    """Let torch compute in one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    return lambda: torch.set_num_threads(before)
+
+
+single_torch_thread = RefCountedSetting(_limit_torch).held
+"""A context manager: while any thread is inside, torch computes in one thread on a CPU.
+
+The matrices are small, and threads wait for each other thousands of times in a window: beside other work, two
+threads took ten times as long as one.
+"""
 
 
 class JoyVasa:
@@ -53,13 +69,13 @@ class JoyVasa:
     def sample(self, window: Window, seed: int) -> tuple[F32, F32]:
         """Return the normalised motion (F, M) of a window, and the tokens (F, 256) of its sound."""
         networks = self.networks
-        noise = frame_noise(seed, window.first, networks)
-        with torch.inference_mode():
-            tokens = networks.tokens(self._tensor(window.samples)[None])[0]
+        noise = self._tensor(frame_noise(seed, window.first, networks))
         context = None
         if window.motion_before is not None and window.tokens_before is not None:
             context = self._tensor(window.motion_before), self._tensor(window.tokens_before)
-        motion = sample_window(networks, tokens, self._tensor(noise), guidance=self.guidance, context=context)
+        with single_torch_thread(), torch.inference_mode():
+            tokens = networks.tokens(self._tensor(window.samples)[None])[0]
+            motion = sample_window(networks, tokens, noise, guidance=self.guidance, context=context)
         return motion.cpu().numpy(), tokens.cpu().numpy()
 
     def _tensor(self, array: F32) -> torch.Tensor:

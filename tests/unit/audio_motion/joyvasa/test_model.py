@@ -24,7 +24,7 @@ def voice(frames: float) -> F32:
 
 
 def motion_of(model: JoyVasa, sound: F32, seed: int = 1) -> KeypointTrack:
-    return keypoints_of_voice(model, Audio(sound, SAMPLE_RATE_HZ), seed).track
+    return keypoints_of_voice(model, Audio(sound, SAMPLE_RATE_HZ), seed)
 
 
 @pytest.mark.parametrize(("frames", "expected"), [(1, 1), (0.2, 1), (12.5, 13), (40, 40), (57, 57)])
@@ -35,9 +35,10 @@ def test_there_is_one_row_for_each_frame_of_40_ms(model: JoyVasa, frames: float,
 
 
 def test_a_seed_decides_the_motion_and_nothing_global_does(model: JoyVasa) -> None:
-    sound, state = voice(50), torch.random.get_rng_state()
+    sound, state, threads = voice(50), torch.random.get_rng_state(), torch.get_num_threads()
     one = motion_of(model, sound, seed=1)
     assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
     torch.rand(3)
     again, other = motion_of(model, sound, seed=1), motion_of(model, sound, seed=2)
     assert np.array_equal(one.exp, again.exp) and np.array_equal(one.rotation, again.rotation)
@@ -67,7 +68,7 @@ def test_frames_show_the_sound_of_their_own_time(model: JoyVasa, rate_hz: int) -
     meter = Meter(model.networks, model.statistics)
     sound = voice(130) * np.repeat(np.arange(130) % 3 == 0, FRAME_SAMPLES)
     given = Audio(soxr.resample(sound, SAMPLE_RATE_HZ, rate_hz), rate_hz)
-    track = keypoints_of_voice(meter, given, 1).track
+    track = keypoints_of_voice(meter, given, 1)
     heard = (track.exp[:, 0, 0] - model.statistics.exp_mean[0]) / model.statistics.exp_deviation[0]
     expected = np.abs(sound).reshape(-1, FRAME_SAMPLES).mean(axis=1)
     # resampling spreads a sudden start over a millisecond, and leaves out what is above half the rate
