@@ -43,7 +43,7 @@ def fit_expression(
         if not name.startswith(LID_SHAPES):
             start = 0.0 if name == "jawOpen" else amounts[reference, column]
             result[:, BLENDSHAPE_INDEX[name]] = amounts[:, column] - start
-    _part_lips(result, mouth[:, 0])
+    part_lips(result, mouth[:, 0])
     closed = 1 - opening / np.maximum(opening[reference], 1e-3)
     for side, amount in zip(LIDS, closed.T, strict=True):
         result[:, BLENDSHAPE_INDEX[f"eyeBlink{side}"]] = amount
@@ -90,7 +90,7 @@ def iris_places(faces: FloatArray) -> F64:
     return places
 
 
-def _part_lips(amounts: F64, wanted: F64) -> None:
+def part_lips(amounts: F64, wanted: F64) -> None:
     """Make the largest gap between the lips that ``wanted`` (T,), in place: shapes give it only roughly."""
     used = tuple(name for name in load_shapes().names if not name.startswith(LID_SHAPES))
     made = amounts[:, [BLENDSHAPE_INDEX[name] for name in used]] @ load_shapes().lip_gaps(used)

@@ -139,7 +139,7 @@ class Renderer:
         return self._plan(prepared, self._drive(motion))[0]
 
     def _drive(self, motion: MotionTrack) -> DrivenTrack:
-        return self._guarded(lambda: drive_expression(motion, self.networks.sizes.keypoints, self.device))
+        return self._guarded(lambda: drive_expression(motion, self.device))
 
     def _plan(self, prepared: PreparedFace, track: DrivenTrack) -> tuple[ReusePlan, Tensor]:
         """Return the plan, and x_d (T, 21, 3) of every frame."""
