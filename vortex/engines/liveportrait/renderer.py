@@ -178,7 +178,7 @@ class Renderer:
             return lambda rows: finish_keypoints(
                 networks, source, x_d[rows], motion.part(rows.start, rows.stop - rows.start)
             )
-        track = self._guarded(lambda: drive_expression(motion, networks.sizes.keypoints, self.device))
+        track = self._guarded(lambda: drive_expression(motion, self.device))
         return partial(driven_keypoints, networks, source, track)
 
     def _plan(self, prepared: PreparedFace, motion: Motion) -> tuple[ReusePlan, Tensor]:
