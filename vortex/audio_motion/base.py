@@ -10,6 +10,9 @@ from typing import Protocol
 from vortex.motion.transfer import joined_keypoints
 from vortex.types import F32, Audio, KeypointTrack
 
+REGIONS = ("lips", "face", "all")
+"""What a learned motion moves: the lips; with brows, lids and gaze; with the head, too."""
+
 
 class KeypointStream(Protocol):
     """The motion of one voice while it arrives. Not safe for threads; memory does not grow with the voice."""

@@ -22,7 +22,9 @@ def _load_joyvasa(device: str) -> AudioToMotion:
 def check_joyvasa() -> None:
     """Raise MissingExtraError without torch, WeightsMissingError without the weights."""
     if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError("The motion joyvasa needs torch. Run: pip install 'vortex-portrait[neural]'")
+        raise MissingExtraError(
+            "audio_motion joyvasa needs torch. Run: pip install 'vortex-portrait[neural]'"
+        )
     require_weights("joyvasa")
 
 
@@ -31,12 +33,19 @@ AUDIO_MOTIONS: tuple[AudioMotionSpec, ...] = (
 )
 
 
+AUDIO_MOTION_NAMES: tuple[str, ...] = (VISEMES, *(spec.name for spec in AUDIO_MOTIONS))
+"""Values of the option ``audio_motion``."""
+
+
+def check_audio_motion(name: str) -> str:
+    """Return ``name``; InputError if it is not one of :data:`AUDIO_MOTION_NAMES`."""
+    if name not in AUDIO_MOTION_NAMES:
+        known = ", ".join(AUDIO_MOTION_NAMES)
+        raise InputError(f"Unknown audio_motion {str(name)[:40]!r}; vortex has {known}.")
+    return name
+
+
 def find_audio_motion(name: str) -> AudioMotionSpec | None:
     """Return the model called ``name``, None for :data:`VISEMES`; InputError if there is none."""
-    if name == VISEMES:
-        return None
-    for spec in AUDIO_MOTIONS:
-        if spec.name == name:
-            return spec
-    known = ", ".join([VISEMES, *(spec.name for spec in AUDIO_MOTIONS)])
-    raise InputError(f"Unknown motion {name!r}; vortex has {known}.")
+    check_audio_motion(name)
+    return next((spec for spec in AUDIO_MOTIONS if spec.name == name), None)

@@ -34,7 +34,7 @@ from vortex.engines.liveportrait.retarget import finish_keypoints, source_keypoi
 from vortex.errors import InputError, OutOfMemoryError
 from vortex.face.crop import CROP_PX
 from vortex.interpolation import smoothstep
-from vortex.motion.transfer import KeypointMotion, Motion, without_head_motion
+from vortex.motion.transfer import KeypointChange, KeypointMotion, Motion, without_head_motion
 from vortex.types import F32, F64, Frame, KeypointTrack, Portrait
 
 Result = TypeVar("Result")
@@ -178,7 +178,11 @@ class Renderer:
             return lambda rows: finish_keypoints(
                 networks, source, x_d[rows], motion.part(rows.start, rows.stop - rows.start)
             )
-        track = self._guarded(lambda: drive_expression(motion, self.device))
+        face = motion.face if isinstance(motion, KeypointChange) else motion
+        track = self._guarded(lambda: drive_expression(face, self.device))
+        if isinstance(motion, KeypointChange):
+            change = self._guarded(lambda: torch.tensor(motion.exp, device=self.device))
+            track = replace(track, exp=track.exp + change)
         return partial(driven_keypoints, networks, source, track)
 
     def _plan(self, prepared: PreparedFace, motion: Motion) -> tuple[ReusePlan, Tensor]:
