@@ -32,12 +32,14 @@ from support.driving import (
     write_timed_video,
 )
 from support.run import Run
+from support.tracks import moving_track
 
 import vortex
 from vortex.errors import InputError, NoFaceError
 from vortex.face.landmarks import FACE_SIDES, INNER_LIPS, NOSE_TIP, OUTER_EYE_CORNERS, RIGHT_EYE
 from vortex.face.portrait import iter_landmarks
 from vortex.media.reading import iter_video_frames
+from vortex.motion.template import save_template
 from vortex.types import BLENDSHAPE_INDEX
 
 FRAMES = round(SECONDS * FPS)
@@ -159,6 +161,61 @@ def test_another_rate_and_length(portrait: Path, driving: Path, tmp_path: Path) 
     assert tracked[-1] == ("track", FRAMES, FRAMES)
 
 
+def test_a_region_and_a_multiplier_of_the_command_line(
+    run_vortex: Run, portrait: Path, driving: Path, tmp_path: Path
+) -> None:
+    common = ("drive", portrait, driving, "--size", 128, "--duration-s", 0.8, "-o")
+    frames = {}
+    for name, flags in {
+        "all": (), "lips": ("--region", "lips"), "none": ("--multiplier", 0), "far": ("--multiplier", 2),
+    }.items():  # fmt: skip
+        done = run_vortex(*common, tmp_path / f"{name}.mp4", *flags)
+        assert done.returncode == 0, done.stderr
+        frames[name] = np.stack(list(iter_video_frames(tmp_path / f"{name}.mp4"))).astype(int)
+    moved = {name: np.abs(video - video[0]).mean() for name, video in frames.items()}
+    assert moved["far"] > 1.3 * moved["all"] > moved["lips"] > 2 * moved["none"]
+    # Above the nose nothing moves but for compression, though the driver blinks.
+    upper = frames["lips"][:, :50]
+    assert (
+        np.abs(upper - upper[0]).mean() < 0.5 < np.abs(frames["all"][:, :50] - frames["all"][0, :50]).mean()
+    )
+
+
+def test_a_picture_drives_for_three_seconds(run_vortex: Run, portrait: Path, tmp_path: Path) -> None:
+    Image.fromarray(known_frames([OPENINGS_S[0]])[0]).save(tmp_path / "open.png")
+    done = run_vortex(
+        "drive", portrait, tmp_path / "open.png", "-o", tmp_path / "a.mp4", "--size", 256, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["frames"], report["fps"], report["preset"]) == (72, "24", None)
+    assert "a picture has no sound" in report["notes"]
+    found = [points for points in iter_landmarks(iter_video_frames(tmp_path / "a.mp4")) if points is not None]
+    gaps = gap(np.stack(found), INNER_LIPS)
+    assert gaps[0] < 0.03 < 0.1 < gaps[30:].min()
+    assert np.ptp(gaps[30:]) < 0.02
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert "driven by a picture" in container.metadata["comment"]
+
+
+def test_what_an_engine_cannot_do_is_refused_in_one_line(
+    run_vortex: Run, portrait: Path, driving: Path, tmp_path: Path
+) -> None:
+    save_template(tmp_path / "motion.npz", moving_track())
+    for name, given, message in (
+        ("a.mp4", (driving, "--no-stitch"), "stitch is False, which the mesh engine cannot do"),
+        ("b.mp4", (driving, "--eye-retarget"), "eye_retarget is True, which the mesh engine cannot do"),
+        ("c.mp4", (tmp_path / "motion.npz",), "which the mesh engine cannot read"),
+        ("d.mp4", (driving, "--region", "nose"), "give one of all, expression, pose, lips, eyes"),
+    ):
+        done = run_vortex("drive", portrait, *given, "-o", tmp_path / name)
+        assert done.returncode == 2
+        assert message in done.stderr and len(done.stderr.splitlines()) == 1
+        assert not (tmp_path / name).exists()
+    done = run_vortex("capture", driving, "-o", tmp_path / "a.npz", "--engine", "mesh")
+    assert done.returncode == 2 and "The mesh engine reads no keypoints" in done.stderr
+
+
 def blank(path: Path) -> None:
     write_timed_video(path, [np.full((128, 128, 3), 120, np.uint8)] * 4, np.arange(4) / 25)
 
@@ -277,19 +334,32 @@ def post(client, portrait: Path, driving: Path, **options: str):  # type: ignore
     return client.post("/v1/videos", files=named, data={"size_px": "128", **options})
 
 
-def test_a_job_of_the_server(server, portrait: Path, driving: Path) -> None:  # type: ignore[no-untyped-def]
-    sent = post(server, portrait, driving, check="true")
+def finished(client, sent):  # type: ignore[no-untyped-def]
+    """Return the job once it is done and measured."""
     assert sent.status_code == 202, sent.text
     deadline_s = time.monotonic() + 60
-    while (video := server.get(f"/v1/videos/{sent.json()['id']}").json())["state"] != "done" or video[
+    while (video := client.get(f"/v1/videos/{sent.json()['id']}").json())["state"] != "done" or video[
         "measuring"
     ]:
         assert time.monotonic() < deadline_s and video["state"] != "failed", video
         time.sleep(0.05)
+    return video
+
+
+def test_a_job_of_the_server(server, portrait: Path, driving: Path) -> None:  # type: ignore[no-untyped-def]
+    video = finished(server, post(server, portrait, driving, check="true"))
     assert video["report"]["frames"] == FRAMES
     assert video["report"]["fps"] == "25", "the rate of the video, not the default of other jobs"
     assert video["options"]["driven"] is True
     assert video["sync"]["face_share"] == 1
+
+
+def test_the_server_takes_a_driving_picture_and_a_region(server, portrait: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    Image.fromarray(actor()).save(tmp_path / "a.png")
+    sent = post(server, portrait, tmp_path / "a.png", region="eyes", multiplier="0.5", duration_s="0.5")
+    video = finished(server, sent)
+    assert (video["report"]["frames"], video["options"]["region"]) == (12, "eyes")
+    assert video["options"]["multiplier"] == 0.5
 
 
 def test_the_server_refuses_what_cannot_drive(
@@ -303,6 +373,19 @@ def test_the_server_refuses_what_cannot_drive(
     long = post(server, portrait, tmp_path / "long.mp4")
     assert long.status_code == 422, long.text
     assert "lasts more than 30 s" in long.json()["detail"]
+    save_template(tmp_path / "motion.npz", moving_track())
+    template = post(server, portrait, tmp_path / "motion.npz")
+    assert template.status_code == 422, template.text
+    assert "which the mesh engine cannot read" in template.json()["detail"]
+    unstitched = post(server, portrait, driving, stitch="false")
+    assert unstitched.status_code == 422 and "stitch is False" in unstitched.json()["detail"]
+    spoken = server.post(
+        "/v1/videos",
+        files={"portrait": portrait.read_bytes(), "speech": speech.read_bytes()},
+        data={"region": "lips"},
+    )
+    assert spoken.status_code == 422
+    assert "region has no effect without a driving video" in spoken.json()["detail"]
     both = server.post(
         "/v1/videos",
         files={

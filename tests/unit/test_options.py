@@ -173,6 +173,12 @@ def test_a_driven_row_has_the_options_that_apply_to_it(tmp_path: Path) -> None:
     assert chosen.job.options == DriveOptions(mark=False, fps=Fraction(30), size_px=256)
     for row, word in zip(wrong, ("preset has no effect", "transcript has no effect", "either"), strict=True):
         assert word in row.problem
+    (tmp_path / "jobs.jsonl").write_text('{"portrait": "a.jpg", "speech": "b.wav", "region": "lips"}')
+    (spoken,) = read_jobs(tmp_path / "jobs.jsonl")
+    assert "region has no effect without a driving video" in spoken.problem
+    (tmp_path / "jobs.jsonl").write_text('{"portrait": "a.jpg", "speech": "b.wav"}')
+    (spoken,) = read_jobs(tmp_path / "jobs.jsonl", region="lips")  # for rows that a video drives
+    assert spoken.job is not None
 
 
 def test_the_server_has_every_option_as_a_field() -> None:

@@ -200,7 +200,7 @@ def resample_keypoints(
     """Return the track, whose frames are at ``times_s`` (T,), at ``wanted_s`` (N,), which are ``fps`` apart.
 
     Numbers are interpolated linearly, rotations too and then brought back to the nearest rotation, which is
-    within 0.1 % of the turn for turns below 20 degrees. Before the first and after the last time, that frame
+    within 0.2 % of the turn for turns up to 20 degrees. Before the first and after the last time, that frame
     holds. The neutral frame stays: the given one, else the first frame of ``track``.
     """
     place = np.interp(wanted_s, times_s, np.arange(len(track)))

@@ -15,17 +15,19 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from vortex.demo import demo_portrait
-from vortex.engines.base import Engine, EngineSpec
+from vortex.engines.base import CapturingEngine, CroppedFace, Engine, EngineSpec
 from vortex.engines.registry import check_engine_options, engine_specs
 from vortex.errors import InputError
+from vortex.face.crop import crop_driver, driver_crop_transform
 from vortex.face.portrait import load_portrait
-from vortex.types import BLENDSHAPES, F32, Frame, MotionTrack, Portrait
+from vortex.motion.transfer import KeypointMotion, Motion
+from vortex.types import BLENDSHAPES, F32, Frame, KeypointTrack, MotionTrack, Portrait
 
 FPS = Fraction(24)
 SIZE_PX = 128
@@ -89,7 +91,7 @@ def talking(frames: int, seed: int = 0) -> MotionTrack:
     return MotionTrack(walk(len(BLENDSHAPES), 0, 1), walk(3, -4, 4), FPS)
 
 
-def render(engine: Engine[Any], prepared: Any, motion: MotionTrack, quality: str = "full") -> list[Frame]:
+def render(engine: Engine[Any], prepared: Any, motion: Motion, quality: str = "full") -> list[Frame]:
     return list(engine.iter_frames(prepared, motion, quality=quality))
 
 
@@ -97,6 +99,11 @@ def assert_same(some: list[Frame], others: list[Frame]) -> None:
     assert len(some) == len(others)
     for index, (one, other) in enumerate(zip(some, others, strict=True)):
         assert np.array_equal(one, other), f"frame {index} differs"
+
+
+def assert_same_tracks(one: KeypointTrack, other: KeypointTrack) -> None:
+    for name in ("exp", "rotation", "scale", "translation", "eye_ratios", "lip_ratio"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 @every_engine
@@ -217,6 +224,43 @@ def test_closing_works_twice_and_with_an_unfinished_iterator(spec: EngineSpec, p
     engine.close()
     engine.close()
     del frames
+
+
+def captured(engine: Engine[Any], portrait: Portrait, frames: int) -> KeypointTrack:
+    """Return what a capturing engine says of the portrait that moves to the right."""
+    face = portrait.landmarks_px
+    crops = []
+    for shift in range(frames):
+        crop_from_image = driver_crop_transform(face[None], 512)
+        crop_from_image[0, 2] += 4 * shift
+        crops.append(CroppedFace(*crop_driver(portrait.image, face, crop_from_image)))
+    return cast(CapturingEngine[Any], engine).capture(iter(crops), FPS)
+
+
+@every_engine
+def test_an_engine_renders_what_it_captures(
+    spec: EngineSpec, engine: Engine[Any], portrait: Portrait
+) -> None:
+    assert hasattr(engine, "capture") == spec.captures
+    if not spec.captures:
+        return
+    prepared = engine.prepare(portrait, size_px=SIZE_PX)
+    track = captured(engine, portrait, 11)
+    assert (len(track), track.fps) == (11, FPS)
+    assert np.ptp(track.exp, axis=0).any(), "the pictures differ"
+    rotation = track.rotation
+    np.testing.assert_allclose(rotation @ rotation.swapaxes(1, 2), np.tile(np.eye(3), (11, 1, 1)), atol=1e-6)
+    assert_same_tracks(captured(spec.load(None), portrait, 11), track)
+    motion = KeypointMotion(track)
+    for quality in spec.qualities:
+        frames = render(engine, prepared, motion, quality)
+        assert len(frames) == 11
+        assert_same(render(engine, prepared, motion, quality), frames)
+        assert all(engine.notes(prepared, motion, quality=quality))
+        assert render(engine, prepared, motion.part(11, 0), quality) == []
+    # Parts of a motion, as a cluster renders them, are the same frames.
+    assert_same([*render(engine, prepared, motion.part(0, 8)), *render(engine, prepared, motion.part(8, 8))],
+                render(engine, prepared, motion))  # fmt: skip
 
 
 @every_engine

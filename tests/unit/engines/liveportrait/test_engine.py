@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
 from support import liveportrait_release as release
+from support.driving import frame_times_s, known_frames, write_timed_video
 from torch import Tensor
 
 import vortex
@@ -21,7 +24,9 @@ from vortex.engines.liveportrait.networks import Networks
 from vortex.engines.liveportrait.renderer import Renderer
 from vortex.errors import InputError
 from vortex.media.audio import load_audio
+from vortex.media.reading import iter_video_frames
 from vortex.motion.drive import still
+from vortex.options import CaptureOptions
 from vortex.types import Portrait
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -89,6 +94,67 @@ def test_a_video_file_is_made(rewritten: Networks, tmp_path: Path, monkeypatch: 
     assert report.engine == "liveportrait" and report.size_px == (128, 128)
     assert report.frames == round(load_audio(DEMO_SPEECH).duration_s * 24)
     assert (tmp_path / "out.mp4").stat().st_size > 10_000
+
+
+@pytest.fixture
+def actor_video(tmp_path: Path) -> Path:
+    frames = known_frames(frame_times_s()[8:14])
+    write_timed_video(tmp_path / "actor.mp4", frames, np.arange(len(frames)) / 25)
+    return tmp_path / "actor.mp4"
+
+
+def decoded(path: Path) -> np.ndarray:
+    return np.stack(list(iter_video_frames(path)))
+
+
+def test_a_template_drives_as_the_video_that_it_was_made_of(
+    engine: LivePortraitEngine, actor_video: Path, tmp_path: Path
+) -> None:
+    with vortex.Session(engine=engine) as session:
+        report = session.capture(actor_video, tmp_path / "a.npz", CaptureOptions())
+        drivers = {"video": actor_video, "template": tmp_path / "a.npz"}
+        reports = {
+            kind: vortex.drive(
+                demo_portrait(),
+                path,
+                tmp_path / f"{kind}.mp4",
+                session=session,
+                size_px=128,
+                eye_retarget=True,
+            )
+            for kind, path in drivers.items()
+        }
+    assert (report.frames, report.engine, report.path) == (6, "liveportrait", tmp_path / "a.npz")
+    assert report.fps == reports["video"].fps == reports["template"].fps
+    assert "a motion template has no sound" in reports["template"].notes
+    np.testing.assert_array_equal(decoded(tmp_path / "video.mp4"), decoded(tmp_path / "template.mp4"))
+    for kind in drivers:
+        with av.open(str(tmp_path / f"{kind}.mp4")) as container:
+            assert f"engine=liveportrait driven by a {kind};" in container.metadata["comment"]
+
+
+def test_each_option_of_a_transfer_reaches_the_picture(
+    engine: LivePortraitEngine, actor_video: Path, tmp_path: Path
+) -> None:
+    """Toy networks move everything a little, so that each option changes some pixels."""
+    given: list[dict[str, Any]] = [
+        {}, {"region": "lips"}, {"region": "eyes"}, {"region": "pose"}, {"motion": "absolute"},
+        {"multiplier": 0.0}, {"multiplier": 3.0}, {"stitch": False}, {"eye_retarget": True},
+        {"lip_retarget": True},
+    ]  # fmt: skip
+    with vortex.Session(engine=engine) as session:
+        made = []
+        for options in given:
+            vortex.drive(
+                demo_portrait(), actor_video, tmp_path / "out.mp4", session=session, size_px=128, **options
+            )
+            made.append(decoded(tmp_path / "out.mp4"))
+    for first, one in enumerate(made):
+        for other in made[:first]:
+            assert (one != other).any()
+    # Without motion every frame is the same, but for compression.
+    still = made[given.index({"multiplier": 0.0})].astype(int)
+    assert np.abs(still - still[0]).mean() < 0.1
 
 
 def test_batches_are_rendered_on_request(
