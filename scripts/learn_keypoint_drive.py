@@ -9,10 +9,11 @@ Each ``clip_*.npz`` in MOTION_FOLDER holds a filmed face: ``landmarks_px`` (T, 4
 Each entry of ``exp`` is a sum of measures of the face (vortex/motion/measures.py), found by ridge regression
 on displacements from the mean of each clip; every clip counts alike. What is known beforehand stands in for
 the people that are missing: measures of one region hardly move keypoints of another (REACH); entries that
-move far in the templates may move far; all entries move together only as in the templates; eyes, gaze and
-brows follow the sliders of the published editors unless the clips say otherwise. The strength of the ridge is
-chosen by leaving out each clip in turn. ``--left-out`` prints R2 over time of each clip left out, with the
-strength chosen on the others.
+move far in the templates may move far; all entries move together only as in the templates; a face that moves
+evenly moves both eyes alike and the middle of the mouth up and down; eyes, gaze and brows follow the sliders
+of the published editors unless the clips say otherwise. The strength of the ridge is chosen by leaving out
+each clip in turn. ``--left-out`` prints how well each clip left out is predicted, with the strength chosen on
+the others.
 """
 
 from __future__ import annotations
@@ -52,6 +53,13 @@ REACH = {
     **dict.fromkeys(("inner_brow_difference", "outer_brow_difference"), (0.1, 0.1, 0.5, 0.1)),
 }
 """How far a measure may move lips, eyes, brows and the other keypoints, relative to its own region."""
+MIDDLE, BIAS = (17, 19, 20), 0.1
+"""Keypoints in the middle of the mouth, and how far they may move aside with a face that moves evenly, or up,
+down and in depth with one that moves to one side, relative to the other axes."""
+PAIRS = ((11, 15), (13, 16))
+"""Keypoints that move up and down as mirror images; they do not across, and others do on no axis."""
+ASIDE = ("tilt", "shift", "jaw_shift", "gaze_across")
+"""Measures that change their sign in a mirror, beside differences."""
 SMALLEST_MOVE = 7e-4
 """Entries of ``exp`` that move less in the templates are treated as if they moved as far."""
 TEMPLATE_NOISE = 3e-4
@@ -86,7 +94,7 @@ CLIP_FRAMES = 100.0
 """How much each slider at 1, and each clip, counts in a fit."""
 STRENGTHS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
 INVERSE_RIDGE = 3e-4
-SHAPE_FRAMES = 10.0
+SHAPE_FRAMES = 100.0
 """How much each blendshape at its usual amount counts in the inverse."""
 MARGIN = 1.2
 """The limits of ``exp`` lie this far beyond what the clips and templates do."""
@@ -133,8 +141,16 @@ def prior_deviations(templates: Sequence[np.ndarray]) -> np.ndarray:
         row[:] = REACH[name][-1]
         for region, value in zip(REGIONS.values(), REACH[name], strict=False):
             row[list(region)] = value
+    axes = np.repeat(reach[..., None], 3, axis=2)
+    for row, sign in zip(axes, mirror_signs(), strict=True):
+        row[list(MIDDLE)] *= [1, BIAS, BIAS] if sign < 0 else [BIAS, 1, 1]
     moves = np.maximum(np.sqrt(np.mean([exp.var(axis=0) for exp in templates], axis=0)), SMALLEST_MOVE)
-    return np.repeat(reach, 3, axis=1) * np.sqrt(moves / np.sqrt((moves**2).mean()))
+    return axes.reshape(len(MEASURES), EXP) * np.sqrt(moves / np.sqrt((moves**2).mean()))
+
+
+def mirror_signs() -> np.ndarray:
+    """Return (19,): -1 for measures that change their sign in a mirror, else 1."""
+    return np.array([-1 if name in ASIDE or name.endswith("difference") else 1 for name in MEASURES])
 
 
 def template_filter(templates: Sequence[np.ndarray]) -> np.ndarray:
@@ -161,7 +177,12 @@ def fit_weights(clips: Sequence[Clip], templates: Sequence[np.ndarray], strength
     gram = sum(weight * (x / spread).T @ (x / spread) for x, _, weight in pairs)
     products = sum(weight * (x / spread).T @ y for x, y, weight in pairs)
     found = ridge_solve(gram, products, strength / prior_deviations(templates) ** 2)
-    return found @ template_filter(templates).T / spread[:, None]
+    weights = found @ template_filter(templates).T / spread[:, None]
+    for one, other in PAIRS:
+        up, mirrored = weights[:, 3 * one + 1], mirror_signs() * weights[:, 3 * other + 1]
+        weights[:, 3 * one + 1] = (up + mirrored) / 2
+        weights[:, 3 * other + 1] = mirror_signs() * weights[:, 3 * one + 1]
+    return weights
 
 
 def ridge_solve(gram: np.ndarray, products: np.ndarray, ridges: np.ndarray) -> np.ndarray:

@@ -71,15 +71,14 @@ def keypoint_expression(motion: MotionTrack) -> F32:
 
     Blinks are included. Everything stays within what real faces do; a motion of zeros gives zeros.
     """
-    return expression_of_measures(measure_motion(motion))
-
-
-def expression_of_measures(measures: FloatArray) -> F32:
-    """Return (T, 21, 3) float32: what changes (T, 19) of the measures of a face add to ``exp``."""
     drive = load_drive()
-    exp = measures @ drive.weights
-    limited = soft_limit(exp, np.where(exp < 0, -drive.low, drive.high))
-    return limited.reshape(-1, KEYPOINTS, 3)
+    exp = expression_of_measures(measure_motion(motion)).reshape(len(motion), -1)
+    return soft_limit(exp, np.where(exp < 0, -drive.low, drive.high)).reshape(-1, KEYPOINTS, 3)
+
+
+def expression_of_measures(measures: FloatArray) -> F64:
+    """Return (T, 21, 3): what changes (T, 19) of the measures of a face add to ``exp``."""
+    return np.asarray(measures @ load_drive().weights, np.float64).reshape(-1, KEYPOINTS, 3)
 
 
 def motion_of_keypoints(track: KeypointTrack, neutral: FloatArray | None = None) -> MotionTrack:
