@@ -1,7 +1,6 @@
-"""Our networks behind the interface of the numeric reference made with the published modules.
+"""Our networks as the published program runs them, for a comparison with its stored outputs.
 
-``python joyvasa_parity.py compare reference.npz WEIGHTS --impl support.joyvasa_published:factory``, with the
-folder ``tests`` on the path. The windows are those of the published program: no overlap, zeros at the end.
+Windows do not overlap, and the last one is filled up with zeros.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Context = tuple[Tensor, Tensor] | None
 
 
 class Published:
-    """The methods of the reference; arrays have no batch axis."""
+    """One method for each stored output; arrays are float32 and have no batch axis."""
 
     def __init__(self, networks: JoyVasaNetworks, statistics: MotionStatistics) -> None:
         self.networks, self.statistics = networks, statistics
