@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from support.demo_labels import CLOSURES_S, LABELS, TRANSCRIPT
+from support.noises import NOISES
 from support.paths import DEMO_SPEECH
 
 from vortex.errors import AudioError, InputError
@@ -123,12 +124,29 @@ def test_long_speech_is_cut_into_chunks_without_a_seam(audio: Audio) -> None:
             assert closes_at(jaw, time_s + repeat * period_s), (repeat, time_s)
 
 
-def test_a_drawn_out_sound_without_a_name_opens_the_mouth() -> None:
-    time_s = np.arange(24_000 * 3) / 24_000
-    hum = 0.3 * np.sin(2 * np.pi * 220 * time_s) * ((time_s > 1) & (time_s < 2))
-    jaw = mouth_shape(audio_to_visemes(hum, 24))[:, 0]
-    assert jaw[28:44].min() > 0.3
-    assert jaw[:20].max() < 0.05 and jaw[-16:].max() < 0.05
+def test_a_drawn_out_vowel_keeps_the_mouth_open(samples: np.ndarray) -> None:
+    (vowel,) = (span for span in LABELS if span.phoneme == "AO")  # across
+    middle = round((vowel.start_s + vowel.end_s) / 2 * 16_000)
+    grain = samples[middle - 480 : middle + 480] * np.hanning(960)
+    drawl = np.zeros(16_000)
+    for start in range(0, 16_000 - 960, 480):
+        drawl[start : start + 960] += grain
+    long = np.concatenate([samples[:middle], drawl, samples[middle:]])
+    jaw = mouth_shape(audio_to_visemes(long, 24, 16_000))[:, 0]
+    first = round(middle / 16_000 * 24)
+    assert jaw[first + 2 : first + 22].min() > 0.3
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_the_mouth_rests_while_nobody_speaks(samples: np.ndarray, name: str) -> None:
+    sound = np.concatenate([NOISES[name](3.0), samples, NOISES[name](2.0)])
+    jaw = mouth_shape(audio_to_visemes(sound, 24, 16_000))[:, 0]
+    quiet = np.concatenate([jaw[:72], jaw[-44:]])
+    assert (quiet < 0.05).mean() >= 0.98
+    # The voice is shown all the same, between 3.2 and 6 s.
+    assert (jaw[78:140] > 0.15).mean() > 0.75
+    alone = mouth_shape(audio_to_visemes(NOISES[name](4.0), 24, 16_000))[:, 0]
+    assert (alone < 0.05).mean() >= 0.98
 
 
 def test_what_is_no_sound_is_refused() -> None:

@@ -27,8 +27,9 @@ SHUT_JAW_APERTURE = 0.1
 BROW_TRAVEL = 0.4
 """Part of the height between lid and brow that the brow may rise; beyond it, the skin between folds."""
 BROW_RAISERS = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight")
-ROUND_GAP_HALF_WIDTH, ROUND_GAP_EXPONENT = 0.95, 0.8
-"""The gap of rounded lips at u in half mouth widths is (1 - (u / a)²)^b; the shapes alone leave a rhombus."""
+ROUND_GAP_HALF_WIDTH, PUCKERED_GAP_HALF_WIDTH, ROUND_GAP_EXPONENT = 0.95, 0.62, 0.8
+"""The gap of rounded lips at u in half mouth widths is (1 - (u / a)²)^b; the shapes alone leave a rhombus.
+The lips of a full pucker touch beside a round hole: a is smaller."""
 SMILE_WIDTH = 0.18
 """How much a full smile widens a mouth; a picture's mouth that is wider than the template's smiles."""
 LID_SQUINT, LID_FOLLOWS = 0.22, 0.3
@@ -61,7 +62,9 @@ def lip_gap(motion: MotionTrack) -> F32:
     # Shapes that press lips together cannot make them overlap.
     gap = np.clip(amounts @ lip_gaps(), 0, MAX_APERTURE)
     along = np.linspace(-1, 1, gap.shape[1] + 2)[1:-1]
-    oval = np.maximum(1 - (along / ROUND_GAP_HALF_WIDTH) ** 2, 0) ** ROUND_GAP_EXPONENT
+    puckered = np.clip(shape_columns(motion)("mouthPucker"), 0, 1)[:, None] ** 2
+    half_width = ROUND_GAP_HALF_WIDTH + (PUCKERED_GAP_HALF_WIDTH - ROUND_GAP_HALF_WIDTH) * puckered
+    oval = np.maximum(1 - (along / half_width) ** 2, 0) ** ROUND_GAP_EXPONENT
     rounded = rounding(motion)[:, None]
     gap = (1 - rounded) * gap + rounded * gap.max(axis=1, keepdims=True) * oval
     return np.asarray(gap * lips_apart(motion)[:, None], np.float32)

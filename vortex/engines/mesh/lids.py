@@ -36,8 +36,6 @@ STRIP_HEIGHT = (0.12, 0.3)
 """Least and most height of the skin above the lid's edge that a closing lid stretches, in eye widths."""
 STRIP_TO_BROW = 0.6
 """That height relative to the height of the brow's lower edge."""
-FADE_BESIDE = (-0.16, 0.1)
-"""Distances outside the corners between which the folds of a lid begin to smooth out, in eye widths."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +45,7 @@ class LidCurves:
     ``upper`` and ``lower`` are the edges of the lids in the picture, ``shut`` and ``lower_shut`` those of a
     shut eye, ``wide`` the upper edge of an eye opened wide. ``strip`` is the height above ``upper`` of the
     skin that stretches when the lid closes, ``brow`` that of the brow. ``middle`` is 1 in the middle of the
-    eye and 0 from its corners on, ``fade`` 1 between the corners and 0 a little beside them.
+    eye and 0 from its corners on.
     """
 
     upper: F32
@@ -58,7 +56,6 @@ class LidCurves:
     strip: F32
     brow: F32
     middle: F32
-    fade: F32
 
 
 def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: float) -> LidCurves:
@@ -69,8 +66,6 @@ def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: 
     width_px, corner_y = right - left, float(upper[0, 1])
     part = np.clip((columns - left) / width_px, 0, 1)
     middle = 4 * part * (1 - part)
-    outside = np.maximum(left - columns, columns - right) / width_px
-    fade = 1 - smoothstep(outside, *FADE_BESIDE)
     upper_y, lower_y = (_smooth_curve(columns, curve, width_px) for curve in (upper, lower))
     # Landmarks lie on the waterline: a rim of white would remain unless the lid closes a little beyond.
     rim = LID_OVERLAP * width_px * np.minimum(1, 6 * middle)
@@ -88,7 +83,7 @@ def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: 
     wide = upper_y - np.clip(more, 0, 0.6 * to_brow)
     strip = np.clip(STRIP_TO_BROW * to_brow, STRIP_HEIGHT[0] * width_px, STRIP_HEIGHT[1] * width_px)
     shut = lower_shut + 0.4 * rim
-    curves = (upper_y, lower_y, np.maximum(shut, upper_y), lower_shut, wide, strip, to_brow, middle, fade)
+    curves = (upper_y, lower_y, np.maximum(shut, upper_y), lower_shut, wide, strip, to_brow, middle)
     return LidCurves(*(np.asarray(curve, np.float32) for curve in curves))
 
 

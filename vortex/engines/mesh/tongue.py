@@ -19,6 +19,8 @@ HALF_WIDTH_MM = 24.0
 """Half the width of the picture of a resting tongue."""
 RAISED_WIDTH = 0.72
 """A raised tip is narrower than the body of a resting tongue."""
+RAISED_TIP = 0.6
+"""A raised tongue shows row v of the picture at v^(1 / (1 - RAISED_TIP)): its tip has a hard edge."""
 SILHOUETTE = 0.5
 """How far the sides lie below the top, in heights of the picture."""
 DEPTH_MM = 10.0
