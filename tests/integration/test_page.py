@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.driving import SECONDS, write_known_video
+from support.driving import SECONDS, actor, write_known_video
 from support.running_server import get_json, running_server
 
 from vortex.media.audio import load_audio
@@ -211,7 +211,7 @@ def test_a_video_drives_the_picture(page: Page, portrait: Path, tmp_path: Path) 
     choose(page, portrait)
     make_small(page)
     page.check("[value=driving]", force=True)
-    assert page.inner_text("#make-status") == "Choose a video first."
+    assert page.inner_text("#make-status") == "Choose a video or a picture first."
     assert page.is_disabled("#fps") and page.is_disabled("[name=preset][value=calm]")
     page.set_input_files("#driving-file", tmp_path / "actor.mp4")
     page.click("#make")
@@ -220,6 +220,24 @@ def test_a_video_drives_the_picture(page: Page, portrait: Path, tmp_path: Path) 
     assert "from a video" in page.inner_text("#earlier")
     page.check("[value=file]", force=True)
     assert page.is_enabled("#fps")
+
+
+def test_a_picture_drives_only_the_lips(page: Page, portrait: Path, tmp_path: Path) -> None:
+    Image.fromarray(actor()).save(tmp_path / "actor.png")
+    choose(page, portrait)
+    make_small(page)
+    page.check("[value=driving]", force=True)
+    page.set_input_files("#driving-file", tmp_path / "actor.png")
+    assert page.inner_text("#speech-status") == "actor.png"
+    assert page.is_hidden("#speech-player")
+    page.select_option("#region", "lips")
+    page.fill("#multiplier", "0.5")
+    page.uncheck("#check")
+    page.click("#make")
+    assert finished(page)["duration"] == pytest.approx(3, abs=0.05)
+    made = page.evaluate("fetch('/v1/videos?limit=1').then((answer) => answer.json())")["videos"][0]
+    chosen = {name: made["options"][name] for name in ("region", "motion", "multiplier")}
+    assert chosen == {"region": "lips", "motion": "relative", "multiplier": 0.5}
 
 
 def test_a_typed_text_is_spoken(page: Page, portrait: Path) -> None:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from vortex.face.landmarks import IRIS_CENTRES, LIDS, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
+from vortex.face.landmarks import (
+    IRIS_CENTRES,
+    LIDS,
+    LOWER_INNER,
+    LOWER_RINGS,
+    MOUTH_CORNERS,
+    SKIN_LANDMARKS,
+    UPPER_INNER,
+    UPPER_RINGS,
+)
 from vortex.face.shapes import fit_person, load_shapes, without_pose
 from vortex.interpolation import smoothstep
 from vortex.motion.eyes import set_gaze
@@ -18,6 +27,22 @@ LID_SHAPES = ("eyeBlink", "eyeSquint", "eyeWide")
 """Beginnings of the shapes that the measured opening of the eyes replaces."""
 PARTING = ("mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight")
 """Shapes that part the lips where the other shapes part them too little."""
+
+
+SHUT_JAW_APERTURE = 0.1
+"""Lips may be this far apart over a shut jaw, as in a smile, in outer-eye widths."""
+HOLDING = tuple(
+    name
+    for name in load_shapes().names
+    if name.startswith(("jaw", "mouth")) and not name.startswith(("mouthPress", "mouthPucker", "mouthFunnel"))
+)
+"""Shapes that hold a mouth open as it is in a picture: not those that press or round lips."""
+HELD = np.setdiff1d(np.arange(SKIN_LANDMARKS), np.concatenate([UPPER_RINGS[:2], LOWER_RINGS[:2]], axis=None))
+"""Landmarks beside the inner lips, which follow the gap."""
+SCORE_GAIN = 0.6
+"""Amount of a shape for a score of 1 by MediaPipe: 0.58 is the slope of fitted amounts over scores, of all
+shapes of the mouth in five films of people who talk or act."""
+GAP_WEIGHT, HOLDING_RIDGE = 30.0, 0.5
 
 
 def fit_expression(
@@ -45,31 +70,42 @@ def fit_expression(
 def copy_expression(landmarks_px: FloatArray, portrait: Portrait, scores: F32 | None = None) -> F32:
     """Return blendshapes (T, 48) with which a portrait looks as a filmed face does.
 
-    Other than :func:`fit_expression`, no frame shows the portrait's own expression: amounts are the change
-    from that, as MediaPipe scores it. ``scores`` (T, 52) are those of the filmed face; default, its amounts
-    are the differences from its resting face, which need many frames.
+    Other than with :func:`fit_expression`, no frame shows the portrait's own expression: amounts are the
+    change from that to the other one. ``scores`` (T, 52) are MediaPipe's of the filmed face; default, its
+    amounts are the differences from its resting face, which takes many frames to find.
     """
     faces, own = without_pose(landmarks_px), without_pose(portrait.landmarks_px[None])
     amounts = fit_person(faces, load_shapes().moves)[1] if scores is None else _scored(scores)
-    return _changes(
-        amounts, faces, _scored(portrait.blendshapes[None])[0], lid_openings(own)[0], iris_places(own)[0]
-    )
+    start = _scored(portrait.blendshapes[None])[0]
+    return _changes(amounts, faces, start, lid_openings(own)[0], iris_places(own)[0])
 
 
 def own_expression(portrait: Portrait) -> F32:
-    """Return the blendshapes (48,) with which a portrait looks as in its picture: its mouth may be open."""
-    face = without_pose(portrait.landmarks_px[None])
-    own = _scored(portrait.blendshapes[None])
-    shapes = _changes(own, face, own[0], lid_openings(face)[0], iris_places(face)[0])
-    return np.asarray(shapes[0], np.float32)
+    """Return the blendshapes (48,) with which a portrait looks as in its picture: its mouth may be open.
+
+    They make the picture's gap between the lips, and of all that do, move the rest of the face least.
+    """
+    gap = lip_gaps(without_pose(portrait.landmarks_px[None]))[0]
+    moves, gaps = load_shapes().columns(HOLDING)[:, HELD], load_shapes().lip_gaps(HOLDING)
+    # A jaw that hangs in the picture is not moved by as much.
+    hanging = max(float(gap.max()) - SHUT_JAW_APERTURE, 0.0) / float(gaps[HOLDING.index("jawOpen")].max())
+    rows = [moves.reshape(len(HOLDING), -1).T, GAP_WEIGHT * gaps.T, HOLDING_RIDGE * np.eye(len(HOLDING))]
+    wanted = [hanging * rows[0][:, HOLDING.index("jawOpen")], GAP_WEIGHT * gap, np.zeros(len(HOLDING))]
+    amounts = np.linalg.lstsq(np.concatenate(rows), np.concatenate(wanted), rcond=None)[0]
+    result = np.zeros(len(BLENDSHAPES), np.float32)
+    result[[BLENDSHAPE_INDEX[name] for name in HOLDING]] = np.clip(amounts, -1, 1)
+    return result
 
 
 def _scored(scores: FloatArray) -> F64:
-    """Return (T, K) amounts of the learned shapes by MediaPipe's scores (T, 52), which it sorts by name."""
+    """Return (T, K) amounts of the learned shapes by MediaPipe's scores (T, 52), which are sorted by name.
+
+    They do not depend on whose face it is, as a fit of landmarks in a single picture would.
+    """
     names = load_shapes().names
     looks = [f"eyeLook{way}{side}" for way in ("Down", "In", "Out", "Up") for side in ("Left", "Right")]
     order = ["_neutral", *sorted([*names, *looks, "mouthClose"])]
-    return np.asarray(scores[:, [order.index(name) for name in names]], np.float64)
+    return np.asarray(SCORE_GAIN * scores[:, [order.index(name) for name in names]], np.float64)
 
 
 def _changes(amounts: F64, faces: F64, start: F64, start_opening: F64, start_irises: F64) -> F32:

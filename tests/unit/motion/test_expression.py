@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from support.driving import actor
 
-from vortex.face.landmarks import IRIS_CENTRES, LIDS
-from vortex.face.shapes import load_shapes
-from vortex.motion.expression import fit_expression, lid_openings, lip_gaps
-from vortex.types import BLENDSHAPE_INDEX, F32
+from vortex.engines.mesh.commands import lip_gap
+from vortex.engines.mesh.engine import MeshEngine
+from vortex.face.landmarker import mediapipe_image, take_landmarker
+from vortex.face.landmarks import (
+    CHIN,
+    INNER_LIPS,
+    IRIS_CENTRES,
+    LIDS,
+    LOWER_INNER,
+    MOUTH_CORNERS,
+    OUTER_EYE_CORNERS,
+    UPPER_INNER,
+)
+from vortex.face.portrait import detect_portrait, load_portrait
+from vortex.face.shapes import load_shapes, without_pose
+from vortex.motion.expression import (
+    copy_expression,
+    fit_expression,
+    lid_openings,
+    lip_gaps,
+    own_expression,
+)
+from vortex.types import BLENDSHAPE_INDEX, F32, MotionTrack, Portrait
 
 FRAMES = 30
 RISING = np.linspace(0, 1, FRAMES)
@@ -86,3 +109,59 @@ def test_amounts_are_bounded() -> None:
     result, _ = fit_expression(filmed, STILL, filmed[0])
     assert np.abs(result).max() <= 1
     assert np.isfinite(result).all()
+
+
+def shut_face() -> np.ndarray:
+    """Return the landmarks (1, 478, 3) of the template with its lips shut."""
+    face = film()[:1]
+    face[:, LOWER_INNER] = face[:, UPPER_INNER]
+    return face
+
+
+@pytest.fixture(scope="module")
+def smiling() -> Portrait:
+    """Return the astronaut, who smiles with her lips apart."""
+    return load_portrait(actor())
+
+
+def test_a_portrait_holds_its_mouth_open_as_in_its_picture(smiling: Portrait) -> None:
+    own = own_expression(smiling)
+    motion = MotionTrack(own[None], np.zeros((1, 3)), Fraction(25))
+    measured = lip_gaps(without_pose(smiling.landmarks_px[None]))[0]
+    assert measured.max() > 0.1
+    np.testing.assert_allclose(lip_gap(motion)[0], measured, atol=0.02)
+    engine = MeshEngine()
+    prepared = engine.prepare(smiling, size_px=256)
+    (frame,) = engine.iter_frames(prepared, motion)
+    before, after = (detect_portrait(picture).landmarks_px[:, :2] for picture in (prepared.canvas, frame))
+    eyes = np.linalg.norm(np.subtract(*before[list(OUTER_EYE_CORNERS)]))
+    assert np.linalg.norm((after - before)[[*MOUTH_CORNERS, *INNER_LIPS, CHIN]], axis=1).max() < 0.04 * eyes
+
+
+def test_a_shut_mouth_is_held_shut_by_nothing() -> None:
+    shut = Portrait(np.zeros((512, 512, 3), np.uint8), shut_face()[0], np.eye(3), np.zeros(3), np.zeros(52))
+    own = MotionTrack(own_expression(shut)[None], np.zeros((1, 3)), Fraction(25))
+    assert lip_gap(own).max() < 0.01
+    assert np.abs(own.blendshapes).max() < 0.05
+
+
+def test_scores_are_read_in_the_order_of_mediapipe(smiling: Portrait) -> None:
+    """Each score moves the shape with its name, from nothing to 0.6, the measured slope."""
+    with take_landmarker() as landmarker:
+        (scores,) = landmarker.detect(mediapipe_image(smiling.image)).face_blendshapes
+    names = [score.category_name for score in scores]
+    neutral = replace(smiling, blendshapes=np.zeros(52))
+    for name in ("mouthSmileLeft", "browInnerUp", "cheekPuff", "noseSneerRight", "mouthFunnel"):
+        given = np.zeros((1, 52), np.float32)
+        given[0, names.index(name)] = 1
+        copied = copy_expression(smiling.landmarks_px[None], neutral, given)[0]
+        plain = copy_expression(smiling.landmarks_px[None], neutral, np.zeros((1, 52), np.float32))[0]
+        assert (copied - plain)[BLENDSHAPE_INDEX[name]] == pytest.approx(0.6, abs=1e-6)
+
+
+def test_a_copied_expression_is_measured_from_the_portraits(smiling: Portrait) -> None:
+    """A face at rest takes the smile away, as far as the portrait smiles, and shuts its lips."""
+    copied = copy_expression(shut_face(), smiling, np.zeros((1, 52), np.float32))[0]
+    assert copied[BLENDSHAPE_INDEX["mouthSmileLeft"]] < -0.3
+    motion = MotionTrack(copied[None], np.zeros((1, 3)), Fraction(25))
+    assert lip_gap(motion).max() < 0.01

@@ -16,14 +16,13 @@ from vortex.engines.mesh.lids import MIN_OPENING, ORDINARY_OPENING, WIDENING
 from vortex.face.landmarks import BROWS, LIDS, MOUTH_CORNERS
 from vortex.face.shapes import load_shapes
 from vortex.interpolation import smoothstep, soft_limit
+from vortex.motion.expression import SHUT_JAW_APERTURE
 from vortex.types import BLENDSHAPE_INDEX, F32, GAZE_REACH, MotionTrack
 
 SHAPES: tuple[str, ...] = tuple(name for name in load_shapes().names if not name.startswith("eyeBlink"))
 """Shapes that move the skin, in the order of their fields; lids are drawn."""
 MAX_APERTURE = 0.7
 """Largest inner-lip opening in outer-eye widths, that of the widest shout among 16 real faces."""
-SHUT_JAW_APERTURE = 0.1
-"""Lips may be this far apart over a shut jaw, as in a smile."""
 BROW_TRAVEL = 0.4
 """Part of the height between lid and brow that the brow may rise; beyond it, the skin between folds."""
 BROW_RAISERS = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight")

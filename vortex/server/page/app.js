@@ -17,7 +17,7 @@ function changed() {
   find("#live").disabled = !portrait;
   const driven = voice.source() === "driving";
   for (const field of ["#presets", "#seed", "#fps"]) find(field).disabled = driven;
-  const wanted = [portrait ? "" : "a picture", voiced ? "" : driven ? "a video" : "a voice"].filter(Boolean);
+  const wanted = [portrait ? "" : "a picture", voiced ? "" : driven ? "a video or a picture" : "a voice"].filter(Boolean);
   find("#make-status").textContent = wanted.length ? `Choose ${wanted.join(" and ")} first.` : "";
 }
 
@@ -34,6 +34,10 @@ async function makeVideo() {
   for (const [name, value] of Object.entries(faceOptions())) {
     // A video that drives has its own rate, and decides all motion.
     if (voice.source() !== "driving" || !["preset", "seed", "fps"].includes(name)) form.append(name, value);
+  }
+  if (voice.source() === "driving") {
+    for (const name of ["region", "motion"]) form.append(name, find(`#${name}`).value);
+    form.append("multiplier", find("#multiplier").value || "1");
   }
   form.append("check", find("#check").checked);
   form.append("mark", find("#mark").checked);

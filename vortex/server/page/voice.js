@@ -1,4 +1,4 @@
-// The voice: a file, a recording, or a text that the server speaks; or a video whose face moves the picture.
+// The voice: a file, a recording, or a text that the server speaks; or a video, a picture or a template that drives.
 
 import { find, statusLine } from "./dom.js";
 import { call, getJson } from "./server.js";
@@ -41,12 +41,14 @@ export const showStatus = statusLine("#speech-status");
 
 export function show() {
   for (const part of document.querySelectorAll("[data-source]")) part.hidden = part.dataset.source !== source();
-  const sound = sounds[source()];
+  const file = sounds[source()];
+  // A picture or a template that drives cannot be heard.
+  const sound = file && (source() !== "driving" || file.type.startsWith("video/")) ? file : null;
   if (player.src) URL.revokeObjectURL(player.src);
   player.hidden = !sound;
   if (sound) player.src = URL.createObjectURL(sound);
   else player.removeAttribute("src");
-  showStatus(source() === "text" && !canSpeak ? whyNot : "");
+  showStatus(source() === "text" && !canSpeak ? whyNot : file && !sound ? file.name : "");
 }
 
 let whyNot = "";
