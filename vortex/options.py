@@ -14,6 +14,8 @@ from fractions import Fraction
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
+from vortex.audio_motion.base import REGIONS as AUDIO_MOTION_REGIONS
+from vortex.audio_motion.registry import AUDIO_MOTION_NAMES, VISEMES, check_audio_motion
 from vortex.engines.registry import AUTO, find_engine
 from vortex.errors import InputError
 from vortex.motion.presets import MAX_STRENGTH, PRESETS, PresetLike, PresetTrack
@@ -293,6 +295,15 @@ class RenderOptions(FaceOptions):
     """How a video file is made of a voice."""
 
     duration_s: float | None = _duration("speech")
+    audio_motion: str = _option(
+        VISEMES, "text",
+        "what moves the mouth: visemes, or the model joyvasa, which needs the extra neural and weights",
+        check_audio_motion, max_length=50, metavar="NAME", examples=AUDIO_MOTION_NAMES,
+    )  # fmt: skip
+    audio_motion_region: str = _choice(
+        "audio_motion_region", AUDIO_MOTION_REGIONS[0], AUDIO_MOTION_REGIONS,
+        "what a learned model moves: lips; face, with brows and eyes; or all, with the head",
+    )  # fmt: skip
     mark: bool = _mark()
 
 
@@ -493,6 +504,8 @@ class RenderKeywords(FaceKeywords, total=False):
     """Keywords of :class:`RenderOptions`."""
 
     duration_s: float | None
+    audio_motion: str
+    audio_motion_region: str
     mark: bool
 
 

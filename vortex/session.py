@@ -8,14 +8,17 @@ import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from vortex.audio_motion.registry import find_audio_motion
 from vortex.driving import (
     CaptureReport,
     capture_driver,
+    captures,
     check_captures,
     check_drive,
     open_driver,
@@ -41,7 +44,14 @@ from vortex.options import (
     SpeakOptions,
     SpeechOptions,
 )
-from vortex.performance import SOUND_HZ, Performance, SpeechInput, StageClock, perform_speech
+from vortex.performance import (
+    SOUND_HZ,
+    MotionModel,
+    Performance,
+    SpeechInput,
+    StageClock,
+    perform_speech,
+)
 from vortex.render import FrameCallback, PreparedPortrait, render_video
 from vortex.runtime.memory import BoundedCache, ModelCache
 from vortex.speech.base import Speech, SpeechEngine
@@ -143,6 +153,26 @@ class Session(AbstractContextManager["Session"]):
         with self.models.use(spec.name, spec.memory_bytes, spec.load) as engine:
             yield engine
 
+    def motion_model(self, options: RenderOptions) -> MotionModel | None:
+        """Return the learned model that the options name, to move a face on the engine's device, or None.
+
+        Raises:
+            InputError: an unknown name.
+            MissingExtraError, WeightsError: it cannot run here; the message says what to do.
+        """
+        spec = find_audio_motion(options.audio_motion)
+        if spec is None:
+            return None
+        engine, _ = self.engine(options)
+        use = partial(
+            self.models.use,
+            f"{spec.name} on {engine.device}",
+            spec.memory_bytes,
+            partial(spec.load, engine.device),
+            device=engine.device.split(":")[0],
+        )
+        return MotionModel(use, keypoints=captures(engine.name))
+
     def prepare(
         self,
         portrait: Callable[[], Portrait],
@@ -210,9 +240,12 @@ class Session(AbstractContextManager["Session"]):
 
         Raises:
             InputError: see :func:`vortex.media.containers.check_video_path` and :meth:`engine`.
+            MissingExtraError, WeightsError: see :meth:`motion_model`.
         """
         clock, path = clock or StageClock(), Path(out)
         check_video_path(path)
+        if isinstance(options, RenderOptions) and (spec := find_audio_motion(options.audio_motion)):
+            spec.check()  # before any work starts
         with clock.stage("engine"):
             engine, notes = self.engine(options)
 
@@ -247,7 +280,7 @@ class Session(AbstractContextManager["Session"]):
 
         return self.render(
             lambda clock: self.prepare_source(portrait, options, clock),
-            lambda clock: perform_speech(load, options, clock),
+            lambda clock: perform_speech(load, options, clock, self.motion_model(options)),
             out,
             options,
             clock=StageClock(on_progress),
@@ -316,7 +349,7 @@ class Session(AbstractContextManager["Session"]):
 
         report = self.render(
             lambda clock: self.prepare_source(portrait, options, clock),
-            lambda clock: perform_speech(speech, options, clock),
+            lambda clock: perform_speech(speech, options, clock, self.motion_model(options)),
             out,
             options,
             clock=StageClock(on_progress),

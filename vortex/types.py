@@ -28,7 +28,8 @@ ProgressCallback: TypeAlias = Callable[[str, int, int], None]
 """Called as on_progress(stage, completed, total), from several threads; what it raises ends the work.
 
 Stages of a video: "engine", "portrait", "prepare", "speech" (sentences of a text, or 0 of 1 while a file is
-decoded), "recognize", or "track" with frames of a video that drives; then "render" with frames.
+decoded), "recognize", "motion" (samples given to a learned model), or "track" with frames of a video that
+drives; then "render" with frames.
 :func:`vortex.generate` adds "image" (steps), "clip" and "check"; :func:`vortex.fetch_weights` reports "fetch"
 with bytes.
 """

@@ -227,6 +227,8 @@ BAD = [
     Bad("speed", 0.4, "speed is 0.4; give a number from 0.5 to 2"),
     Bad("speed", 2.1, "to 2"),
     Bad("speech_engine", "parrot", "Unknown speech engine 'parrot'"),
+    Bad("audio_motion", "mime", "Unknown audio_motion 'mime'; vortex has visemes, joyvasa"),
+    Bad("audio_motion_region", "nose", "give one of lips, face, all"),
     Bad("region", "nose", "region is 'nose'; give one of all, expression, pose, lips, eyes."),
     Bad("motion", "fast", "motion is 'fast'; give one of relative, absolute."),
     Bad("scaling", "none", "scaling is 'none'; give one of expression, pose."),

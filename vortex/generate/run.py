@@ -89,7 +89,9 @@ def run_generate(
         with whole_file(out) as part, closing(keyframes) if keyframes else nullcontext():
             video = session.render(
                 stages.portrait,
-                lambda clock: perform_speech(stages.speech_input, options, clock),
+                lambda clock: perform_speech(
+                    stages.speech_input, options, clock, session.motion_model(options)
+                ),
                 out,
                 options,
                 part=part,
