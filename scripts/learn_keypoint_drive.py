@@ -281,7 +281,7 @@ def main() -> None:
     inverse = fit_inverse(clips, weights, templates)
     low, high = limits(clips, templates, inverse)
     arrays = {
-        "weights": weights, "inverse": inverse, "low": low, "high": high,
+        "weights": weights, "inverse": inverse, "low": low.reshape(-1, 3), "high": high.reshape(-1, 3),
         "noise": inverse_noise(clips, templates, strength),
     }  # fmt: skip
     np.savez_compressed(args.out, **{name: array.astype(np.float32) for name, array in arrays.items()})

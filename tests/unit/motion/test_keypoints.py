@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from vortex.errors import InputError
 from vortex.motion.drive import VISEME_BLENDSHAPES, expand, still
 from vortex.motion.keypoints import head_turns_deg, keypoint_expression, load_drive, motion_of_keypoints
 from vortex.motion.measures import MEASURE_INDEX, measure_motion
@@ -93,12 +94,12 @@ def test_nothing_goes_beyond_what_real_faces_do() -> None:
     wild = MotionTrack(
         np.random.default_rng(1).uniform(-1, 1, (500, len(BLENDSHAPES))), np.zeros((500, 3)), FPS
     )
-    exp, drive = keypoint_expression(wild).reshape(500, -1), load_drive()
+    exp, drive = keypoint_expression(wild), load_drive()
     assert (exp >= drive.low - 1e-6).all() and (exp <= drive.high + 1e-6).all()
     # Published templates and talking faces: a mouth opens by 0.1, and hardly goes below shut.
-    assert 0.09 < drive.high[3 * 19 + 1] < 0.13 and -0.03 < drive.low[3 * 19 + 1] < 0
+    assert 0.09 < drive.high[19, Y] < 0.13 and -0.03 < drive.low[19, Y] < 0
     # The extractor never moves these points.
-    assert np.abs(exp.reshape(500, 21, 3)[:, [6, 8, 9, 12, 18]]).max() < 0.002
+    assert np.abs(exp[:, [6, 8, 9, 12, 18]]).max() < 0.002
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,12 @@ def test_whose_face_it_is_makes_no_difference() -> None:
     np.testing.assert_allclose(
         one.blendshapes, motion_of_keypoints(track(moved), np.zeros((21, 3))).blendshapes, atol=1e-4
     )
+
+
+def test_a_track_without_frames_is_refused() -> None:
+    with pytest.raises(InputError, match="no frames"):
+        motion_of_keypoints(track(np.zeros((0, 21, 3), np.float32)))
+    assert keypoint_expression(motion({}).part(0, 0)).shape == (0, 21, 3)
 
 
 def test_heads_turn_with_the_signs_of_a_motion() -> None:
