@@ -80,6 +80,13 @@ def test_a_blink_moves_both_eyes_alike() -> None:
         assert blink[one, Y] == pytest.approx(blink[other, Y], rel=0.1)
 
 
+def test_a_wink_moves_its_own_eye() -> None:
+    """In the published editors, a wink moves keypoint 11 alone, of the eye on the viewer's left."""
+    wink = expression(eyeBlinkRight=1)
+    assert wink[11, Y] > 0.008 and wink[11, Y] > 3 * abs(wink[15, Y])
+    assert expression(eyeBlinkLeft=1)[[15, 11], Y] == pytest.approx(wink[[11, 15], Y], rel=0.1)
+
+
 def test_a_mouth_that_moves_evenly_hardly_moves_its_middle_aside() -> None:
     for shapes in ({"jawOpen": 0.5}, {"mouthSmile": 0.5}, {"mouthPucker": 0.8}, {"mouthUpperUp": 0.5}):
         moved = expression(**shapes)[[17, 19, 20]]
