@@ -19,13 +19,12 @@ from vortex.errors import InputError
 from vortex.motion.presets import MAX_STRENGTH, PRESETS, PresetLike, PresetTrack
 from vortex.speech.base import DEFAULT_VOICE, SPEED_RANGE
 from vortex.speech.registry import find_speech_engine
-from vortex.types import DEFAULT_SAMPLE_RATE_HZ, MAX_OFFSET_FRAMES, parse_fps
+from vortex.types import DEFAULT_SAMPLE_RATE_HZ, MAX_DURATION_S, MAX_OFFSET_FRAMES, parse_fps
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 MAX_SEED = 2**31 - 1
-MAX_DURATION_S = 4 * 3600.0
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Options = TypeVar("Options", bound="OptionGroup")

@@ -18,8 +18,17 @@ from vortex.media.audio import fit_duration, load_video_sound, resample, within_
 from vortex.media.reading import VideoFile, iter_timed_frames, steady_rate
 from vortex.motion.capture import capture_motion
 from vortex.motion.drive import drive
-from vortex.options import MAX_DURATION_S, DriveOptions, RenderOptions
-from vortex.types import Audio, Frame, MotionTrack, PhonemeSpan, Portrait, ProgressCallback, frame_count
+from vortex.options import DriveOptions, RenderOptions
+from vortex.types import (
+    MAX_DURATION_S,
+    Audio,
+    Frame,
+    MotionTrack,
+    PhonemeSpan,
+    Portrait,
+    ProgressCallback,
+    frame_count,
+)
 
 SOUND_HZ = 48_000
 """Sample rate of the sound in the video."""

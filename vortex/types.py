@@ -33,6 +33,8 @@ decoded), "recognize", or "track" with frames of a video that drives; then "rend
 with bytes.
 """
 
+MAX_DURATION_S = 4 * 3600.0
+"""Longest sound or video, in seconds."""
 MAX_OFFSET_FRAMES = 2.0
 """Offset of the lips, in frames, up to which a video passes by default."""
 DEFAULT_SAMPLE_RATE_HZ = 24_000

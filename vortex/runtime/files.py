@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -31,6 +32,26 @@ def check_output_path(path: Path, suffixes: tuple[str, ...], what: str) -> None:
             os.stat(path)  # fails if the name is too long
     except OSError as exc:
         raise InputError(f"{what} '{path}' cannot be written ({exc.strerror}). Write elsewhere.") from exc
+
+
+def check_input_file(path: Path, what: str, give: str, error: type[InputError] = InputError) -> None:
+    """Raise ``error`` if there is no file to read at ``path``, called ``what`` in messages.
+
+    Only regular files are read: a pipe or a device may never end. ``give`` says what is accepted.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISREG(mode):
+            with open(path, "rb"):
+                return
+        problem = "is a folder" if stat.S_ISDIR(mode) else "is no regular file"
+    except (FileNotFoundError, NotADirectoryError):
+        problem = "does not exist"
+    except OSError as exc:
+        problem = f"cannot be read ({exc.strerror})"
+    except ValueError:  # a NUL in it
+        problem = "is not a possible file name"
+    raise error(f"{what} {problem}. Give {give}.")
 
 
 @contextmanager
