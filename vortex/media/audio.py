@@ -13,7 +13,7 @@ from typing import IO, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vortex.errors import AudioError
+from vortex.errors import AudioError, VortexWarning
 from vortex.media.downmix import Downmixer
 from vortex.media.soundtrack import GAP_FROM_S, Soundtrack, read_soundtrack
 from vortex.runtime.files import check_input_file, check_output_path, whole_file
@@ -100,9 +100,8 @@ def _read(source: SoundSource, sample_rate: int, max_duration_s: float) -> tuple
 
 def _warn_of_damage(track: Soundtrack, what: str) -> None:
     if track.damage:
-        warnings.warn(
-            f"{what} is damaged ({track.damage}): {track.lost_s:.2f} s of it are silent", stacklevel=4
-        )
+        said = f"{what} is damaged ({track.damage}): {track.lost_s:.2f} s of it are silent"
+        warnings.warn(said, VortexWarning, stacklevel=4)
 
 
 def _from_samples(source: tuple[npt.ArrayLike, int]) -> tuple[F32, int]:
@@ -173,6 +172,7 @@ def fit_duration(audio: Audio, frames: int, fps: Fraction) -> Audio:
     if -missing > audio.sample_rate / fps:
         warnings.warn(
             f"the sound lasts {float(audio.duration_s):.2f} s and is cut to {frames / float(fps):.2f} s",
+            VortexWarning,
             stacklevel=2,
         )
     if missing > 0:

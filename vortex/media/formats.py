@@ -120,7 +120,7 @@ def format_of(head: bytes, formats: Iterable[Format]) -> Format | None:
 def is_heic(head: bytes) -> bool:
     """Return whether a file that begins with ``head`` is a HEIF picture, as iPhones write them."""
     brands = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-    return head[4:8] == b"ftyp" and head[8:12] in brands
+    return head[4:8] == b"ftyp" and head[8:12] in brands and b"avif" not in head
 
 
 def open_media(file: str | os.PathLike[str] | IO[bytes]) -> InputContainer:

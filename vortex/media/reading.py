@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vortex.errors import InputError
+from vortex.errors import InputError, VortexWarning
 from vortex.media.formats import PICTURE_CODECS, open_media
 from vortex.media.picture import MAX_SIDE_PX
 from vortex.runtime.files import check_input_file
@@ -100,7 +100,8 @@ def iter_timed_frames(path: Path) -> Iterator[tuple[float, Frame]]:
                 raise InputError(
                     f"Video '{path}' cannot be decoded ({exc.strerror}). Export it again."
                 ) from exc
-            warnings.warn(f"Video '{path}' is damaged after {last_s:.2f} s: {exc.strerror}", stacklevel=2)
+            said = f"Video '{path}' is damaged after {last_s:.2f} s: {exc.strerror}"
+            warnings.warn(said, VortexWarning, stacklevel=2)
         if last_s is None:
             raise InputError(f"Video '{path}' holds no frames. Give an undamaged video.")
 

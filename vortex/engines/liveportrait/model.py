@@ -13,7 +13,7 @@ from torch import Tensor
 from vortex.engines.liveportrait.engine import LivePortraitEngine
 from vortex.engines.liveportrait.load import load_renderer
 from vortex.engines.liveportrait.renderer import PreparedFace, Renderer, check_quality
-from vortex.errors import AudioError, ImageError, InputError, NoFaceError
+from vortex.errors import AudioError, ImageError, InputError, NoFaceError, VortexWarning
 from vortex.face.portrait import detect_portrait
 from vortex.lipsync.recognize import recognize_visemes
 from vortex.media.audio import MIN_DURATION_S, fit_duration
@@ -102,6 +102,7 @@ class LivePortraitModel:
             # The networks can animate drawings and animals in which no landmarks are found.
             warnings.warn(
                 f"{exc} It is now used as LivePortrait's crop of a face, and an open mouth stays open.",
+                VortexWarning,
                 stacklevel=3,
             )
             return self.renderer.prepare_crop(source)
