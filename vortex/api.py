@@ -20,6 +20,7 @@ from vortex.options import (
     SpeakOptions,
     accepts,
 )
+from vortex.runtime.files import check_new_file
 from vortex.session import Session, session_or_new
 from vortex.speech.base import Speech
 from vortex.types import PhonemeSpan, ProgressCallback, RenderReport
@@ -45,6 +46,7 @@ def animate(
     speech: SoundSource,
     out: str | Path,
     *,
+    force: bool = False,
     session: Session | None = None,
     on_progress: ProgressCallback | None = None,
     **options: Unpack[AnimateKeywords],
@@ -56,6 +58,7 @@ def animate(
             order, or a PIL image.
         speech: sound, or a video with sound: a path, bytes, an open binary file, or (samples, rate).
         out: the .mp4 to write; it appears when it is whole, and nothing is left on failure.
+        force: replace a file that is there already; never one that is an input.
         session: keeps engines and portraits loaded between calls; default, one for this call.
         on_progress: see :data:`vortex.types.ProgressCallback`.
         **options: see below.
@@ -67,7 +70,7 @@ def animate(
     """
     parsed = AnimateOptions.parse(**options)
     with session_or_new(session) as open_session:
-        return open_session.animate(portrait, speech, out, parsed, on_progress=on_progress)
+        return open_session.animate(portrait, speech, out, parsed, force=force, on_progress=on_progress)
 
 
 @accepts(DriveOptions)
@@ -76,6 +79,7 @@ def drive(
     driving: str | os.PathLike[str],
     out: str | Path,
     *,
+    force: bool = False,
     session: Session | None = None,
     on_progress: ProgressCallback | None = None,
     **options: Unpack[DriveKeywords],
@@ -90,6 +94,7 @@ def drive(
         portrait: picture with a face, see :func:`animate`.
         driving: path of a video with a face. Of several faces, the largest is followed.
         out: the .mp4 to write; it appears when it is whole, and nothing is left on failure.
+        force: replace a file that is there already; never one that is an input.
         session: keeps engines and portraits loaded between calls; default, one for this call.
         on_progress: see :data:`vortex.types.ProgressCallback`.
         **options: see below.
@@ -103,7 +108,7 @@ def drive(
     """
     parsed = DriveOptions.parse(**options)
     with session_or_new(session) as open_session:
-        return open_session.drive(portrait, driving, out, parsed, on_progress=on_progress)
+        return open_session.drive(portrait, driving, out, parsed, force=force, on_progress=on_progress)
 
 
 @accepts(SpeakOptions)
@@ -112,6 +117,7 @@ def speak(
     text: str,
     out: str | Path,
     *,
+    force: bool = False,
     session: Session | None = None,
     on_progress: ProgressCallback | None = None,
     **options: Unpack[SpeakKeywords],
@@ -124,6 +130,7 @@ def speak(
         portrait: picture with a face, see :func:`animate`.
         text: English, as one writes it.
         out: the .mp4 to write.
+        force: replace a file that is there already; never one that is an input.
         session: keeps engines, speech models and portraits loaded between calls; default, one for this call.
         on_progress: see :data:`vortex.types.ProgressCallback`.
         **options: see below.
@@ -135,7 +142,7 @@ def speak(
     """
     parsed = SpeakOptions.parse(**options)
     with session_or_new(session) as open_session:
-        return open_session.speak(portrait, text, out, parsed, on_progress=on_progress)
+        return open_session.speak(portrait, text, out, parsed, force=force, on_progress=on_progress)
 
 
 @accepts(SayOptions)
@@ -143,6 +150,7 @@ def say(
     text: str,
     out: str | Path | None = None,
     *,
+    force: bool = False,
     session: Session | None = None,
     on_progress: ProgressCallback | None = None,
     **options: Unpack[SayKeywords],
@@ -152,6 +160,7 @@ def say(
     Args:
         text: English, as one writes it.
         out: a .wav file to write, 16-bit mono; default, none.
+        force: replace a file that is there already.
         session: keeps the speech model loaded between calls; default, one for this call.
         on_progress: called as on_progress("speech", sentences done, sentences).
         **options: see below.
@@ -163,6 +172,7 @@ def say(
     parsed = SayOptions.parse(**options)
     if out is not None:
         check_wav_path(Path(out))
+        check_new_file(Path(out), "Output", force=force)
     with session_or_new(session) as open_session:
         speech = open_session.say(text, parsed, parsed.preset, on_progress=on_progress)
     if out is not None:

@@ -217,6 +217,13 @@ def accepts(group: type[OptionGroup]) -> Callable[[Function], Function]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutputOptions(OptionGroup):
+    """What happens where a file is written; servers choose the names of their files themselves."""
+
+    force: bool = _option(False, "flag", "replace a file that is there already; never one that is an input")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineOptions(OptionGroup):
     """Which engine renders, where, and how well."""
 

@@ -34,6 +34,7 @@ from vortex.options import (
 )
 from vortex.performance import SOUND_HZ, Performance, SpeechInput, StageClock, perform_speech, perform_video
 from vortex.render import FrameCallback, PreparedPortrait, render_video
+from vortex.runtime.files import check_new_file
 from vortex.runtime.memory import BoundedCache, ModelCache
 from vortex.speech.base import Speech, SpeechEngine
 from vortex.speech.registry import find_speech_engine
@@ -223,9 +224,11 @@ class Session(AbstractContextManager["Session"]):
         out: str | Path,
         options: AnimateOptions,
         *,
+        force: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> RenderReport:
         """Make a talking video of a picture and a sound; see :func:`vortex.animate`."""
+        _check_output(out, force, portrait, speech)
 
         def load() -> SpeechInput:
             return SpeechInput(load_audio(speech, SOUND_HZ), options.transcript)
@@ -245,9 +248,11 @@ class Session(AbstractContextManager["Session"]):
         out: str | Path,
         options: DriveOptions,
         *,
+        force: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> RenderReport:
         """Make a video of a picture that moves as the face in another video; see :func:`vortex.drive`."""
+        _check_output(out, force, portrait, driving)
         video = probe_video(Path(driving))  # refuses what is no video before any work starts
         return self.render(
             lambda clock: self.prepare_source(portrait, options, clock),
@@ -264,9 +269,11 @@ class Session(AbstractContextManager["Session"]):
         out: str | Path,
         options: SpeakOptions,
         *,
+        force: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> tuple[RenderReport, Speech]:
         """Make a video in which a portrait speaks a text; see :func:`vortex.speak`."""
+        _check_output(out, force, portrait)
         split_sentences(text)  # refuses a text without words before any work starts
         spoken: list[Speech] = []
 
@@ -304,6 +311,12 @@ class Session(AbstractContextManager["Session"]):
         """
         engine, _ = self.engine(options)
         return LiveFace(engine, self.prepare_source(portrait, options).prepared, options)
+
+
+def _check_output(out: str | Path, force: bool, *inputs: object) -> None:
+    """Refuse a video that cannot be written, or would replace a file, before any work starts."""
+    check_new_file(Path(out), "Output", force=force, inputs=inputs)
+    check_video_path(Path(out))
 
 
 def source_key(source: PortraitSource) -> Hashable | None:
