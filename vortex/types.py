@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -35,6 +36,7 @@ with bytes.
 
 MAX_DURATION_S = 4 * 3600.0
 """Longest sound or video, in seconds."""
+ROUNDED_WITHIN_S = Fraction(1, 10_000)
 MAX_FPS_DENOMINATOR = 1_000_000
 MAX_OFFSET_FRAMES = 2.0
 """Offset of the lips, in frames, up to which a video passes by default."""
@@ -89,8 +91,12 @@ def _freeze(value: object, **arrays: tuple[npt.DTypeLike, tuple[int | str, ...]]
 
 
 def frame_count(duration_s: float | Fraction, fps: Fraction) -> int:
-    """Return ``round(duration_s * fps)``; frame i spans [i/fps, (i+1)/fps) and shows its centre."""
-    return round(Fraction(duration_s) * fps)
+    """Return how many frames cover a duration: frame i spans [i/fps, (i+1)/fps) and shows its centre.
+
+    The last one may be longer than what is left, so that no end of a sound is cut, except for 0.1 ms: a
+    length in samples, or as a float, exceeds a whole number of frames by less.
+    """
+    return max(math.ceil((Fraction(duration_s) - ROUNDED_WITHIN_S) * fps), 0)
 
 
 def parse_fps(value: int | float | str | Fraction) -> Fraction:

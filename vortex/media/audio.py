@@ -168,7 +168,7 @@ def fit_duration(audio: Audio, frames: int, fps: Fraction) -> Audio:
     """Return the sound cut or padded with silence to the exact length of ``frames``; warn if it is cut."""
     wanted = round(Fraction(frames) / fps * audio.sample_rate)
     missing = wanted - len(audio.samples)
-    # Rounding to whole frames cuts less than one frame, which needs no warning.
+    # A cut of less than a frame needs no warning.
     if -missing > audio.sample_rate / fps:
         warnings.warn(
             f"the sound lasts {float(audio.duration_s):.2f} s and is cut to {frames / float(fps):.2f} s",

@@ -46,7 +46,7 @@ class LivePortraitModel:
         seed: int | None = None,
         quality: str = "full",
     ) -> Tensor:
-        """Return the talking picture, (T, 3, 512, 512) float32 in [0, 1], T = round(duration * fps).
+        """Return the talking picture, (T, 3, 512, 512) float32 in [0, 1], T = frame_count(duration, fps).
 
         Args:
             source_image: (3, 512, 512) floating, RGB in [0, 1]. The face is found, animated and pasted back;
