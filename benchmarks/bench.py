@@ -23,6 +23,7 @@ BENCHMARKS = {
     "server": ("load.py", "server_load.json"),
     "networks": ("liveportrait.py", "liveportrait_work.json"),
     "liveportrait": ("liveportrait_latency.py", "liveportrait.json"),
+    "joyvasa": ("joyvasa.py", "joyvasa.json"),
 }
 """Name: script with its options, file of records in benchmarks/records/."""
 QUICK = ("mesh", "work", "lipsync")

@@ -41,6 +41,7 @@ from vortex.lipsync.sync import measure_sync
 from vortex.lipsync.visemes import mouth_shape
 from vortex.media.audio import load_audio
 from vortex.motion.drive import drive
+from vortex.motion.measures import MEASURE_INDEX, measure_motion
 from vortex.types import Audio, PhonemeSpan, VisemeTrack
 
 FPS = Fraction(24)
@@ -153,9 +154,8 @@ def jaw_opening(track: VisemeTrack) -> Curve:
 
 def liveportrait_opening(track: VisemeTrack) -> Curve:
     """Return (T,): how far the lips that drive LivePortrait are apart, neutral preset; 0 is touching."""
-    from vortex.engines.liveportrait.keypoints import expression_parameters
-
-    return np.maximum(expression_parameters(drive(track, "neutral", 1))[:, 0], 0)
+    measures = measure_motion(drive(track, "neutral", 1))
+    return measures[:, MEASURE_INDEX["lower_lip"]] - measures[:, MEASURE_INDEX["upper_lip"]]
 
 
 def score(jaw: Curve, truth: Sequence[PhonemeSpan]) -> dict[str, int]:

@@ -33,6 +33,8 @@ KINDS = {
     "liveportrait_fast": ("LivePortrait, fast frames against full ones", "liveportrait.py --fast 48"),
     "liveportrait_blocks": ("LivePortrait, parts of the networks in each exact form", None),
     "liveportrait_reuse": ("LivePortrait, share of frames that fast renders in full (estimate)", None),
+    "joyvasa_window": ("JoyVASA, CPU seconds of a window of 4 s", "joyvasa.py"),
+    "joyvasa_seams": ("JoyVASA, steps of the expression between windows", "joyvasa.py --seams 24"),
     "lipsync": ("Lip-sync figures", "lipsync.py"),
     "lipsync_robustness": ("Lip-sync of hard speech", "lipsync.py FOLDER --hard"),
     "lipsync_videos": ("Lip-sync of finished videos", "lipsync.py FOLDER --videos PORTRAIT..."),

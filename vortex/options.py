@@ -14,19 +14,20 @@ from fractions import Fraction
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
+from vortex.audio_motion.base import REGIONS as AUDIO_MOTION_REGIONS
+from vortex.audio_motion.registry import AUDIO_MOTION_NAMES, VISEMES, check_audio_motion
 from vortex.engines.registry import AUTO, find_engine
 from vortex.errors import InputError
 from vortex.motion.presets import MAX_STRENGTH, PRESETS, PresetLike, PresetTrack
 from vortex.motion.transfer import MOTIONS, REGIONS, SCALINGS, MotionTransfer
 from vortex.speech.base import DEFAULT_VOICE, SPEED_RANGE
 from vortex.speech.registry import find_speech_engine
-from vortex.types import DEFAULT_SAMPLE_RATE_HZ, MAX_OFFSET_FRAMES, parse_fps
+from vortex.types import DEFAULT_SAMPLE_RATE_HZ, MAX_DURATION_S, MAX_OFFSET_FRAMES, parse_fps
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 MAX_SEED = 2**31 - 1
-MAX_DURATION_S = 4 * 3600.0
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Options = TypeVar("Options", bound="OptionGroup")
@@ -236,6 +237,13 @@ def accepts(group: type[OptionGroup]) -> Callable[[Function], Function]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutputOptions(OptionGroup):
+    """What happens where a file is written; servers choose the names of their files themselves."""
+
+    force: bool = _option(False, "flag", "replace a file that is there already; never one that is an input")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineOptions(OptionGroup):
     """Which engine renders, where, and how well."""
 
@@ -293,6 +301,15 @@ class RenderOptions(FaceOptions):
     """How a video file is made of a voice."""
 
     duration_s: float | None = _duration("speech")
+    audio_motion: str = _option(
+        VISEMES, "text",
+        "what moves the mouth: visemes, or the model joyvasa, which needs the extra neural and weights",
+        check_audio_motion, max_length=50, metavar="NAME", examples=AUDIO_MOTION_NAMES,
+    )  # fmt: skip
+    audio_motion_region: str = _choice(
+        "audio_motion_region", AUDIO_MOTION_REGIONS[0], AUDIO_MOTION_REGIONS,
+        "what a learned model moves: lips; face, with brows and eyes; or all, with the head",
+    )  # fmt: skip
     mark: bool = _mark()
 
 
@@ -493,6 +510,8 @@ class RenderKeywords(FaceKeywords, total=False):
     """Keywords of :class:`RenderOptions`."""
 
     duration_s: float | None
+    audio_motion: str
+    audio_motion_region: str
     mark: bool
 
 

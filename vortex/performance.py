@@ -5,17 +5,28 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
+from vortex.audio_motion.base import AudioToMotion, keypoints_of_voice
+from vortex.audio_motion.merge import merge_motion
 from vortex.errors import InputError
 from vortex.lipsync.recognize import recognize_visemes
 from vortex.media.audio import fit_duration, resample, within_range
 from vortex.motion.drive import drive
 from vortex.motion.transfer import Motion
-from vortex.options import MAX_DURATION_S, RenderOptions
-from vortex.types import Audio, PhonemeSpan, Portrait, ProgressCallback, frame_count
+from vortex.options import RenderOptions
+from vortex.types import (
+    MAX_DURATION_S,
+    Audio,
+    PhonemeSpan,
+    Portrait,
+    ProgressCallback,
+    VisemeTrack,
+    frame_count,
+)
 
 SOUND_HZ = 48_000
 """Sample rate of the sound in the video."""
@@ -91,14 +102,28 @@ class StageClock:
         self.add(name, start_s)
 
 
+@dataclass(frozen=True, slots=True)
+class MotionModel:
+    """A learned model that moves the face, and the kind of motion that the engine takes.
+
+    ``use`` loads the model where it is not loaded yet; ``keypoints`` says whether the engine renders
+    LivePortrait's keypoints.
+    """
+
+    use: Callable[[], AbstractContextManager[AudioToMotion]]
+    keypoints: bool
+
+
 def perform_speech(
-    speech: Callable[[], SpeechInput], options: RenderOptions, clock: StageClock
+    speech: Callable[[], SpeechInput], options: RenderOptions, clock: StageClock, model: MotionModel | None
 ) -> Performance:
     """Return a sound, as long as the video, and the motion that it drives; a missing seed is drawn.
 
+    ``model`` moves what the options let it move; without one, visemes move all.
+
     Raises:
         InputError: the sound or the duration cannot be used.
-        What ``speech`` raises.
+        What ``speech`` and ``model`` raise.
     """
     options = options.with_seed()
     with clock.stage("speech"):
@@ -114,5 +139,20 @@ def perform_speech(
         # A transcript covers all of the sound, so the alignment needs all of it.
         heard = audio if len(audio.samples) < len(whole.samples) and not given.transcript else whole
         visemes = recognize_visemes(heard, options.fps, transcript=given.transcript, phonemes=given.phonemes)
-    track = drive(visemes.fit(frames), options.preset, options.seed or 0)
-    return Performance(audio, options.fps, lambda _: track, str(options.preset), options.seed)
+    visemes = visemes.fit(frames)
+    motion: Motion = drive(visemes, options.preset, options.seed or 0)
+    notes: tuple[str, ...] = ()
+    if model is not None:
+        motion, notes = _learned_motion(model, audio, visemes, options, clock)
+    return Performance(audio, options.fps, lambda _: motion, str(options.preset), options.seed, notes)
+
+
+def _learned_motion(
+    model: MotionModel, audio: Audio, visemes: VisemeTrack, options: RenderOptions, clock: StageClock
+) -> tuple[Motion, tuple[str, ...]]:
+    """Return the motion in which a learned model moves its region, and a note for the user."""
+    seed, region = options.seed or 0, options.audio_motion_region
+    with clock.stage("motion"), model.use() as loaded:
+        learned = keypoints_of_voice(loaded, audio, seed, partial(clock.report, "motion"))
+    motion = merge_motion(learned, visemes, options.preset, seed, region, keypoints=model.keypoints)
+    return motion, (f"{loaded.name} moves {'lips, face and head' if region == 'all' else f'the {region}'}",)

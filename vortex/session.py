@@ -8,14 +8,17 @@ import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from vortex.audio_motion.registry import find_audio_motion
 from vortex.driving import (
     CaptureReport,
     capture_driver,
+    captures,
     check_captures,
     check_drive,
     open_driver,
@@ -41,8 +44,16 @@ from vortex.options import (
     SpeakOptions,
     SpeechOptions,
 )
-from vortex.performance import SOUND_HZ, Performance, SpeechInput, StageClock, perform_speech
+from vortex.performance import (
+    SOUND_HZ,
+    MotionModel,
+    Performance,
+    SpeechInput,
+    StageClock,
+    perform_speech,
+)
 from vortex.render import FrameCallback, PreparedPortrait, render_video
+from vortex.runtime.files import check_new_file
 from vortex.runtime.memory import BoundedCache, ModelCache
 from vortex.speech.base import Speech, SpeechEngine
 from vortex.speech.registry import find_speech_engine
@@ -143,6 +154,26 @@ class Session(AbstractContextManager["Session"]):
         with self.models.use(spec.name, spec.memory_bytes, spec.load) as engine:
             yield engine
 
+    def motion_model(self, options: RenderOptions) -> MotionModel | None:
+        """Return the learned model that the options name, to move a face on the engine's device, or None.
+
+        Raises:
+            InputError: an unknown name.
+            MissingExtraError, WeightsError: it cannot run here; the message says what to do.
+        """
+        spec = find_audio_motion(options.audio_motion)
+        if spec is None:
+            return None
+        engine, _ = self.engine(options)
+        use = partial(
+            self.models.use,
+            f"{spec.name} on {engine.device}",
+            spec.memory_bytes,
+            partial(spec.load, engine.device),
+            device=engine.device.split(":")[0],
+        )
+        return MotionModel(use, keypoints=captures(engine.name))
+
     def prepare(
         self,
         portrait: Callable[[], Portrait],
@@ -210,9 +241,12 @@ class Session(AbstractContextManager["Session"]):
 
         Raises:
             InputError: see :func:`vortex.media.containers.check_video_path` and :meth:`engine`.
+            MissingExtraError, WeightsError: see :meth:`motion_model`.
         """
         clock, path = clock or StageClock(), Path(out)
         check_video_path(path)
+        if isinstance(options, RenderOptions) and (spec := find_audio_motion(options.audio_motion)):
+            spec.check()  # before any work starts
         with clock.stage("engine"):
             engine, notes = self.engine(options)
 
@@ -238,16 +272,18 @@ class Session(AbstractContextManager["Session"]):
         out: str | Path,
         options: AnimateOptions,
         *,
+        force: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> RenderReport:
         """Make a talking video of a picture and a sound; see :func:`vortex.animate`."""
+        _check_output(out, force, portrait, speech)
 
         def load() -> SpeechInput:
             return SpeechInput(load_audio(speech, SOUND_HZ), options.transcript)
 
         return self.render(
             lambda clock: self.prepare_source(portrait, options, clock),
-            lambda clock: perform_speech(load, options, clock),
+            lambda clock: perform_speech(load, options, clock, self.motion_model(options)),
             out,
             options,
             clock=StageClock(on_progress),
@@ -260,9 +296,11 @@ class Session(AbstractContextManager["Session"]):
         out: str | Path,
         options: DriveOptions,
         *,
+        force: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> RenderReport:
         """Make a video of a picture that moves as the face of a driver; see :func:`vortex.drive`."""
+        _check_output(out, force, portrait, driving)
         driver = open_driver(Path(driving))  # refuses what cannot drive before any work starts
         check_drive(self.engine_name(options), driver, options)
 
@@ -283,10 +321,12 @@ class Session(AbstractContextManager["Session"]):
         out: str | Path,
         options: CaptureOptions,
         *,
+        force: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> CaptureReport:
         """Make a motion template of a driver; see :func:`vortex.capture`."""
         driver, path = open_driver(Path(driving)), Path(out)
+        check_new_file(path, "Template", force=force, inputs=(driving,))
         check_template_path(path)
         wanted = EngineOptions(engine=options.engine, device=options.device)
         check_captures(self.engine_name(wanted))
@@ -304,9 +344,11 @@ class Session(AbstractContextManager["Session"]):
         out: str | Path,
         options: SpeakOptions,
         *,
+        force: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> tuple[RenderReport, Speech]:
         """Make a video in which a portrait speaks a text; see :func:`vortex.speak`."""
+        _check_output(out, force, portrait)
         split_sentences(text)  # refuses a text without words before any work starts
         spoken: list[Speech] = []
 
@@ -316,7 +358,7 @@ class Session(AbstractContextManager["Session"]):
 
         report = self.render(
             lambda clock: self.prepare_source(portrait, options, clock),
-            lambda clock: perform_speech(speech, options, clock),
+            lambda clock: perform_speech(speech, options, clock, self.motion_model(options)),
             out,
             options,
             clock=StageClock(on_progress),
@@ -344,6 +386,12 @@ class Session(AbstractContextManager["Session"]):
         """
         engine, _ = self.engine(options)
         return LiveFace(engine, self.prepare_source(portrait, options).prepared, options)
+
+
+def _check_output(out: str | Path, force: bool, *inputs: object) -> None:
+    """Refuse a video that cannot be written, or would replace a file, before any work starts."""
+    check_new_file(Path(out), "Output", force=force, inputs=inputs)
+    check_video_path(Path(out))
 
 
 def source_key(source: PortraitSource) -> Hashable | None:

@@ -113,7 +113,9 @@ options = RenderOptions.parse(size_px=128, seed=7, duration_s=1, preset="excited
 with Session() as session:
     session.render(
         lambda clock: session.prepare_source(portrait, options, clock),
-        lambda clock: perform_speech(lambda: SpeechInput(load_audio(speech, SOUND_HZ)), options, clock),
+        lambda clock: perform_speech(
+            lambda: SpeechInput(load_audio(speech, SOUND_HZ)), options, clock, session.motion_model(options)
+        ),
         out,
         options,
         on_frame=lambda index, total, frame: shown.update(frame.tobytes()),

@@ -21,7 +21,7 @@ LAYERS = [
     {"face"},
     {"lipsync"},
     {"motion"},
-    {"engines", "speech"},
+    {"engines", "speech", "audio_motion"},
     {"options"},
     {"performance"},
     {"driving"},
@@ -38,7 +38,7 @@ LAYERS = [
 ]
 """Folders and files of the package, lowest first: each imports from layers below its own only."""
 ALLOWED = {
-    "torch": ("engines/liveportrait", "generate", "runtime/memory.py"),
+    "torch": ("engines/liveportrait", "audio_motion/joyvasa", "generate", "runtime/memory.py"),
     "av": ("media", "server/webrtc.py"),
     "cv2": ("media", "face", "engines"),
     "mediapipe": ("face/landmarker.py",),

@@ -52,9 +52,10 @@ class Engine(Protocol[P]):
         """Return an iterator of one (H, W, 3) uint8 RGB frame for each row of ``motion``.
 
         Every engine takes a :class:`MotionTrack`; one that captures (:attr:`EngineSpec.captures`) also takes
-        the keypoints that it captured, a :class:`vortex.motion.transfer.KeypointMotion`. Frames are rendered
-        when they are requested, in small batches. The caller owns each frame and may write into it.
-        ``quality`` is one of :attr:`EngineSpec.qualities`.
+        the keypoints that it captured, a :class:`vortex.motion.transfer.KeypointMotion`, and a
+        :class:`vortex.motion.transfer.KeypointChange`. Frames are rendered when they are requested, in small
+        batches. The caller owns each frame and may write into it. ``quality`` is one of
+        :attr:`EngineSpec.qualities`.
         """
 
     def notes(self, prepared: P, motion: Motion, *, quality: str = "full") -> tuple[str, ...]:

@@ -18,6 +18,8 @@ FOREHEAD = 10
 NOSE_TIP = 1
 NOSE_BRIDGE = 168
 CHIN = 152
+JAW_TIP = [152, 148, 377, 176, 400]
+"""The chin and two points of the jaw on either side."""
 FACE_SIDES = (234, 454)
 """Where the face oval is widest, in front of the ears."""
 UPPER_CHEEKS = [50, 280]

@@ -99,18 +99,24 @@ def landmark_weights() -> F64:
 def fit_amounts(moves: FloatArray, displacements: FloatArray, start: F64 | None = None) -> F64:
     """Return (T, K) amounts in [0, 1] of ``moves`` (K, 478, 3) that best make ``displacements`` (T, 478, 3).
 
-    Bounded ridge regression by cyclic coordinate descent, all frames at once; ``start`` (T, K) are amounts to
-    begin with.
+    Bounded ridge regression; ``start`` (T, K) are amounts to begin with.
     """
     weights = landmark_weights()
     shapes = (moves * weights).reshape(len(moves), -1).astype(np.float64)
     wanted = (displacements * weights).reshape(len(displacements), -1)
     gram = shapes @ shapes.T
     gram += FIT_RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
-    products = wanted @ shapes.T
-    amounts = np.zeros((len(displacements), len(moves))) if start is None else start.copy()
+    return bounded_amounts(gram, wanted @ shapes.T, start)
+
+
+def bounded_amounts(gram: F64, products: F64, start: F64 | None = None) -> F64:
+    """Return (T, K) amounts in [0, 1] that solve least squares with ``gram`` (K, K) and ``products`` (T, K).
+
+    They are found by cyclic coordinate descent, all frames at once, from ``start`` (T, K) on, or from zero.
+    """
+    amounts = np.zeros(products.shape) if start is None else start.copy()
     for _ in range(FIT_SWEEPS):
-        for k in range(len(moves)):
+        for k in range(len(gram)):
             step = (products[:, k] - amounts @ gram[:, k]) / gram[k, k]
             amounts[:, k] = np.clip(amounts[:, k] + step, 0, 1)
     return amounts

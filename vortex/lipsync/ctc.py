@@ -91,6 +91,13 @@ def iter_spikes(emissions: Iterable[F32]) -> Iterator[Spike]:
             frame, previous = frame + 1, best
 
 
+def iter_spikes_of_voice(spikes: Iterable[Spike], voice: npt.NDArray[np.bool_]) -> Iterator[Spike]:
+    """Yield the spikes at which ``voice`` (N,) at 100 Hz is True: the network hears sounds in music, too."""
+    for spike in spikes:
+        if len(voice) and voice[min(int(spike.start_s * VAD_HZ), len(voice) - 1)]:
+            yield spike
+
+
 def spans_of_spikes(
     spikes: Iterable[Spike], speech: npt.NDArray[np.bool_], vocalized: npt.NDArray[np.bool_]
 ) -> list[PhonemeSpan]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -14,7 +14,15 @@ import numpy.typing as npt
 from vortex.errors import AudioError, InputError
 from vortex.lipsync import ctc
 from vortex.lipsync.acoustic import ACOUSTIC_HZ
-from vortex.lipsync.vad import detect_speech, detect_vocalization, relative_level_db, relative_loudness
+from vortex.lipsync.vad import (
+    VAD_HZ,
+    detect_speech,
+    detect_vocalization,
+    detect_voice,
+    relative_level_db,
+    relative_loudness,
+    voice_probability,
+)
 from vortex.lipsync.visemes import IPA_TO_ARPABET, SILENCE, check_spans, coarticulate
 from vortex.media.audio import frame_spans, loudness_db, resample
 from vortex.types import F32, Audio, PhonemeSpan, VisemeTrack, frame_count, parse_fps
@@ -36,13 +44,10 @@ def recognize_visemes(
     the errors of :func:`align_transcript`. Else the sounds are recognised, in any language.
     """
     samples = resample(audio.samples, audio.sample_rate, ACOUSTIC_HZ)
-    level = relative_level_db(samples)
     if phonemes is not None:
         spans = check_spans(phonemes)
-    elif transcript is not None:
-        spans = ctc.cut_at_pauses(align_transcript(samples, transcript), detect_speech(level))
     else:
-        spans = _recognize_phonemes(samples, level)
+        spans = recognize_phonemes(samples, transcript)
     frames = frame_count(audio.duration_s, fps)
     loudness = np.zeros(0, np.float32)
     if frames:
@@ -54,7 +59,7 @@ def recognize_visemes(
 def audio_to_visemes(audio: npt.ArrayLike, fps: float | str | Fraction, sample_rate: int = 24_000) -> F32:
     """Return viseme weights (T, 15) float32, columns :data:`vortex.visemes.VISEMES`, rows sum to 1.
 
-    ``audio`` is (N,) mono in [-1, 1]; T is round(duration * fps), and row i shows the middle of frame i.
+    ``audio`` is (N,) mono in [-1, 1]; T is frame_count(duration, fps), and row i shows the middle of frame i.
     AudioError: samples that are not finite. InputError: not (N,), or an impossible frame rate.
     """
     samples = np.asarray(audio, np.float32)
@@ -63,15 +68,25 @@ def audio_to_visemes(audio: npt.ArrayLike, fps: float | str | Fraction, sample_r
     return recognize_visemes(Audio(samples, sample_rate), parse_fps(fps)).weights
 
 
-def _recognize_phonemes(samples: F32, level: F32) -> list[PhonemeSpan]:
-    """Return the sounds of speech in any language; ``samples`` are at 16 kHz, their ``level`` at 100 Hz.
+def recognize_phonemes(samples: F32, transcript: str | None = None) -> list[PhonemeSpan]:
+    """Return the sounds of a voice; ``samples`` (N,) float32 at 16 kHz. Other sounds have none.
 
-    The CTC network knows what was said, but not when each sound begins and ends: its words are aligned with
-    the sound, phrase by phrase. Where that fails, each sound lasts from its spike until the next one.
+    With a ``transcript``, it is aligned, with the errors of :func:`align_transcript`. Else the sounds are
+    recognised, in any language: the CTC network knows what was said, but not when each sound begins and ends,
+    so its words are aligned with the sound, phrase by phrase. Where that fails, each sound lasts from its
+    spike until the next one.
     """
-    emissions = ctc.chunk_emissions(samples)
-    speech, aligner = detect_speech(level), PhonemeAligner()
-    spikes = ctc.iter_spikes(emissions)
+    level = relative_level_db(samples)
+    voice = detect_voice(voice_probability(samples), len(level))
+    speech = detect_speech(level) & voice
+    if transcript is not None:
+        start_s, end_s = trim_to_voice(0.0, len(level) / VAD_HZ, voice)
+        low, high = round(start_s * ACOUSTIC_HZ), round(end_s * ACOUSTIC_HZ)
+        return ctc.cut_at_pauses(
+            shift_spans(align_transcript(samples[low:high], transcript), start_s), speech
+        )
+    spikes = ctc.iter_spikes_of_voice(ctc.iter_spikes(ctc.chunk_emissions(samples)), voice)
+    aligner = PhonemeAligner()
     following = next(spikes, None)
     spans: list[PhonemeSpan] = []
     for start_s, end_s in ctc.split_phrases(speech):
@@ -79,13 +94,28 @@ def _recognize_phonemes(samples: F32, level: F32) -> list[PhonemeSpan]:
         while following is not None and following.start_s < end_s:
             phrase.append(following)
             following = next(spikes, None)
+        start_s, end_s = trim_to_voice(start_s, end_s, voice)
         low, high = round(start_s * ACOUSTIC_HZ), round(end_s * ACOUSTIC_HZ)
-        aligned = aligner.align(samples[low:high], ctc.words_of_spikes(phrase))
-        if aligned:
-            spans += [PhonemeSpan(s.phoneme, s.start_s + start_s, s.end_s + start_s) for s in aligned]
-        else:
-            spans += ctc.spans_until_next(phrase, end_s)
-    return ctc.add_filled_pauses(ctc.cut_at_pauses(spans, speech), detect_vocalization(level))
+        aligned = aligner.align(samples[low:high], ctc.words_of_spikes(phrase)) if phrase else []
+        spans += shift_spans(aligned, start_s) or ctc.spans_until_next(phrase, end_s)
+    return ctc.add_filled_pauses(ctc.cut_at_pauses(spans, speech), detect_vocalization(level) & voice)
+
+
+def trim_to_voice(start_s: float, end_s: float, voice: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the stretch from the first to the last voice within a stretch, or all of it without one.
+
+    An aligner would spread the first sound over the music before it. ``voice`` (N,) is at 100 Hz.
+    """
+    first = round(start_s * VAD_HZ)
+    spoken = np.flatnonzero(voice[first : round(end_s * VAD_HZ)])
+    if len(spoken) == 0:
+        return start_s, end_s
+    return max(start_s, (first + spoken[0]) / VAD_HZ), min(end_s, (first + spoken[-1] + 1) / VAD_HZ)
+
+
+def shift_spans(spans: Iterable[PhonemeSpan], late_s: float) -> list[PhonemeSpan]:
+    """Return the spans, each later by ``late_s``."""
+    return [PhonemeSpan(span.phoneme, span.start_s + late_s, span.end_s + late_s) for span in spans]
 
 
 def align_transcript(samples: F32, transcript: str) -> list[PhonemeSpan]:

@@ -14,11 +14,12 @@ import numpy.typing as npt
 from vortex.errors import InputError
 from vortex.lipsync import vad
 from vortex.lipsync.acoustic import ACOUSTIC_HZ
-from vortex.lipsync.ctc import class_emissions, iter_spikes, spans_of_spikes
+from vortex.lipsync.ctc import class_emissions, iter_spikes, iter_spikes_of_voice, spans_of_spikes
+from vortex.lipsync.silero import BLOCK_SAMPLES, SileroVad
 from vortex.lipsync.visemes import coarticulate
 from vortex.media.audio import loudness_db, mono_chunk
 from vortex.runtime.setting import single_blas_thread
-from vortex.types import F32, VisemeTrack, frame_count, parse_fps
+from vortex.types import F32, PhonemeSpan, VisemeTrack, frame_count, parse_fps
 from vortex.visemes import VISEMES
 
 LOOK_AHEAD_S = 0.2
@@ -32,7 +33,7 @@ LEVEL_MEMORY_S = 12.0
 SPEECH_OVER_NOISE_DB = 25.0
 """Least distance of the loud parts of speech from the noise floor."""
 MIN_LOUD_DBFS = -45.0
-"""Least level of the loudest speech, so that hiss before the first word does not count as speech."""
+"""Least level of the loudest speech, so that the first soft sounds do not count as loud."""
 
 
 class VisemeStream:
@@ -59,6 +60,9 @@ class VisemeStream:
         self._rows = 0  # returned so far
         self._levels = np.zeros(0, np.float32)  # band_level_db of the dropped sound, the last LEVEL_MEMORY_S
         self._loudness = np.zeros(0, np.float32)  # dBFS of the newest frames
+        self._detector = SileroVad()
+        self._voice = np.zeros(0, np.float32)  # probability of a voice in the newest blocks
+        self._first_block = 0  # how many blocks were before them
 
     def push(self, samples: npt.ArrayLike) -> VisemeTrack:
         """Add (N,) samples, mono in [-1, 1], any number; return the rows that are final now, or none.
@@ -87,20 +91,35 @@ class VisemeStream:
         """Return the next rows, from the sound before sample ``end`` at 16 kHz."""
         first = max(self._rows - round(CONTEXT_S * self.fps), 0)
         start = round(first / self.fps * ACOUSTIC_HZ)
-        self._drop_before(start)
-        window = self._samples[start - self._dropped : end - self._dropped]
-        level, before = self._relative_levels(window)
-        spans = []
-        # The sound can be up to half a frame shorter than its frames, so the last window can be empty.
-        if len(level):
-            speech, vocalized = vad.detect_speech(level, before), vad.detect_vocalization(level, before)
-            with single_blas_thread():
-                emissions = class_emissions(window)
-            spans = spans_of_spikes(iter_spikes([emissions]), speech, vocalized)
+        with single_blas_thread():
+            self._listen(end)
+            self._drop_before(start)
+            spans = self._recognize(start, end)
         visemes = coarticulate(spans, self._rows - first + rows, self.fps)[-rows:]
         loudness = self._frame_loudness(rows)
         self._rows += rows
         return VisemeTrack(visemes, loudness, self.fps)
+
+    def _listen(self, end: int) -> None:
+        """Let the voice activity detector hear the whole blocks before sample ``end`` at 16 kHz."""
+        heard = self._first_block + len(self._voice)
+        blocks = end // BLOCK_SAMPLES - heard
+        if blocks > 0:
+            low = heard * BLOCK_SAMPLES - self._dropped
+            samples = self._samples[low : low + blocks * BLOCK_SAMPLES]
+            self._voice = np.concatenate([self._voice, self._detector.push(samples)])
+
+    def _recognize(self, start: int, end: int) -> list[PhonemeSpan]:
+        """Return the sounds between two samples at 16 kHz, in seconds after the first of them."""
+        window = self._samples[start - self._dropped : end - self._dropped]
+        level, before = self._relative_levels(window)
+        # The sound can be up to half a frame shorter than its frames, so the last window can be empty.
+        if len(level) == 0:
+            return []
+        voice = vad.detect_voice(self._voice, len(level), start - self._first_block * BLOCK_SAMPLES)
+        spikes = iter_spikes_of_voice(iter_spikes([class_emissions(window)]), voice) if voice.any() else []
+        speech = vad.detect_speech(level, before) & voice
+        return spans_of_spikes(spikes, speech, vad.detect_vocalization(level, before) & voice)
 
     def _drop_before(self, end: int) -> None:
         """Drop the sound before sample ``end`` at 16 kHz, and keep its levels."""
@@ -111,6 +130,10 @@ class VisemeStream:
             self._levels = self._levels[-round(LEVEL_MEMORY_S * vad.VAD_HZ) :]
             self._samples = self._samples[count:]
             self._dropped += count
+            # detect_voice looks back a little.
+            blocks = self._dropped // BLOCK_SAMPLES - vad.TAIL_BLOCKS - self._first_block
+            if blocks > 0:
+                self._voice, self._first_block = self._voice[blocks:], self._first_block + blocks
 
     def _relative_levels(self, window: F32) -> tuple[F32, F32]:
         """Return (N,) dB at 100 Hz of a window and (M,) of the sound before, relative to the loud parts."""

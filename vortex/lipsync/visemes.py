@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,6 @@ from vortex.interpolation import convolve_columns
 from vortex.types import F32, F64, PhonemeSpan
 from vortex.visemes import (
     CLOSING_COLUMNS,
-    LIP_CLOSING_COLUMNS,
     SILENT_COLUMN,
     VISEME_INDEX,
     VISEME_TABLE,
@@ -46,12 +46,13 @@ RATE_HZ = 200
 """Sample rate of the articulation curves, before they are sampled at the frame rate."""
 BLOCK_S = 30
 """Long speech is blended in blocks of this length, so that memory does not grow with it."""
-SMOOTHING_S = 0.035
+SMOOTHING_S = 0.03
 """Standard deviation of the Gaussian that models the inertia of lips and jaw; 28 to 55 ms look natural."""
 CLOSURE_S = 0.015
 """Standard deviation of the edges of a closure, the fastest gesture of the mouth."""
-CLOSURE_STRENGTH = {"lips": 1.0, "teeth": 0.85}
+CLOSURE_STRENGTH = {"lips": 1.0, "teeth": 0.95}
 """How far each kind of closure shuts; the lower lip leaves some air at the teeth."""
+_CLOSURE_STRENGTHS = np.array([CLOSURE_STRENGTH[row.closes] for row in VISEME_TABLE if row.closes])
 ANTICIPATION_S = 0.045
 """Rounding starts this long before the sound, as the lips are free until then."""
 
@@ -73,23 +74,29 @@ class Articulation:
         return max(self.target, key=lambda name: self.target[name])
 
     @property
+    def closes(self) -> Literal["lips", "teeth"] | None:
+        """What the sound shuts, if anything."""
+        return VISEME_TABLE[VISEME_INDEX[self.viseme]].closes
+
+    @property
     def rounds(self) -> bool:
         """Whether the lips round for the sound."""
         return VISEME_TABLE[VISEME_INDEX[self.viseme]].rounds
 
 
+# The tip of the tongue at the ridge holds the jaw up more firmly than vowels lower it (Keating et al. 1994).
 _MOUTHS: Mapping[str, Articulation] = {
     SILENCE: Articulation({"sil": 1}, dominance=0.5),
     "P B M": Articulation({"PP": 1}, dominance=6),
     "F V": Articulation({"FF": 1}, dominance=5),
     "TH DH": Articulation({"TH": 1}),
-    "T D": Articulation({"DD": 1}, dominance=0.6),
+    "T D": Articulation({"DD": 1}, dominance=1.2),
     "K G NG": Articulation({"kk": 1}, dominance=0.6),
     "HH": Articulation({"kk": 0.5, "E": 0.5}, dominance=0.2),
     "CH JH SH ZH": Articulation({"CH": 1}, dominance=2),
     "S Z": Articulation({"SS": 1}),
-    "N": Articulation({"nn": 1}, dominance=0.6),
-    "L": Articulation({"nn": 0.8, "E": 0.2}, dominance=0.6),
+    "N": Articulation({"nn": 1}, dominance=1.2),
+    "L": Articulation({"nn": 0.8, "E": 0.2}, dominance=1.2),
     "R": Articulation({"RR": 1}),
     "ER": Articulation({"RR": 0.8, "E": 0.2}),
     "AA": Articulation({"aa": 1}),
@@ -178,57 +185,78 @@ def mouth_shape(weights: npt.ArrayLike) -> F32:
 def coarticulate(spans: Sequence[PhonemeSpan], frames: int, fps: Fraction) -> F32:
     """Return viseme weights (T, 15) float32, rows sum to 1, sampled at the centres of the frames.
 
-    Neighbouring sounds blend by dominance under a Gaussian of :data:`SMOOTHING_S`. Closures of the lips are
-    not smoothed away, however short: viewers notice a p, b or m without one. Outside the spans is silence.
+    Neighbouring sounds blend by dominance under a Gaussian of :data:`SMOOTHING_S`. Closures of the lips, and
+    of the lower lip at the teeth, are not smoothed away, however short: viewers notice a p, b or m without
+    one. Outside the spans is silence.
     """
     result = np.empty((frames, len(VISEMES)), np.float32)
     block = max(int(BLOCK_S * fps), 1)
     margin = round(5 * SMOOTHING_S * RATE_HZ)
-    middles = np.round((np.arange(frames) + 0.5) / float(fps) * RATE_HZ).astype(np.intp)
+    sampled = _rows_of_frames(spans, frames, fps)
     for first in range(0, frames, block):
-        rows = middles[first : first + block]
-        low, high = max(int(rows[0]) - margin, 0), int(rows[-1]) + margin
+        rows = sampled[first : first + block]
+        low, high = max(int(rows.min()) - margin, 0), int(rows.max()) + margin
         first_s, last_s = (low - 1) / RATE_HZ, (high + 1) / RATE_HZ + ANTICIPATION_S
         near = [span for span in spans if span.end_s > first_s and span.start_s < last_s]
-        result[first : first + block] = _blend(near, low, high, rows, float(fps))
+        result[first : first + block] = _blend(near, low, high)[rows - low]
     return result
 
 
-def _blend(
-    spans: Sequence[PhonemeSpan], low: int, high: int, rows: npt.NDArray[np.intp], fps: float
-) -> npt.NDArray[np.floating]:
-    """Return the weights (T, 15) at ``rows``, computed from rows ``low`` to ``high`` of the articulation."""
-    targets, dominance, closures = _articulation_curves(spans, low, high)
-    kernel, edge = _gaussian(SMOOTHING_S), _gaussian(CLOSURE_S)
+def _rows_of_frames(spans: Sequence[PhonemeSpan], frames: int, fps: Fraction) -> npt.NDArray[np.intp]:
+    """Return (T,) the row at RATE_HZ that each frame shows: its middle, or a closure in any part of it.
+
+    Every closure has a frame. Where the lips and the teeth close within one frame, the second of them is
+    shown in the next.
+    """
+    middles = np.round((np.arange(frames) + 0.5) / float(fps) * RATE_HZ).astype(np.intp)
+    rows, half = middles.copy(), int(RATE_HZ / fps / 2)
+    closing = [(ARTICULATIONS[span.phoneme].closes, *_row_range(span)) for span in spans]
+    # Lips last: they are seen better than the teeth.
+    for lips_or_teeth in ("teeth", "lips"):
+        for _, start, end in (closure for closure in closing if closure[0] == lips_or_teeth):
+            low, high = np.searchsorted(middles, (start - half, end + half))
+            rows[low:high] = np.clip(middles[low:high], start, end - 1)
+    before: str | None = None
+    taken = -1
+    for kind, start, end in (closure for closure in closing if closure[0]):
+        middle = (start + end - 1) // 2
+        frame = int(middle / RATE_HZ * fps)
+        if kind != before:
+            frame = max(frame, taken + 1)
+        if frame < frames:
+            rows[frame] = middle
+        before, taken = kind, max(frame, taken)
+    return rows
+
+
+def _row_range(span: PhonemeSpan) -> tuple[int, int]:
+    """Return the first row of a sound at RATE_HZ and the one after its last; each sound has one at least."""
+    start = round(span.start_s * RATE_HZ)
+    return start, max(round(span.end_s * RATE_HZ), start + 1)
+
+
+def _blend(spans: Sequence[PhonemeSpan], low: int, high: int) -> F64:
+    """Return the weights (N, 15) of rows ``low`` to ``high`` at RATE_HZ."""
+    targets, dominance = _articulation_curves(spans, low, high)
+    kernel = _gaussian(SMOOTHING_S)
     blended = convolve_columns(targets * dominance, kernel) / convolve_columns(dominance, kernel)
-    shut = np.clip(1.1 * convolve_columns(closures, edge / edge.sum()), 0, 1)
-    shut /= np.maximum(shut.sum(axis=1, keepdims=True), 1)
+    shut = _closure_curves(spans, low, high)
     blended *= 1 - shut.sum(axis=1, keepdims=True)
     blended[:, CLOSING_COLUMNS] += shut
-    lips_shut = shut[:, np.isin(CLOSING_COLUMNS, LIP_CLOSING_COLUMNS)].max(axis=1)
-    sampled = blended[_row_of_each_frame(lips_shut, rows - low, fps)]
-    return np.asarray(sampled / sampled.sum(axis=1, keepdims=True))
+    return np.asarray(blended / blended.sum(axis=1, keepdims=True))
 
 
-def _row_of_each_frame(shut: F64, middles: npt.NDArray[np.intp], fps: float) -> npt.NDArray[np.intp]:
-    """Return (T,) the row of each frame: the most closed one if the lips shut in it, else its middle."""
-    half = int(RATE_HZ / fps / 2)
-    window = np.clip(middles[:, None] + np.arange(-half, half + 1), 0, len(shut) - 1)
-    strongest = window[np.arange(len(window)), shut[window].argmax(axis=1)]
-    return np.asarray(np.where(shut[strongest] > 0.5, strongest, window[:, half]), np.intp)
-
-
-def _articulation_curves(spans: Sequence[PhonemeSpan], low: int, high: int) -> tuple[F64, F64, F64]:
-    """Return targets (N, 15), dominance (N, 1), closures (N, C) of rows ``low`` to ``high`` at RATE_HZ."""
+def _articulation_curves(spans: Sequence[PhonemeSpan], low: int, high: int) -> tuple[F64, F64]:
+    """Return targets (N, 15) and dominance (N, 1) of rows ``low`` to ``high`` at RATE_HZ."""
     count = high - low
     targets = np.zeros((count, len(VISEMES)))
     targets[:, SILENT_COLUMN] = 1
     dominance = np.full((count, 1), ARTICULATIONS[SILENCE].dominance)
-    closures = np.zeros((count, len(CLOSING_COLUMNS)))
-    for span in spans:
+    # Closures last: a rounded sound begins early, but the lips cannot round before they have closed.
+    for span in sorted(spans, key=lambda span: ARTICULATIONS[span.phoneme].closes is not None):
         sound = ARTICULATIONS[span.phoneme]
-        start = round((span.start_s - (ANTICIPATION_S if sound.rounds else 0.0)) * RATE_HZ)
-        end = max(round(span.end_s * RATE_HZ), start + 1)
+        start, end = _row_range(span)
+        start -= round(ANTICIPATION_S * RATE_HZ) if sound.rounds else 0
         parts = [part for part in (sound.target, sound.offglide) if part]
         edges = np.clip(np.linspace(start, end, len(parts) + 1).round().astype(int) - low, 0, count)
         for part, first, last in zip(parts, edges[:-1], edges[1:], strict=True):
@@ -236,10 +264,29 @@ def _articulation_curves(spans: Sequence[PhonemeSpan], low: int, high: int) -> t
             for name, share in part.items():
                 targets[first:last, VISEME_INDEX[name]] = share
             dominance[first:last] = sound.dominance
-            closures[first:last] = [
-                CLOSURE_STRENGTH[row.closes] * part.get(row.name, 0.0) for row in VISEME_TABLE if row.closes
-            ]
-    return targets, dominance, closures
+    return targets, dominance
+
+
+def _closure_curves(spans: Sequence[PhonemeSpan], low: int, high: int) -> F64:
+    """Return (N, C) in [0, 1], columns CLOSING_COLUMNS, of rows ``low`` to ``high``: how far each one shuts.
+
+    A closure is full during its sound, whatever its length, and has Gaussian edges of :data:`CLOSURE_S`.
+    """
+    rows = np.arange(low, high)
+    shut = np.zeros((high - low, len(CLOSING_COLUMNS)))
+    closing = [(span, ARTICULATIONS[span.phoneme]) for span in spans if ARTICULATIONS[span.phoneme].closes]
+    columns = [CLOSING_COLUMNS.index(VISEME_INDEX[sound.viseme]) for _, sound in closing]
+    for (span, _), column in zip(closing, columns, strict=True):
+        start, end = _row_range(span)
+        distance_s = np.maximum(np.maximum(start - rows, rows - end + 1), 0) / RATE_HZ
+        edge = np.exp(-0.5 * (distance_s / CLOSURE_S) ** 2)
+        shut[:, column] = np.maximum(shut[:, column], edge)
+    shut /= np.maximum(shut.sum(axis=1, keepdims=True), 1)
+    for (span, _), column in zip(closing, columns, strict=True):
+        start, end = np.clip(_row_range(span), low, high) - low
+        shut[start:end] = 0
+        shut[start:end, column] = 1
+    return np.asarray(shut * _CLOSURE_STRENGTHS)
 
 
 def _gaussian(sigma_s: float) -> F64:

@@ -16,6 +16,8 @@ from vortex.visemes import ROUNDING_COLUMNS
 
 ASYMMETRY = 0.12
 """Largest difference of each side of a smile from the mean of both, as no face is symmetric."""
+LOPSIDED = (0.35, 0.8)
+"""Part of its opening by which a mouth goes to one side, least and most: nobody speaks quite evenly."""
 LOWERED = 0.5
 """A brow that is lowered frowns by this part of the amount by which it would rise."""
 SMILE_SQUINT, SMILE_CHEEK = 0.35, 0.4
@@ -34,6 +36,7 @@ class FaceAnimator:
         self._head, self._gaze, self._blinks = Head(head), Gaze(gaze), Blinks(blinks)
         self._brows, self._smiles = Brows(brows), Smiles(smiles)
         self._asymmetry = float(sides.uniform(-ASYMMETRY, ASYMMETRY))
+        self._lopsided = float(sides.choice((-1, 1)) * sides.uniform(*LOPSIDED))
         self._fps, self._frames = float(fps), 0
 
     def move(self, mouth: F32, visemes: VisemeTrack, style: Mapping[str, F32], rhythm: Rhythm) -> MotionTrack:
@@ -61,6 +64,7 @@ class FaceAnimator:
         eyes = eye_amounts(look.gaze_deg, pose_deg)
         blinks = self._blinks.next(time_s, style, rhythm, look.shifts)
         smile = (style["smile"] + self._smiles.next(time_s, style, rhythm)) * (1 - 0.75 * rounded)
+        _add_sideways(shapes, self._lopsided)
         self._add_expression(shapes, style, smile)
         up = np.maximum(-eyes[:, 1], 0)
         _add_brows(shapes, self._brows.next(time_s, 1 / self._fps, style, rhythm, up))
@@ -76,6 +80,13 @@ class FaceAnimator:
             shapes[:, BLENDSHAPE_INDEX[f"eyeSquint{side}"]] += narrowed
             shapes[:, BLENDSHAPE_INDEX[f"cheekSquint{side}"]] += SMILE_CHEEK * smile
             shapes[:, BLENDSHAPE_INDEX[f"eyeWide{side}"]] += style["eye_wide"]
+
+
+def _add_sideways(shapes: F32, part: float) -> None:
+    """Move the mouth to one side by ``part`` of its opening, the person's left if positive, in place."""
+    opening = shapes[:, BLENDSHAPE_INDEX["jawOpen"]] + shapes[:, BLENDSHAPE_INDEX["mouthLowerDownLeft"]] / 2
+    side = "mouthLeft" if part > 0 else "mouthRight"
+    shapes[:, BLENDSHAPE_INDEX[side]] += abs(part) * opening
 
 
 def _add_brows(shapes: F32, heights: BrowHeights) -> None:

@@ -51,23 +51,34 @@ def articulate(visemes: VisemeTrack, gain: npt.ArrayLike) -> F32:
     scale = np.repeat((loud * np.asarray(gain, np.float32))[:, None], shapes.shape[1], axis=1)
     # Rolled lips close; unrolled ones, below zero, are part of an opening.
     scale[:, _CLOSING] = np.where(shapes[:, _CLOSING] > 0, 1, scale[:, _CLOSING])
-    # A mouth that its neighbours close only in part is still open: only (nearly) full closures count.
-    shapes[:, _MOUTH_CLOSE] = np.clip((shapes[:, _MOUTH_CLOSE] - 0.35) / 0.55, 0, 1)
+    shapes[:, _MOUTH_CLOSE] = closure(shapes[:, _MOUTH_CLOSE])
     return np.asarray(np.clip(shapes * scale, -1, 1), np.float32)
 
 
-def drive(visemes: VisemeTrack, preset: PresetLike = "neutral", seed: int = 0) -> MotionTrack:
+def closure(amount: npt.ArrayLike) -> F32:
+    """Return how far a mouth is shut, in [0, 1], of which visemes that close it have this share.
+
+    A mouth that its neighbours close only in part is still open: only (nearly) full closures count.
+    """
+    return np.asarray(np.clip((np.asarray(amount, np.float32) - 0.35) / 0.55, 0, 1), np.float32)
+
+
+def drive(
+    visemes: VisemeTrack, preset: PresetLike = "neutral", seed: int = 0, *, share: npt.ArrayLike = 1.0
+) -> MotionTrack:
     """Return how the whole face moves.
 
     ``visemes`` alone decide when the mouth moves; ``preset`` (see
     :meth:`vortex.motion.presets.PresetTrack.parse`) decides how far, and with what expression; ``seed``
-    decides blinks, glances and sway. The same arguments give the same track.
+    decides blinks, glances and sway. The same arguments give the same track. ``share``, one or (T,), is the
+    part of the articulation that the mouth makes.
 
     Raises:
         UnknownPresetError: a preset or a sequence that cannot be read.
     """
     style = blend_presets(PresetTrack.parse(preset), len(visemes.weights), visemes.fps)
-    mouth = articulate(visemes, style["articulation"])
+    part = np.broadcast_to(np.asarray(share, np.float32), len(visemes.weights))
+    mouth = articulate(visemes, style["articulation"]) * part[:, None]
     return FaceAnimator(visemes.fps, seed).move(mouth, visemes, style, rhythm_of(visemes))
 
 

@@ -114,7 +114,7 @@ def _changes(amounts: F64, faces: F64, start: F64, start_opening: F64, start_iri
     for column, name in enumerate(load_shapes().names):
         if not name.startswith(LID_SHAPES):
             result[:, BLENDSHAPE_INDEX[name]] = amounts[:, column] - (name != "jawOpen") * start[column]
-    _part_lips(result, mouth_measures(faces)[:, 0])
+    part_lips(result, mouth_measures(faces)[:, 0])
     closed = 1 - lid_openings(faces) / np.maximum(start_opening, 1e-3)
     for side, amount in zip(LIDS, closed.T, strict=True):
         result[:, BLENDSHAPE_INDEX[f"eyeBlink{side}"]] = amount
@@ -161,7 +161,7 @@ def iris_places(faces: FloatArray) -> F64:
     return places
 
 
-def _part_lips(amounts: F64, wanted: F64) -> None:
+def part_lips(amounts: F64, wanted: F64) -> None:
     """Make the largest gap between the lips that ``wanted`` (T,), in place: shapes give it only roughly."""
     used = tuple(name for name in load_shapes().names if not name.startswith(LID_SHAPES))
     made = amounts[:, [BLENDSHAPE_INDEX[name] for name in used]] @ load_shapes().lip_gaps(used)

@@ -95,7 +95,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     # Quick brow flashes, many nods, leaning forward, a smile that reaches the eyes.
     "excited": Preset(
-        articulation=1.16, smile=0.5, frown=0.0, brow_up=0.2, squint=0.1, eye_wide=0.25,
+        articulation=1.32, smile=0.5, frown=0.0, brow_up=0.2, squint=0.1, eye_wide=0.25,
         smile_burst=0.3, smile_chance=0.7, brow_accent=1.2, brow_chance=0.75, brow_slow=0.65, asymmetry=0.15,
         nod_deg=6.4, nod_chance=0.95, sway_deg=2.0, pace=1.25, posture_deg=2.1, posture_s=0.55, lean_deg=1.5,
         breath_deg=0.55, glance_chance=0.2, glance_deg=12.0, gaze_pace=1.3, blink_period_s=2.7,
@@ -103,7 +103,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     # Wide eyes that dart, one brow higher, jerky shifts of the head, few blinks, all at full reach.
     "manic": Preset(
-        articulation=1.3, smile=0.85, frown=0.0, brow_up=0.45, squint=0.0, eye_wide=0.75,
+        articulation=1.45, smile=0.85, frown=0.0, brow_up=0.45, squint=0.0, eye_wide=0.75,
         smile_burst=0.15, smile_chance=0.5, brow_accent=1.2, brow_chance=0.65, brow_slow=0.8, asymmetry=0.9,
         nod_deg=6.4, nod_chance=0.65, sway_deg=2.6, pace=1.6, posture_deg=3.4, posture_s=0.3, lean_deg=0.8,
         breath_deg=0.6, glance_chance=0.34, glance_deg=14.0, gaze_pace=2.0, blink_period_s=4.6,

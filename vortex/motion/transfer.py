@@ -132,7 +132,38 @@ class KeypointMotion:
         return KeypointMotion(rows, self.transfer, self.amounts[first : first + frames], self.first)
 
 
-Motion: TypeAlias = MotionTrack | KeypointMotion
+@dataclass(frozen=True, slots=True, eq=False)
+class KeypointChange:
+    """A motion of blendshapes, and what a model for LivePortrait's keypoints changes of its expression.
+
+    ``exp`` (T, 21, 3) float32 is added to the expression that ``face`` gives.
+    """
+
+    face: MotionTrack
+    exp: F32
+
+    def __post_init__(self) -> None:
+        """Check the shape and make the array read-only."""
+        if np.shape(self.exp) != (len(self.face), *NEUTRAL_EXPRESSION.shape):
+            wanted = (len(self.face), *NEUTRAL_EXPRESSION.shape)
+            raise InputError(f"KeypointChange.exp has shape {np.shape(self.exp)}; give {wanted}.")
+        object.__setattr__(self, "exp", read_only(self.exp, np.float32))
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.face)
+
+    @property
+    def fps(self) -> Fraction:
+        """Frames per second, exact."""
+        return self.face.fps
+
+    def part(self, first: int, frames: int) -> KeypointChange:
+        """Return ``frames`` of the motion, as many as there are, from frame ``first`` on."""
+        return KeypointChange(self.face.part(first, frames), self.exp[first : first + frames])
+
+
+Motion: TypeAlias = MotionTrack | KeypointMotion | KeypointChange
 """What moves a portrait. Every engine takes a MotionTrack; one that captures takes keypoints, too."""
 
 
@@ -140,6 +171,9 @@ def without_head_motion(motion: Motion) -> Motion:
     """Return the motion with the head held still."""
     if isinstance(motion, MotionTrack):
         return replace(motion, head_pose_deg=np.zeros_like(motion.head_pose_deg))
+    if isinstance(motion, KeypointChange):
+        still = np.zeros_like(motion.face.head_pose_deg)
+        return replace(motion, face=replace(motion.face, head_pose_deg=still))
     if motion.transfer.region == "pose":
         return replace(motion, amount=np.zeros(len(motion), np.float32))
     region = "expression" if motion.transfer.region == "all" else motion.transfer.region

@@ -141,7 +141,7 @@ class Workers:
             options = speak = _stored(job, VideoOptions)
 
             def perform(clock: StageClock) -> Performance:
-                return perform_speech(load, speak, clock)
+                return perform_speech(load, speak, clock, self.session.motion_model(speak))
 
             def load() -> SpeechInput:
                 spoken.append(self._speech_input(job, speak, on_progress))

@@ -7,7 +7,7 @@ import json
 import os
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vortex.errors import InputError, WeightsCorruptError, WeightsMissingError
@@ -38,6 +38,7 @@ class Snapshot:
 
     The listing is kept beside the files, and every later verification uses it. ``patterns`` say which files
     of the ``repository`` are wanted, as :mod:`fnmatch` reads them; together they have ``about_bytes``.
+    ``sha256`` are hashes by path that others have published: a listing that differs is refused.
     """
 
     repository: str
@@ -46,6 +47,7 @@ class Snapshot:
     about_bytes: int
     licence: str
     commercial_use: bool = True
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 def _release(
@@ -128,6 +130,21 @@ SNAPSHOTS: Mapping[str, Snapshot] = {
         ("model_index.json", "scheduler/*", "text_encoder*/*", "tokenizer*/*", "transformer/*", "vae/*"),
         33_700_000_000,
         licence="Apache-2.0",
+    ),
+    "joyvasa": Snapshot(
+        "jdh-algo/JoyVASA",
+        "916a90f8de490e8648fee460c1200bd5d9a795af",
+        ("motion_generator/motion_generator_hubert_chinese.pt", "motion_template/motion_template.pkl"),
+        414_000_000,
+        licence="MIT",
+        sha256={
+            "motion_generator/motion_generator_hubert_chinese.pt": (
+                "9dd869329725caedf5f0c13dd383abec1e385f566d8afe2047b141f604844e80"
+            ),
+            "motion_template/motion_template.pkl": (
+                "294ce67350b18031b375361756f654c76d5e14c8f1e319cf9ed07f759ef81a98"
+            ),
+        },
     ),
 }
 """Name of the weights -> the release that is fetched."""

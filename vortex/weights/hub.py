@@ -88,6 +88,10 @@ def write_listing(path: Path, release: Snapshot) -> None:
         raise WeightsError(
             f"{url} does not answer as a hub does. Set HF_ENDPOINT to another mirror."
         ) from exc
+    if missing := release.sha256.keys() - {file.path for file in files}:
+        raise WeightsError(
+            f"{url} does not list {', '.join(sorted(missing))}. Set HF_ENDPOINT to another mirror."
+        )
     write_whole(path, json.dumps([asdict(file) for file in files], indent=1))
 
 
@@ -104,6 +108,12 @@ def _listed_file(release: Snapshot, name: str, entry: dict[str, Any]) -> Weights
                 f"{name} of {repository} has git hash {blob}; the hub lists {entry['blobId']}. Try again."
             )
         size_bytes, sha256 = len(content), hashlib.sha256(content).hexdigest()
+    published = release.sha256.get(name, sha256)
+    if sha256 != published:
+        raise WeightsCorruptError(
+            f"{hub_endpoint()} lists {name} of {repository} with SHA-256 {sha256}; the published file has "
+            f"{published}. Nothing was fetched. Set HF_ENDPOINT to another mirror."
+        )
     return WeightsFile(
         name, size_bytes, sha256, name, repository, revision, release.licence, release.commercial_use
     )

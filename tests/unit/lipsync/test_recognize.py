@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from support.demo_labels import CLOSURES_S, LABELS, TRANSCRIPT
+from support.noises import NOISES
 from support.paths import DEMO_SPEECH
 
 from vortex.errors import AudioError, InputError
@@ -101,14 +103,14 @@ def test_loudness_is_high_in_stressed_open_vowels_and_zero_in_digital_silence(au
 @pytest.mark.parametrize("fps", ["24", "25", "30", "30000/1001"])
 def test_the_public_function_counts_frames_exactly(audio: Audio, fps: str) -> None:
     weights = audio_to_visemes(audio.samples, fps)
-    assert weights.shape == (round(audio.duration_s * Fraction(fps)), len(VISEMES))
+    assert weights.shape == (math.ceil(audio.duration_s * Fraction(fps)), len(VISEMES))
     assert weights.sum(axis=1) == pytest.approx(1, abs=1e-5)
 
 
 def test_very_short_and_silent_sounds_keep_the_mouth_shut() -> None:
     for samples in (np.zeros(2_400), np.random.default_rng(0).normal(0, 1e-5, 48_000)):
         weights = audio_to_visemes(samples, 24)
-        assert weights.shape == (round(len(samples) / 1_000), len(VISEMES))
+        assert weights.shape == (math.ceil(len(samples) / 1_000), len(VISEMES))
         assert weights[:, SILENT_COLUMN].mean() > 0.9
         assert mouth_shape(weights)[:, 0].max() < 0.35
 
@@ -123,12 +125,29 @@ def test_long_speech_is_cut_into_chunks_without_a_seam(audio: Audio) -> None:
             assert closes_at(jaw, time_s + repeat * period_s), (repeat, time_s)
 
 
-def test_a_drawn_out_sound_without_a_name_opens_the_mouth() -> None:
-    time_s = np.arange(24_000 * 3) / 24_000
-    hum = 0.3 * np.sin(2 * np.pi * 220 * time_s) * ((time_s > 1) & (time_s < 2))
-    jaw = mouth_shape(audio_to_visemes(hum, 24))[:, 0]
-    assert jaw[28:44].min() > 0.3
-    assert jaw[:20].max() < 0.05 and jaw[-16:].max() < 0.05
+def test_a_drawn_out_vowel_keeps_the_mouth_open(samples: np.ndarray) -> None:
+    (vowel,) = (span for span in LABELS if span.phoneme == "AO")  # across
+    middle = round((vowel.start_s + vowel.end_s) / 2 * 16_000)
+    grain = samples[middle - 480 : middle + 480] * np.hanning(960)
+    drawl = np.zeros(16_000)
+    for start in range(0, 16_000 - 960, 480):
+        drawl[start : start + 960] += grain
+    long = np.concatenate([samples[:middle], drawl, samples[middle:]])
+    jaw = mouth_shape(audio_to_visemes(long, 24, 16_000))[:, 0]
+    first = round(middle / 16_000 * 24)
+    assert jaw[first + 2 : first + 22].min() > 0.3
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_the_mouth_rests_while_nobody_speaks(samples: np.ndarray, name: str) -> None:
+    sound = np.concatenate([NOISES[name](3.0), samples, NOISES[name](2.0)])
+    jaw = mouth_shape(audio_to_visemes(sound, 24, 16_000))[:, 0]
+    quiet = np.concatenate([jaw[:72], jaw[-44:]])
+    assert (quiet < 0.05).mean() >= 0.98
+    # The voice is shown all the same, between 3.2 and 6 s.
+    assert (jaw[78:140] > 0.15).mean() > 0.75
+    alone = mouth_shape(audio_to_visemes(NOISES[name](4.0), 24, 16_000))[:, 0]
+    assert (alone < 0.05).mean() >= 0.98
 
 
 def test_what_is_no_sound_is_refused() -> None:

@@ -7,13 +7,16 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from support.closures import CLOSING_VISEME, all_pairs, unclosed
 from support.demo_labels import CLOSURES_S
+from support.noises import NOISES
 from support.paths import DEMO_SPEECH
 
 from vortex.errors import AudioError, InputError
 from vortex.lipsync.stream import LOOK_AHEAD_S, STEP_FRAMES, VisemeStream
+from vortex.lipsync.visemes import mouth_shape
 from vortex.media.audio import load_audio
-from vortex.types import frame_count
+from vortex.types import PhonemeSpan, frame_count
 from vortex.visemes import LIP_CLOSING_COLUMNS, SILENT_COLUMN
 
 RATE_HZ = 24_000
@@ -69,6 +72,33 @@ def test_the_lips_close_where_the_labels_say_and_nowhere_else(voice: np.ndarray)
         assert closed[max(frame - 2, 0) : frame + 3].max() > 0.5, time_s
     for frame in np.flatnonzero(closed > 0.5):
         assert min(abs((frame + 0.5) / 24 - time_s) for time_s in CLOSURES_S) < 0.15, frame
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_the_mouth_rests_while_nobody_speaks(name: str) -> None:
+    voice = load_audio(DEMO_SPEECH, 16_000).samples
+    sound = np.concatenate([NOISES[name](3.0), voice, NOISES[name](2.0)])
+    jaw = mouth_shape(rows_of(sound, 320, rate_hz=16_000))[:, 0]
+    assert (np.concatenate([jaw[:72], jaw[-44:]]) < 0.05).mean() >= 0.98
+    assert (jaw[78:140] > 0.15).mean() > 0.75
+
+
+def test_every_closure_before_every_sound_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the recogniser is perfect, but knows no more of the sound than the stream has heard."""
+    fps, spans = Fraction(24), all_pairs((0.02, 0.03), first=CLOSING_VISEME)
+
+    def recognize(self: VisemeStream, start: int, end: int) -> list[PhonemeSpan]:
+        start_s, end_s = start / 16_000, end / 16_000
+        heard = [span for span in spans if span.end_s > start_s and span.start_s < end_s]
+        return [
+            PhonemeSpan(s.phoneme, max(s.start_s, start_s) - start_s, min(s.end_s, end_s) - start_s)
+            for s in heard
+        ]
+
+    monkeypatch.setattr(VisemeStream, "_recognize", recognize)
+    silence = np.zeros(round(spans[-1].end_s * 16_000), np.float32)
+    weights = rows_of(silence, 16_000, fps, 16_000)
+    assert unclosed(spans, weights, fps) == []
 
 
 def test_noise_before_the_first_word_moves_nothing(voice: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from vortex.lipsync.vad import (
     band_level_db,
     detect_speech,
     detect_vocalization,
+    detect_voice,
     loud_level_db,
     relative_level_db,
     relative_loudness,
@@ -94,6 +95,30 @@ def test_a_steady_level_is_a_voice_only_if_it_was_quiet_before(detect: Callable[
     assert not detect(steady).any()
     assert not detect(steady, np.full(200, -10, np.float32)).any()
     assert detect(steady, np.full(200, -60, np.float32)).all()
+
+
+def test_a_voice_is_where_the_network_is_sure_and_a_little_around() -> None:
+    probability = np.zeros(50, np.float32)
+    probability[20:30] = 0.9
+    probability[30:35] = 0.2  # still above the lower threshold
+    probability[40:45] = 0.4  # never sure
+    voice = detect_voice(probability, 160)
+    edges_s = (np.flatnonzero(np.diff(voice)) + 1) / VAD_HZ
+    assert edges_s == pytest.approx([20 * 0.032 - 0.13, 35 * 0.032 + 0.065], abs=0.02)
+    # From the middle of the sound on, and beyond its last block.
+    later = detect_voice(probability, 120, start=40 * 160)
+    assert np.array_equal(later, voice[40:])
+    assert not detect_voice(probability, 400)[160:].any()
+    assert not detect_voice(np.zeros(0, np.float32), 3).any()
+
+
+def test_zeros_before_a_recording_do_not_lower_its_noise_floor() -> None:
+    noise = np.full(100, -30, np.float32)
+    voice = np.zeros(100, np.float32)
+    expected = detect_speech(np.concatenate([noise, voice]))
+    assert not expected[:95].any() and expected[105:].all()
+    with_zeros = detect_speech(np.concatenate([np.full(50, -110, np.float32), noise, voice]))
+    assert np.array_equal(with_zeros[50:], expected)
 
 
 def test_a_loud_voice_is_a_vocalization_and_a_soft_one_is_not() -> None:

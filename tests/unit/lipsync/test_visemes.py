@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pocketsphinx
 import pytest
+from support.closures import CLOSING_VISEME, all_pairs, spoken, unclosed
 
 from vortex.errors import InputError, UnknownPhonemeError
 from vortex.lipsync import visemes
@@ -29,15 +30,6 @@ from vortex.types import PhonemeSpan
 from vortex.visemes import VISEME_TABLE, VISEMES
 
 JAW = 0
-
-
-def spoken(*sounds: tuple[str, float]) -> list[PhonemeSpan]:
-    """Return spans of the given durations in seconds, one after the other from 0."""
-    ends = np.cumsum([duration for _, duration in sounds])
-    return [
-        PhonemeSpan(name, float(end - length), float(end))
-        for (name, length), end in zip(sounds, ends, strict=True)
-    ]
 
 
 def test_every_sound_has_an_articulation_and_every_viseme_a_sound() -> None:
@@ -121,6 +113,38 @@ def test_lips_close_even_in_fast_speech(phoneme: str, closure_s: float) -> None:
         closed = np.flatnonzero(jaw[2:-3] < 0.1 * jaw.max()) + 2
         assert len(closed) > 0
         assert abs(closed.mean() - closure_frame) <= 1
+
+
+LENGTHS_S = [(0.02, 0.02), (0.02, 0.06), (0.06, 0.02), (0.03, 0.03), (0.045, 0.03), (0.1, 0.1)]
+"""How long the two sounds of a pair last."""
+
+
+@pytest.mark.parametrize("fps", [Fraction(24), Fraction(25), Fraction(30), Fraction(60)])
+@pytest.mark.parametrize("lengths_s", LENGTHS_S)
+def test_every_closure_is_full_in_every_pair_of_sounds(lengths_s: tuple[float, float], fps: Fraction) -> None:
+    spans = all_pairs(lengths_s)
+    weights = coarticulate(spans, int(spans[-1].end_s * fps), fps)
+    assert weights.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert unclosed(spans, weights, fps) == []
+
+
+@pytest.mark.parametrize("vowel", ["UW", "OW", "AO", "W", "SH"])
+@pytest.mark.parametrize("closing", ["B", "F"])
+def test_a_rounded_sound_waits_for_the_closure_before_it(closing: str, vowel: str) -> None:
+    fps = Fraction(120)
+    weights = coarticulate(spoken(("AA", 0.3), (closing, 0.03), (vowel, 0.3)), 80, fps)
+    closed = weights[:, VISEMES.index(CLOSING_VISEME[closing])]
+    # The closure lasts from 0.30 to 0.33 s, and the lips need some hundredths to move.
+    assert (closed.argmax() + 0.5) / 120 == pytest.approx(0.315, abs=0.015)
+    assert closed[: round(0.23 * 120)].max() < 0.1
+    assert closed[round(0.41 * 120) :].max() < 0.1
+
+
+def test_the_tip_of_the_tongue_holds_the_jaw_between_open_vowels() -> None:
+    for name in "TDNL":
+        jaw = mouth_shape(coarticulate(spoken(("AA", 0.25), (name, 0.08), ("AA", 0.25)), 70, Fraction(120)))
+        # The table asks for 0.3 of the opening of an open vowel; its neighbours may add half as much again.
+        assert jaw[35, JAW] < 0.52 * jaw[12:30, JAW].max(), name
 
 
 def test_a_tongue_sound_between_vowels_does_not_close_the_lips() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,52 @@ def test_a_gated_release_asks_for_a_token(hub: Hub, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     verify_weights(fetch_weights("thing").name)
     assert hub.requests[-1][1] == "Bearer hf_secret"
+
+
+def test_a_listing_with_another_hash_than_the_published_one_is_refused(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = {path: hashlib.sha256(content).hexdigest() for path, content in hub.files.items()}
+    release = SNAPSHOTS["thing"]
+    monkeypatch.setitem(SNAPSHOTS, "thing", replace(release, sha256=right))  # type: ignore[arg-type]
+    verify_weights(fetch_weights("thing").name)
+    for path in right:
+        (weights_dir("thing") / LISTING).unlink(missing_ok=True)
+        wrong = replace(release, sha256={**right, path: "0" * 64})
+        monkeypatch.setitem(SNAPSHOTS, "thing", wrong)  # type: ignore[arg-type]
+        with pytest.raises(WeightsCorruptError, match=f"{path} of who/what with SHA-256 .*HF_ENDPOINT"):
+            fetch_weights("thing")
+        assert not (weights_dir("thing") / LISTING).exists()
+
+
+def test_a_listing_without_a_wanted_file_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = replace(SNAPSHOTS["thing"], sha256={"gone.bin": "0" * 64})
+    monkeypatch.setitem(SNAPSHOTS, "thing", release)  # type: ignore[arg-type]
+    with pytest.raises(WeightsError, match=r"does not list gone\.bin"):
+        fetch_weights("thing")
+
+
+def test_joyvasa_is_fetched_where_its_loader_looks(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch", reason="the extra 'neural' is not installed")
+    from support.joyvasa_release import TOY, write_release
+
+    from vortex.audio_motion.joyvasa.load import load_networks, load_statistics
+
+    made = write_release(tmp_path / "made")
+    release = SNAPSHOTS["joyvasa"]
+    for path in release.sha256:
+        content = hub.files[path] = (made / path).read_bytes()
+        lfs = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+        hub.siblings.append({"rfilename": path, "lfs": lfs})
+    here = replace(release, repository="who/what", revision=REVISION)
+    monkeypatch.setitem(SNAPSHOTS, "joyvasa", here)  # type: ignore[arg-type]
+    with pytest.raises(WeightsCorruptError, match=release.sha256[next(iter(release.sha256))]):
+        fetch_weights("joyvasa")
+    hashes = {path: hashlib.sha256(hub.files[path]).hexdigest() for path in release.sha256}
+    monkeypatch.setitem(SNAPSHOTS, "joyvasa", replace(here, sha256=hashes))  # type: ignore[arg-type]
+    folder = verify_weights(fetch_weights("joyvasa").name)
+    assert load_networks(folder, TOY).sizes == TOY
+    load_statistics(folder)
+    assert sorted(path.name for path in folder.rglob("*.p*")) == sorted(Path(path).name for path in hashes)

@@ -33,8 +33,9 @@ from vortex.engines.liveportrait.networks import Networks, WarpSource
 from vortex.engines.liveportrait.retarget import finish_keypoints, source_keypoints, transferred_keypoints
 from vortex.errors import InputError, OutOfMemoryError
 from vortex.face.crop import CROP_PX
+from vortex.face.landmarks import FACE_OVAL
 from vortex.interpolation import smoothstep
-from vortex.motion.transfer import KeypointMotion, Motion, without_head_motion
+from vortex.motion.transfer import KeypointChange, KeypointMotion, Motion, without_head_motion
 from vortex.types import F32, F64, Frame, KeypointTrack, Portrait
 
 Result = TypeVar("Result")
@@ -47,6 +48,11 @@ _NO_FACES = [np.zeros(shape, np.float32) for shape in ((0, 21, 3), (0, 3, 3), 0,
 QUALITIES = ("full", "fast")
 TYPICAL_EYE_RATIO = 0.35
 """Assumed for a picture without landmarks."""
+HEAD_ACROSS, HEAD_UP, HEAD_DOWN = 1.25, 1.75, 1.35
+"""How far a head reaches from its middle, relative to the outline of the face: ears, hair, an open jaw, and a
+turn by fifteen degrees, which moves the outline by a quarter of half its width."""
+HEAD_FEATHER = 0.3
+"""Width of the blend around a head, relative to its reach."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,8 +89,10 @@ class Renderer:
 
     def prepare(self, portrait: Portrait) -> PreparedFace:
         """Return the face's features and keypoints, and how its rendering is pasted into the picture."""
-        eyes, lips = eye_ratios(portrait.landmarks_px), lip_ratio(portrait.landmarks_px)
-        return self._guarded(partial(self._prepare, portrait.image, portrait.crop_from_image, eyes, lips))
+        landmarks_px = portrait.landmarks_px
+        eyes, lips = eye_ratios(landmarks_px), lip_ratio(landmarks_px)
+        image, crop_from_image = portrait.image, portrait.crop_from_image
+        return self._guarded(partial(self._prepare, image, crop_from_image, eyes, lips, landmarks_px))
 
     def prepare_crop(self, crop: Frame) -> PreparedFace:
         """Like :meth:`prepare`, for a picture (512, 512, 3) that is itself a crop and is replaced whole."""
@@ -94,10 +102,15 @@ class Renderer:
 
     @torch.no_grad()
     def _prepare(
-        self, canvas: Frame, crop_from_image: F64, eyes: tuple[float, float], lips: float
+        self,
+        canvas: Frame,
+        crop_from_image: F64,
+        eyes: tuple[float, float],
+        lips: float,
+        landmarks_px: F32 | None = None,
     ) -> PreparedFace:
         square_px = self.networks.sizes.output_px
-        box, alpha, matrix = prepare_paste_back(canvas, crop_from_image, square_px)
+        box, alpha, matrix = prepare_paste_back(canvas, crop_from_image, square_px, landmarks_px)
         x0, y0, x1, y1 = box
         picture = self._network_input(canvas, crop_from_image)
         source = measure_source(self.networks, self.networks.extract_motion(picture), eyes, lips)
@@ -178,7 +191,11 @@ class Renderer:
             return lambda rows: finish_keypoints(
                 networks, source, x_d[rows], motion.part(rows.start, rows.stop - rows.start)
             )
-        track = self._guarded(lambda: drive_expression(motion, networks.sizes.keypoints, self.device))
+        face = motion.face if isinstance(motion, KeypointChange) else motion
+        track = self._guarded(lambda: drive_expression(face, self.device))
+        if isinstance(motion, KeypointChange):
+            change = self._guarded(lambda: torch.tensor(motion.exp, device=self.device))
+            track = replace(track, exp=track.exp + change)
         return partial(driven_keypoints, networks, source, track)
 
     def _plan(self, prepared: PreparedFace, motion: Motion) -> tuple[ReusePlan, Tensor]:
@@ -295,12 +312,14 @@ def _sampling_grid(matrix: F64, shape: tuple[int, ...], size_px: int) -> Tensor:
 
 
 def prepare_paste_back(
-    canvas: Frame, crop_from_image: F64, size_px: int
+    canvas: Frame, crop_from_image: F64, size_px: int, landmarks_px: F32 | None = None
 ) -> tuple[tuple[int, int, int, int], F32, F64]:
-    """Return how crops of ``size_px`` are pasted into ``canvas``, with a feathered edge: box, alpha, matrix.
+    """Return how crops of ``size_px`` are pasted into ``canvas``: box, alpha, matrix.
 
     ``crop_from_image`` (3, 3) maps ``canvas`` pixels to one of 512 px. Only the box (x0, y0, x1, y1) changes;
-    alpha (h, w) float32 is the share of the crop in it; the matrix (2, 3) maps crop pixels to box pixels.
+    alpha (h, w) float32 is the share of the crop in it; the matrix (2, 3) maps crop pixels to box pixels. The
+    crop's edge is feathered, and of a face with ``landmarks_px`` (478, 3) only the head is pasted: the
+    networks also move what is behind it.
     """
     scale = CROP_PX / size_px
     # Pixel centres are at integers.
@@ -314,6 +333,31 @@ def prepare_paste_back(
     matrix[:, 2] -= [x0, y0]
     edge = np.minimum(np.arange(size_px) + 0.5, size_px - 0.5 - np.arange(size_px)) / size_px
     ramp = smoothstep(edge, 0.02, 0.12, dtype=np.float64)
-    mask = np.outer(ramp, ramp).astype(np.float32)
-    alpha = cv2.warpAffine(mask, matrix, (x1 - x0, y1 - y0))
+    mask = np.outer(ramp, ramp)
+    if landmarks_px is not None:
+        crop_from_canvas = np.linalg.inv(image_from_crop)
+        outline_px = landmarks_px[FACE_OVAL, :2] @ crop_from_canvas[:2, :2].T + crop_from_canvas[:2, 2]
+        mask *= head_mask(outline_px, size_px)
+    alpha = cv2.warpAffine(mask.astype(np.float32), matrix, (x1 - x0, y1 - y0))
     return (x0, y0, x1, y1), np.asarray(alpha, np.float32), matrix
+
+
+def head_mask(outline_px: F64, size_px: int) -> F64:
+    """Return (size_px, size_px): 1 on a head and 0 behind it, from the outline of its face (36, 2).
+
+    The outline is that of FACE_OVAL, clockwise from the middle of the forehead. It is widened from the middle
+    of the face to the reach of a head that turns and opens its mouth.
+    """
+    top, bottom = outline_px[0], outline_px[len(outline_px) // 2]
+    middle, down = (top + bottom) / 2, bottom - top
+    # Along the head's own axes, whose lengths are half the height of the face.
+    axes = np.stack([[-down[1], down[0]], -down]) / 2 / (down @ down / 4)
+    y, x = np.mgrid[:size_px, :size_px]
+    pixels = (np.stack([x, y], axis=-1) - middle) @ axes.T
+    points = (outline_px - middle) @ axes.T
+    points = points * [HEAD_ACROSS, 1] * np.where(points[:, 1:] > 0, [1, HEAD_UP], [1, HEAD_DOWN])
+    angles = np.arctan2(points[:, 1], points[:, 0])
+    around = np.arctan2(pixels[..., 1], pixels[..., 0])
+    reach = np.interp(around, angles, np.hypot(*points.T), period=2 * np.pi)
+    distance = np.hypot(pixels[..., 0], pixels[..., 1]) / reach
+    return np.asarray(1 - smoothstep(distance, 1, 1 + HEAD_FEATHER, dtype=np.float64), np.float64)

@@ -12,10 +12,10 @@ from functools import lru_cache
 import numpy as np
 
 from vortex.engines.base import shape_columns
-from vortex.engines.mesh.lids import MIN_OPENING, ORDINARY_OPENING, WIDENING
+from vortex.engines.mesh.lids import MIN_OPENING, WIDENING, rest_opening
 from vortex.face.landmarks import BROWS, LIDS, MOUTH_CORNERS
 from vortex.face.shapes import load_shapes
-from vortex.interpolation import smoothstep, soft_limit
+from vortex.interpolation import soft_limit
 from vortex.motion.expression import SHUT_JAW_APERTURE
 from vortex.types import BLENDSHAPE_INDEX, F32, GAZE_REACH, MotionTrack
 
@@ -26,14 +26,13 @@ MAX_APERTURE = 0.7
 BROW_TRAVEL = 0.4
 """Part of the height between lid and brow that the brow may rise; beyond it, the skin between folds."""
 BROW_RAISERS = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight")
-ROUND_GAP_HALF_WIDTH, ROUND_GAP_EXPONENT = 0.95, 0.8
-"""The gap of rounded lips at u in half mouth widths is (1 - (u / a)²)^b; the shapes alone leave a rhombus."""
+ROUND_GAP_HALF_WIDTH, PUCKERED_GAP_HALF_WIDTH, ROUND_GAP_EXPONENT = 0.95, 0.62, 0.8
+"""The gap of rounded lips at u in half mouth widths is (1 - (u / a)²)^b; the shapes alone leave a rhombus.
+The lips of a full pucker touch beside a round hole: a is smaller."""
 SMILE_WIDTH = 0.18
 """How much a full smile widens a mouth; a picture's mouth that is wider than the template's smiles."""
 LID_SQUINT, LID_FOLLOWS = 0.22, 0.3
 """How far a squint, and eyes that look down, close the lid."""
-SEEN_OPENING, HALF_SHUT_OPENING = (MIN_OPENING, 0.1), (0.14, 0.19)
-"""Openings at which an eye shows enough to be opened, and at which it is narrow by nature, in eye widths."""
 
 
 @lru_cache(maxsize=1)
@@ -60,7 +59,9 @@ def lip_gap(motion: MotionTrack) -> F32:
     # Shapes that press lips together cannot make them overlap.
     gap = np.clip(amounts @ lip_gaps(), 0, MAX_APERTURE)
     along = np.linspace(-1, 1, gap.shape[1] + 2)[1:-1]
-    oval = np.maximum(1 - (along / ROUND_GAP_HALF_WIDTH) ** 2, 0) ** ROUND_GAP_EXPONENT
+    puckered = np.clip(shape_columns(motion)("mouthPucker"), 0, 1)[:, None] ** 2
+    half_width = ROUND_GAP_HALF_WIDTH + (PUCKERED_GAP_HALF_WIDTH - ROUND_GAP_HALF_WIDTH) * puckered
+    oval = np.maximum(1 - (along / half_width) ** 2, 0) ** ROUND_GAP_EXPONENT
     rounded = rounding(motion)[:, None]
     gap = (1 - rounded) * gap + rounded * gap.max(axis=1, keepdims=True) * oval
     return np.asarray(gap * lips_apart(motion)[:, None], np.float32)
@@ -114,10 +115,9 @@ def lid_closing(motion: MotionTrack, side: str, opening: float) -> F32:
     follows = np.maximum(shut, LID_FOLLOWS * shape("eyeLookDown"))
     # Below zero, a filmed eye is open wider than the picture's.
     shut = np.clip(np.where(shut < 0, shut, follows), -1, 1)
-    half_shut = smoothstep(opening, *SEEN_OPENING) * (1 - smoothstep(opening, *HALF_SHUT_OPENING))
-    rest = opening + float(half_shut) * max(ORDINARY_OPENING - opening, 0)
+    rest = rest_opening(opening)
     wanted = (1 - shut) * rest * (1 + (WIDENING - 1) * shape(f"eyeWide{side}"))
-    widest = WIDENING * max(opening, ORDINARY_OPENING)
+    widest = WIDENING * rest
     closing = np.where(wanted < opening, opening - wanted, 0) / opening
     opens = np.where(wanted > opening, wanted - opening, 0) / (widest - opening)
     return np.clip(closing - opens, -1, 1).astype(np.float32)

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vortex.engines.mesh.lid_skin import spread
 from vortex.engines.mesh.lids import LidCurves, Places, find_places
 from vortex.engines.mesh.light import LUMA
 from vortex.interpolation import smoothstep
@@ -40,6 +39,10 @@ CATCH_LIGHT = (0.25, 0.25)
 RADIAL_LUMA = np.array([0.3, 0.3, 0.45, 0.9, 1.0, 1.0, 0.95, 0.7])
 """Luma of each ring of an iris, from its pupil to its rim, relative to its brightest."""
 RADIAL_STEPS = len(RADIAL_LUMA)
+ENOUGH = 0.25
+"""Share of known pixels around one that is enough for its colour."""
+SPREAD_PX = (1.0, 2.5, 6.0, 15.0)
+"""Standard deviations of the blurs that spread the white of an eye over the whole ball."""
 IRIS_LUMA = 0.3
 """Luma of an iris of which nothing is seen, relative to the skin."""
 
@@ -120,9 +123,23 @@ def _white(patch: Frame, shown: npt.NDArray[np.bool_], light: float) -> F32 | No
     if len(known) < MIN_WHITE_SHARE * shown.size or (known @ LUMA).mean() < WHITE_LIMITS[0] * light:
         return None
     plain = known.mean(axis=0)
-    white = spread(patch.astype(np.float32), weights, plain, sigmas_px=(1.0, 2.5, 6.0, 15.0))
+    white = _spread(patch.astype(np.float32), weights, plain)
     level = np.maximum(white @ LUMA, 1.0)[..., None]
     return np.asarray(white / level * np.clip(level, *(WHITE_LIMITS * light)), np.float32)
+
+
+def _spread(values: F32, weights: F32, plain: F32) -> F32:
+    """Return (h, w, 3): ``values`` where ``weights`` (h, w) are 1, spread smoothly to where they are 0.
+
+    The colour ``plain`` (3,) is used where nothing is near.
+    """
+    result = np.broadcast_to(plain, values.shape).astype(np.float32)
+    weighted = values * weights[..., None]
+    for sigma in reversed(SPREAD_PX):
+        known = cv2.GaussianBlur(weights, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)[..., None]
+        mean = cv2.GaussianBlur(weighted, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+        result += np.clip(known / ENOUGH, 0, 1) * (mean / np.maximum(known, 1e-4) - result)
+    return result
 
 
 def _radial(patch: Frame, distance: F32, shown: F32, light: float) -> F32:

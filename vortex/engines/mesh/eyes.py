@@ -27,15 +27,16 @@ MIN_CLOSING, MIN_GAZE = 0.01, 1e-3
 """Eyes that move less are left as they are in the picture."""
 ABOVE, BELOW = 0.75, 0.4
 """How far above and below the eye's corners an eye's box reaches, in eye widths beyond the lids."""
-FOLD_HEIGHT, FOLD_BEGIN = 0.42, 0.35
+FOLD_HEIGHT, FOLD_BEGIN = 0.42, 0.1
 """Folds of an open lid smooth out up to this height above its edge when it shuts, in eye widths; the part of
 that height up to which nothing of them is left."""
 LOWER_REACH = 0.35
 """How far below the eye the skin rises with the lower lid, in eye widths."""
 LASH_LINE_CLOSING = (0.3, 1.0)
 """Closing of a lid at which its lash line begins to show, and is whole."""
-LASH_OPACITY, LASH_LINE = 0.75, 0.06
-"""Opacity and half height, in eye widths, of the line where shut lids meet."""
+LASH_OPACITY, LASH_LINE, LASHES_BELOW = 0.75, 0.06, 0.1
+"""Opacity of the line where shut lids meet, and how far above and, by its lashes, below them it reaches, in
+eye widths."""
 LASH_LUMA = 0.5
 """Most luma of that line, relative to the skin."""
 IRIS_REACH = 1.1
@@ -52,8 +53,12 @@ SHADE_HEIGHT = 0.12
 """How far down that shade reaches, in eye widths."""
 WIDE_REACH = 0.85
 """Skin up to here gives way to a lid that opens wide, in heights of the brow."""
-ROUND_SHADE = 0.12
-"""How much darker a shut lid is at its lower edge."""
+ROUND_SHADE, CREASE_SHADE, ROUND_LIGHT, ROUND_LIGHT_SHARE = 0.2, 0.08, 1.3, 0.25
+"""How much darker a shut lid is at its edge, and at its crease; how much brighter than skin what lights its
+middle is, and the share of that."""
+ROUND_LIT, CREASE_HEIGHT = 0.55, 0.1
+"""Where that middle is between the lid's edge and its crease, and how far that is above the edge of an open
+lid, in eye widths."""
 MIN_SHIFT_PX = 0.02
 """Skin that moves less is left as it is in the picture."""
 
@@ -272,20 +277,27 @@ def _draw_shut(
     eye: Eye, skin: Frame, lid: _Lid, x: F32, y: F32, inside: Sequence[F32], closing: float
 ) -> tuple[Frame, npt.NDArray[np.bool_]]:
     """Return ``skin`` (h, w, 3) with the bare lid and its lash line, and (h, w), where they are."""
-    width_px, curves = eye.width_px, eye.curves
+    width_px = eye.width_px
     # A few rows of skin stretched over an eye would look like streaks, and folds smooth out.
     bare_share = float(smoothstep(closing * eye.stretch, *BARE_STRETCH))
     line_share = LASH_OPACITY * float(smoothstep(closing, *LASH_LINE_CLOSING))
     if not bare_share and not line_share:
         return skin, np.zeros(x.shape, bool)
-    fold, share = _at_columns((np.minimum(FOLD_HEIGHT * width_px, curves.brow), bare_share * curves.fade), x)
+    curves = eye.curves
+    fold, share = _at_columns((np.minimum(FOLD_HEIGHT * width_px, curves.brow), bare_share * curves.bare), x)
     above = lid.upper - y
     share *= smoothstep((fold - lid.source_upper + y) / ((1 - FOLD_BEGIN) * fold))
     share *= BARE_EDGE + (1 - BARE_EDGE) * np.clip(above / (lid.lash + 0.1) - 0.4, 0, 1)
     share *= _is_upper(lid, y)
     skin = mixed(_sample(eye.skin.bare, inside), skin, share)
-    line = np.clip(1 - (above / (LASH_LINE * width_px * lid.middle + 0.7)) ** 2, 0, 1) ** 2
+    # A lid is round: light falls on its middle, and it darkens towards its edge.
+    round_px = lid.upper - lid.source_upper + CREASE_HEIGHT * width_px
+    slope = np.asarray(np.clip((above / round_px - ROUND_LIT) / ROUND_LIT, -1, 1), np.float32)
+    lit = (1 - slope**2) ** 2 * lid.middle
+    skin = _tinted(skin, np.minimum(ROUND_LIGHT * eye.skin.colour, 255), ROUND_LIGHT_SHARE * share * lit)
+    thick = np.where(above > 0, np.float32(LASH_LINE), np.float32(LASHES_BELOW)) * width_px * lid.middle + 0.7
+    line = np.asarray(np.clip(1 - (above / thick) ** 2, 0, 1) ** 2, np.float32)
     line *= line_share * np.clip(1.5 * lid.middle, 0, 1)
-    # A lid is round: it darkens below.
-    line = np.maximum(line, ROUND_SHADE * share * np.clip(1 - above / (0.3 * width_px), 0, 1))
+    shade = np.where(slope < 0, np.float32(ROUND_SHADE), np.float32(CREASE_SHADE))
+    line = np.maximum(line, shade * slope**2 * share * lid.middle)
     return _tinted(skin, eye.lash_colour, line), (share > 0.004) | (line > 0.004)

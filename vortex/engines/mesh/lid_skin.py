@@ -5,7 +5,6 @@ Numbers without a source were chosen by eye on contact sheets (``scripts/contact
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,33 +13,31 @@ import numpy.typing as npt
 
 from vortex.engines.mesh.lids import LASH_HEIGHT, LidCurves, Places, find_places
 from vortex.engines.mesh.light import LUMA, MAD_OF_NORMAL
-from vortex.interpolation import smoothstep
 from vortex.types import F32, Frame
 
 SMALL_EYE_PX = 32
-"""Width of an eye in the reduced picture in which bare skin is spread."""
-SPREAD_PX = (1.5, 3.0, 6.0, 12.0, 24.0)
-"""Standard deviations of the blurs that spread it there."""
-SKIN_LUMA = (0.72, 1.4)
+"""Width of an eye in the reduced picture in which bare skin is found."""
+SKIN_LUMA = (0.5, 1.4)
 """Pixels darker or brighter than this are not skin, relative to the skin under the eye."""
-LID_PERCENTILE = 70
+LID_PERCENTILE = 50
 """The luma of the lid is this percentile of that of the skin between eye and brow: the rest is folds."""
 CREASE_PX = 7
 """Dark lines thinner than this are creases and lashes, in pixels of the reduced picture."""
 OVER_PX, OVER_CONTRAST = 9, 0.3
 """Rims and hair are thinner than this, in pixels of the reduced picture, and differ by this from the skin."""
+LASHES_REACH = 0.16
+"""Lines so near to an edge of the lids are lashes, not rims or hair, in eye widths."""
 BARE_LUMA = (0.62, 1.35)
 """The luma of a shut lid is kept between these, relative to the skin under the eye."""
-BARE_RANGE = (0.82, 1.3)
+BARE_RANGE = (0.6, 1.12)
 """The luma of each part of it is kept between these, relative to the whole."""
-ENOUGH = 0.25
-"""Share of known pixels around one that is enough for its colour."""
-DARK_WEIGHT = np.float32(0.1)
-"""Weight of the darkest skin in the colour of the lid."""
-
-BELOW_WEIGHT = np.float32(0.3)
+SURFACE_ROUNDS, SURFACE_SPREAD = 5, 0.08
+"""Rounds of the fit of a lid's colours, and how far the luma of skin lies from it, relative to the skin."""
+PLAIN_WEIGHT = 0.002
+"""Weight of the skin's colour in that fit, relative to all pixels of the box."""
+BELOW_WEIGHT = np.float32(0.15)
 """Weight of the skin below the eye in the colour of the lid; that above it weighs 1."""
-GRAIN = 0.4
+GRAIN = 0.5
 """Grain of a lid, relative to that of the skin under the eye, part of which is wrinkles."""
 UNDER_EYE = (0.12, 0.3)
 """How far below the eye its skin is measured, in eye widths."""
@@ -110,38 +107,43 @@ def _bare_skin(small: F32, places: Places, brow: npt.NDArray[np.bool_], width_px
     relative = luma / np.where(above > 0, level * light, light)
     hidden = (relative < SKIN_LUMA[0]) | (relative > SKIN_LUMA[1])
     grown = cv2.dilate(hidden.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    eye = between & (np.maximum(above, below) < LASH_HEIGHT * width_px)
+    eye = np.maximum(above, below) < LASH_HEIGHT * width_px
     weights = (~(np.where(on_lid, hidden, grown) | eye | brow)).astype(np.float32)
-    # Shadows in folds are darker than a smooth lid.
-    weights *= DARK_WEIGHT + (1 - DARK_WEIGHT) * smoothstep(relative, SKIN_LUMA[0], 1.0)
     # The skin above the eye looks more like that of a lid than the skin below it.
     weights[below > 0] *= BELOW_WEIGHT
-    skin = spread(smooth, weights, colour, SPREAD_PX)
+    skin = _smooth_surface(smooth, weights, colour)
     ratio = skin @ LUMA / light
     limited = np.clip(ratio, BARE_RANGE[0] * level, BARE_RANGE[1] * level)
     skin *= (limited / np.maximum(ratio, 1e-3))[..., None]
     return skin, np.asarray(colour * (1 + min(level, 1.0)) / 2, np.float32)
 
 
-def spread(values: F32, weights: F32, plain: F32, sigmas_px: Sequence[float]) -> F32:
-    """Return (h, w, 3): ``values`` where ``weights`` (h, w) are 1, spread smoothly to where they are 0.
+def _smooth_surface(values: F32, weights: F32, plain: F32) -> F32:
+    """Return (h, w, 3): quadratic surfaces through ``values`` (h, w, 3), each with ``weights`` (h, w).
 
-    The colour ``plain`` (3,) is used where nothing is near; ``sigmas_px`` are those of the blurs that spread.
+    Values far from the surfaces, such as shadows in folds, lose their weight in each round of the fit. The
+    colour ``plain`` (3,) weighs a little everywhere, so that it is the surface where nothing is known.
     """
-    result = np.broadcast_to(plain, values.shape).astype(np.float32)
-    weighted = values * weights[..., None]
-    for sigma in reversed(sigmas_px):
-        known = cv2.GaussianBlur(weights, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)[..., None]
-        mean = cv2.GaussianBlur(weighted, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-        result += np.clip(known / ENOUGH, 0, 1) * (mean / np.maximum(known, 1e-4) - result)
-    return result
+    height, width = values.shape[:2]
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=2).reshape(-1, 6)
+    samples, share = (values - plain).reshape(-1, 3).astype(np.float64), weights.ravel().astype(np.float64)
+    light = float(plain @ LUMA)
+    held = np.diag([PLAIN_WEIGHT * len(terms)] * 6)
+    trusted = share
+    for _ in range(SURFACE_ROUNDS):
+        weighted = terms * trusted[:, None]
+        surface = terms @ np.linalg.solve(terms.T @ weighted + held, weighted.T @ samples)
+        off = (samples - surface) @ LUMA / light
+        trusted = share / (1 + (off / SURFACE_SPREAD) ** 2)
+    return np.asarray(surface.reshape(values.shape) + plain, np.float32)
 
 
 def _find_over(
     luma: F32, places: Places, beside: npt.NDArray[np.bool_], width_px: float, light: float
 ) -> npt.NDArray[np.uint8]:
     """Return (h, w): 255 on lines in ``luma`` (h, w) that extend beyond the lids, to or past their ends."""
-    lashes = (np.maximum(places.above, places.below) < 1.5 * LASH_HEIGHT * width_px) & ~beside
+    lashes = (np.maximum(places.above, places.below) < LASHES_REACH * width_px) & ~beside
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (OVER_PX, OVER_PX))
     lines = [cv2.morphologyEx(luma, how, disc) for how in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT)]
     differs = (np.maximum(*lines) > OVER_CONTRAST * light) & ~lashes
@@ -164,5 +166,5 @@ def _grain(patch: Frame, places: Places, width_px: float) -> F32:
     # A few wrinkles do not change a median.
     strength = GRAIN * float(np.median(np.abs(detail[skin]))) / MAD_OF_NORMAL if skin.any() else 0.0
     noise = np.random.default_rng(0).normal(0, 1, luma.shape).astype(np.float32)
-    noise -= cv2.GaussianBlur(noise, (0, 0), 1.0)
+    noise = cv2.GaussianBlur(noise, (0, 0), 0.6) - cv2.GaussianBlur(noise, (0, 0), 1.4)
     return np.asarray(strength * noise / max(float(noise.std()), 1e-6), np.float32)

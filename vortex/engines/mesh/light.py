@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vortex.face.landmarks import CHEEK_SKIN, LID_RINGS, LOWER_LIP_FLESH, MOUTH_CORNERS, UPPER_CHEEKS
+from vortex.face.landmarks import CHEEK_SKIN, IRISES, LID_RINGS, LOWER_LIP_FLESH, MOUTH_CORNERS, UPPER_CHEEKS
 from vortex.types import F32, LUMA_WEIGHTS, Frame
 
 MAX_GREY_CHROMA = 6.0
@@ -25,9 +25,15 @@ MIN_BLUR_PX, MAX_BLUR = 0.5, 0.012
 EDGE_LEVELS = 40.0
 """Contrast above which a pixel of the eyes' surroundings counts as an edge, in levels of 255."""
 
-TOOTH_LIGHT, TOOTH_OFFSET, MAX_TOOTH = 0.96, 26.0, 226.0
+TOOTH_LIGHT, TOOTH_OFFSET, MAX_TOOTH = 1.0, 32.0, 236.0
 """Luma of enamel in full light: a share of that of the skin and a constant, in levels of 255."""
-IVORY = np.array([1.045, 1.0, 0.88], np.float32)
+TOOTH_OF_EYE_WHITE, TOOTH_LIMITS = 1.3, (0.8, 1.2)
+"""Enamel is so much brighter than the white of an eye, within these parts of what the skin tells."""
+MIN_WHITE_PX, IRIS_MARGIN = 150, 1.25
+"""Least pixels of both eyes' whites that tell their luma, and the iris with its rim, in radii of the iris."""
+IVORY = np.array([1.05, 1.0, 0.89], np.float32)
+SKIN_TINT = 0.35
+"""How much of the colour of the skin, which is that of the light, teeth take."""
 GUM_RGB = np.array([0.95, 0.7, 0.73], np.float32)
 TONGUE_RGB = np.array([0.88, 0.66, 0.78], np.float32)
 THROAT_RGB = np.array([0.4, 0.22, 0.25], np.float32)
@@ -42,11 +48,13 @@ class PhotoLight:
     """Median colours (3,) of cheeks and lower lip, and how fine the picture is.
 
     ``grain`` is the standard deviation of the finest detail in levels of 255, ``blur_px`` the standard
-    deviation of the blur of its edges, ``warmth`` (3,) are exponents of shade.
+    deviation of the blur of its edges, ``warmth`` (3,) are exponents of shade. ``white_luma`` is that of the
+    whites of the eyes; None if the photo shows too little of them.
     """
 
     skin_rgb: F32
     lip_rgb: F32
+    white_luma: float | None
     monochrome: bool
     grain: float
     blur_px: float
@@ -65,6 +73,7 @@ def measure_light(image: Frame, points: F32, eye_width_px: float) -> PhotoLight:
     return PhotoLight(
         skin_rgb=skin,
         lip_rgb=lip,
+        white_luma=_white_luma(image, points),
         monochrome=monochrome,
         grain=_grain(image, points),
         blur_px=_blur(image, points, eye_width_px),
@@ -87,18 +96,45 @@ def sample(image: Frame, points: F32) -> F32:
 
 
 def tooth_colour(light: PhotoLight) -> F32:
-    """Return the colour (3,) of teeth in the light on the skin: brighter than dark skin, like fair skin."""
-    bright = min(TOOTH_LIGHT * light.skin_luma + TOOTH_OFFSET, MAX_TOOTH)
+    """Return the colour (3,) of teeth: brighter than dark skin, like fair skin.
+
+    Dark skin in full light and fair skin in the dark look the same; the whites of the eyes tell them apart.
+    """
+    bright = TOOTH_LIGHT * light.skin_luma + TOOTH_OFFSET
+    if light.white_luma is not None:
+        low, high = TOOTH_LIMITS
+        bright = float(np.clip(TOOTH_OF_EYE_WHITE * light.white_luma, low * bright, high * bright))
+    bright = min(bright, MAX_TOOTH)
     if light.monochrome:
         return np.full(3, bright, np.float32)
     # Ivory, mixed with the colour of the light on the skin.
-    hue = 0.3 * light.skin_rgb / max(light.skin_luma, 1.0) + 0.7 * IVORY
+    hue = SKIN_TINT * light.skin_rgb / max(light.skin_luma, 1.0) + (1 - SKIN_TINT) * IVORY
     return np.asarray(np.clip(bright * hue, 0, 255), np.float32)
 
 
 def flesh(light: PhotoLight, share: F32) -> F32:
     """Return the colour (3,) of flesh in the light on the skin."""
     return np.asarray(light.skin_rgb * (float(share @ LUMA) if light.monochrome else share), np.float32)
+
+
+def _white_luma(image: Frame, points: F32) -> float | None:
+    """Return the luma of the brighter half of the whites of both eyes, or None if they show too little."""
+    pixels = []
+    for side, ring in LID_RINGS.items():
+        outline, iris = points[ring], points[IRISES[side]]
+        low = np.maximum(np.floor(outline.min(0)).astype(int), 0)
+        high = np.ceil(outline.max(0)).astype(int) + 1
+        patch = image[low[1] : high[1], low[0] : high[0]]
+        inside = np.zeros(patch.shape[:2], np.uint8)
+        cv2.fillConvexPoly(inside, cv2.convexHull(np.round(outline - low).astype(np.int32)), 1)
+        # Lashes and the shadows of the lids lie along the edges.
+        inside = np.asarray(cv2.erode(inside, np.ones((3, 3), np.uint8), borderValue=0), np.uint8)
+        radius_px = float(np.median(np.linalg.norm(iris[1:] - iris[0], axis=1)))
+        centre = np.round(iris[0] - low).astype(int).tolist()
+        cv2.circle(inside, centre, round(IRIS_MARGIN * radius_px), 0, cv2.FILLED)
+        pixels.append(patch[inside > 0])
+    whites = np.concatenate(pixels) @ LUMA
+    return float(np.percentile(whites, 75)) if len(whites) >= MIN_WHITE_PX else None
 
 
 def _grain(image: Frame, points: F32) -> float:

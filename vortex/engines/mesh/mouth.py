@@ -9,6 +9,7 @@ mouths.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -28,6 +29,7 @@ from vortex.engines.mesh.tongue import (
     COLUMNS,
     DEPTH_MM,
     HALF_WIDTH_MM,
+    RAISED_TIP,
     RAISED_WIDTH,
     ROWS,
     draw_tongue,
@@ -40,7 +42,7 @@ from vortex.types import F32, Frame
 
 EYES_APART_MM = 88.0
 """Distance of the outer corners of the eyes; MediaPipe's canonical face has 89 mm."""
-TEETH_BELOW_LIP_MM = 2.5
+TEETH_BELOW_LIP_MM = 3.0
 """How far the edge of the upper teeth lies below the resting upper lip, as the camera sees it."""
 OVERBITE_MM = 2.0
 """How far the upper teeth reach over the lower ones in a shut mouth."""
@@ -58,13 +60,20 @@ MAX_SOURCE_YAW_DEG = 30.0
 
 LIP_SHADOW_MM, FLOOR_SHADOW_MM = 4.0, 2.5
 """The upper lip shades what is behind it, and little light reaches the rim of the lower lip."""
-RIM_SHADE, RIM_MM = 0.2, 0.7
+LIP_SHADE, FLOOR_SHADE, TOOTH_SHADE = 0.44, 0.18, 0.15
+"""How much darker it is there, and which part of that is on the teeth, which stand right behind the lips."""
+RIM_SHADE, RIM_MM = 0.16, 0.6
 """How much darker the lips' edges are, which bend inwards, and over which distance."""
 THROAT_LIGHT, CHEEKS_MM = 0.6, (4.0, 20.0)
 """Light in the middle of the throat, as a part of that on the cheeks' inner sides, and where they are."""
-ROUNDED_DARK = 0.8
-"""Rounded lips stand in front of the teeth and take this part of their light."""
+ROUNDED_DARK, ROUNDED_DARK_TEETH = 0.45, 0.75
+COVERING = (0.75, 1.0)
+"""Rounded lips take this part of the light inside, and, as they cover them, of that on the teeth."""
 
+COVERED_MM = 4.0
+"""How far the upper lip comes down over the teeth when lips are round."""
+PARTED_PX = 1.5
+"""Lips this far apart show what is between them."""
 GRAIN_SIGMA, GRAIN_BLUR_PX, GRAIN_SEED = 1.6, 0.6, 7
 
 
@@ -96,6 +105,10 @@ class MouthInterior:
     depth_mm: F32
     grain: F32
     edge_px: float
+
+    def in_shade(self, shade: F32) -> F32:
+        """Return (h, w, 3): the light that is left where the luma is a ``shade`` (h, w) of full light."""
+        return np.asarray(cv2.merge([cv2.pow(shade, float(each)) for each in self.warmth]), np.float32)
 
 
 def paint_interior(image: Frame, landmarks_px: F32, right: F32, eye_width_px: float) -> MouthInterior:
@@ -177,17 +190,22 @@ def composite_mouth(
     x, y = (axis + np.float32(shift) for axis, shift in zip((cols, rows), low - skull_px, strict=True))
     u, v = x * across[0] + y * across[1], x * down[0] + y * down[1]
     jaw_u, jaw_v = (float(value) for value in (jaw_px - skull_px) @ mouth.axes / mouth.px_per_mm)
-    picture = _stack(mouth, u, v, jaw_u, max(jaw_v, -OVERBITE_MM), tongue, mouth.source_yaw_deg + yaw_deg)
     below_lip = rows - np.interp(cols, upper_px[:, 0] - low[0], upper_px[:, 1] - low[1]).astype(np.float32)
     above_floor = np.interp(cols, lower_px[:, 0] - low[0], lower_px[:, 1] - low[1]).astype(np.float32) - rows
     lip_reach, floor_reach = LIP_SHADOW_MM * mouth.px_per_mm, FLOOR_SHADOW_MM * mouth.px_per_mm
-    shadow = 0.56 + 0.44 * smoothstep(below_lip, -0.3 * lip_reach, lip_reach)
-    shadow *= 0.82 + 0.18 * smoothstep(above_floor, -0.3 * floor_reach, floor_reach)
-    shadow *= 1 - ROUNDED_DARK * depth
-    for channel, exponent in enumerate(mouth.warmth):
-        picture[..., channel] *= cv2.pow(shadow, float(exponent))
+    shade = 1 - LIP_SHADE * smoothstep(below_lip, lip_reach, -0.3 * lip_reach)
+    shade *= 1 - FLOOR_SHADE * smoothstep(above_floor, floor_reach, -0.3 * floor_reach)
+    light = mouth.in_shade(shade * (1 - ROUNDED_DARK * depth))
+    covered = ROUNDED_DARK_TEETH * float(smoothstep(depth, *COVERING))
+    on_teeth = mouth.in_shade((1 - TOOTH_SHADE * (1 - shade)) * (1 - covered))
+    yaw_deg += mouth.source_yaw_deg
+    jaw_v = max(jaw_v, -OVERBITE_MM)
+    lip_mm = COVERED_MM * float(smoothstep(depth, *COVERING))
+    picture = _stack(mouth, u, v, jaw_u, jaw_v, lip_mm, tongue, yaw_deg, light, on_teeth)
     gh, gw = mouth.grain.shape[:2]
     picture[:gh, :gw] += mouth.grain[:h, :w]
+    # Where lips touch, the polygon has no height, and yet would be drawn as a line.
+    mask = (mask * np.clip((below_lip + above_floor) / PARTED_PX, 0, 1)).astype(np.uint8)
     alpha = cv2.GaussianBlur(mask, (0, 0), max(mouth.edge_px, 0.7)).astype(np.float32)[..., None] / 255
     rim = cv2.GaussianBlur(mask, (0, 0), max(rim_px, 0.7)).astype(np.float32)[..., None] * (RIM_SHADE / 255)
     region = frame[low[1] : high[1], low[0] : high[0]]
@@ -217,13 +235,27 @@ def lower_edge_px(mouth: MouthInterior, skull_px: F32, chin_drop_px: float, lowe
 
 
 def _stack(
-    mouth: MouthInterior, u: F32, v: F32, jaw_u: float, jaw_v: float, tongue: float, yaw_deg: float
+    mouth: MouthInterior,
+    u: F32,
+    v: F32,
+    jaw_u: float,
+    jaw_v: float,
+    lip_mm: float,
+    tongue: float,
+    yaw_deg: float,
+    light: F32,
+    on_teeth: F32,
 ) -> F32:
-    """Return (h, w, 3): throat, tongue, lower and upper row at the places u, v (h, w) in millimetres."""
+    """Return (h, w, 3): throat, tongue, lower and upper row at the places u, v (h, w) in millimetres.
+
+    ``lip_mm`` is how far the upper lip has come down over the teeth: they are drawn higher by as much.
+    ``light`` (h, w, 3) is that on throat and tongue, ``on_teeth`` (h, w, 3) that on the rows of teeth.
+    """
     x = _place_on_arch(mouth, u, yaw_deg)
     size, half = mouth.atlas_scale, ATLAS_HALF_WIDTH_MM
     top, bottom = tongue_span_mm(jaw_v, tongue)
     along = (v - top) / (bottom - top)
+    along = np.where(along > 0, np.maximum(along, 0) ** (1 - RAISED_TIP * tongue), along)
     behind = DEPTH_MM * float(np.sin(np.radians(yaw_deg)))
     tongue_half = HALF_WIDTH_MM * (1 - (1 - RAISED_WIDTH) * tongue)
     tongue_x = (COLUMNS / 2) * (1 + (u + behind - jaw_u) / tongue_half)
@@ -232,12 +264,12 @@ def _stack(
     lower = _lookup(mouth.lower, (x - jaw_u + half) * size, (v - jaw_v - LOWER_ROWS_MM[0]) * size)
     # A raised tip comes over the lower teeth.
     lower *= 1 - tongue
-    upper = _lookup(mouth.upper, (x + half) * size, (v - UPPER_ROWS_MM[0]) * size)
+    upper = _lookup(mouth.upper, (x + half) * size, (v + lip_mm - UPPER_ROWS_MM[0]) * size)
     deep = THROAT_LIGHT + (1 - THROAT_LIGHT) * smoothstep(np.abs(u), *CHEEKS_MM)
-    picture = deep[..., None] * mouth.throat_rgb
-    for layer in (tongue_layer, lower, upper):
+    picture = deep[..., None] * mouth.throat_rgb * light
+    for layer, lit in ((tongue_layer, light), (lower, on_teeth), (upper, on_teeth)):
         picture *= 1 - layer[..., 3:]
-        picture += layer[..., :3]
+        picture += layer[..., :3] * lit
     return np.asarray(picture, np.float32)
 
 
@@ -290,10 +322,17 @@ def _yaw(landmarks_px: F32) -> float:
 
 def _curve(points: F32) -> F32:
     """Return (41, 2): a Catmull-Rom curve through (11, 2) points."""
+    return _curve_weights(len(points)) @ points
+
+
+@lru_cache(maxsize=1)
+def _curve_weights(count: int) -> F32:
+    """Return (4 count - 3, count): how much each of ``count`` points weighs at each point of the curve."""
+    points = np.eye(count)
     padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
-    p0, p1, p2, p3 = (padded[i : i + len(points) - 1, None] for i in range(4))
-    t = np.linspace(0, 1, 4, endpoint=False, dtype=np.float32)[None, :, None]
+    p0, p1, p2, p3 = (padded[i : i + count - 1, None] for i in range(4))
+    t = np.linspace(0, 1, 4, endpoint=False)[None, :, None]
     curve = 0.5 * (
         2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * (p1 - p2) + p3 - p0) * t**3
     )
-    return np.concatenate([curve.reshape(-1, 2), points[-1:]]).astype(np.float32)
+    return np.concatenate([curve.reshape(-1, count), points[-1:]]).astype(np.float32)

@@ -14,7 +14,7 @@ import numpy as np
 from vortex.interpolation import smoothstep
 from vortex.types import F32
 
-OCCLUSION_MM = 32.0
+OCCLUSION_MM = 48.0
 """Light falls to 1/e over this depth in a mouth."""
 CAMERA_MM = 600.0
 """Distance of the camera, for the perspective of the arch."""
@@ -24,8 +24,10 @@ GUM_BETWEEN = 0.33
 """Part of the crown that the gum covers between two teeth; in their middle it covers nothing."""
 GUM_HEIGHT_MM = 5.0
 """Above the crowns the gum fades into the fold behind the lip over this height."""
-GAP_SHADE = 0.26
+GAP_SHADE = 0.2
 """How much darker enamel is where it touches the next tooth: half as dark as an open gap."""
+GLOSS, GLOSS_HEIGHT, GLOSS_SIZE = 0.12, 0.4, (0.35, 0.16)
+"""Wet enamel shines: how much brighter, how far up from its edge, and how large (across, up)."""
 CLOSED_GAPS = 1.04
 """How much wider crowns are drawn: half of the gaps that their rounded sides leave is filled."""
 ROUNDED_PART = 0.32
@@ -77,7 +79,7 @@ LOWER_ARCH = Arch(
     depth_mm=28.0,
     exponent=2.8,
     to_gum=1,
-    shade=0.8,
+    shade=0.85,
 )
 TOUCHING = 1.12
 """Teeth touch out here, in half widths; perspective leaves a little room between them."""
@@ -159,13 +161,14 @@ def _crown(arch: Arch, crown: Crown, across: F32, up: F32, scale: float) -> tupl
     radius = (side**5 + corner**4.5) ** (1 / 4.5)
     size_px = scale * np.minimum(crown.half_mm, ROUNDED_PART * height)
     inside = np.clip(0.5 + (1 - radius) * size_px, 0, 1)
-    bulge = 1 - 0.16 * across**2
-    body = 0.84 + 0.16 * smoothstep(v, 0.95, 0.35)
+    bulge = 1 - 0.12 * across**2
+    body = 0.88 + 0.12 * smoothstep(v, 0.95, 0.35)
     # Enamel is thin at the edge, where the dark behind it shows.
-    body = body - 0.12 * smoothstep(v, 0.16, 0.0)
+    body = body - 0.07 * smoothstep(v, 0.12, 0.0)
     contact = 1 - GAP_SHADE * smoothstep(side, 0.72, 1.0)
     light = arch.shade * np.exp(-crown.depth_mm / OCCLUSION_MM) * (0.8 + 0.2 * crown.facing)
-    shade = np.clip(bulge * body * contact * light, 0, 1)
+    gloss = GLOSS * np.exp(-((across / GLOSS_SIZE[0]) ** 2) - ((v - GLOSS_HEIGHT) / GLOSS_SIZE[1]) ** 2)
+    shade = np.clip(bulge * body * contact + gloss, 0, 1.1) * light
     line = edge + height * (1 - GUM_BETWEEN * np.minimum(np.abs(across), 1) ** 2.5)
     return inside.astype(np.float32), shade.astype(np.float32), line.astype(np.float32)
 

@@ -19,6 +19,8 @@ HALF_WIDTH_MM = 24.0
 """Half the width of the picture of a resting tongue."""
 RAISED_WIDTH = 0.72
 """A raised tip is narrower than the body of a resting tongue."""
+RAISED_TIP = 0.6
+"""A raised tongue shows row v of the picture at v^(1 / (1 - RAISED_TIP)): its tip has a hard edge."""
 SILHOUETTE = 0.5
 """How far the sides lie below the top, in heights of the picture."""
 DEPTH_MM = 10.0
@@ -30,7 +32,7 @@ FLOOR_MM = 13.0
 """How far the floor of the mouth lies below the edge of the lower teeth."""
 BEHIND_TEETH_MM = 1.0
 """How far above the edge of the upper teeth a raised tip touches them."""
-BACK_LIGHT, RAISED_LIGHT = 0.4, 0.8
+BACK_LIGHT, RAISED_LIGHT = 0.4, 1.0
 """Light on the top: the far back of a resting tongue, and the tip of a raised one."""
 
 PAPILLAE, PAPILLAE_SEED = 0.015, 11

@@ -5,7 +5,8 @@ import { call, follow, getJson } from "./server.js";
 
 const STAGES = {
   engine: "Starting", portrait: "Reading the picture", prepare: "Preparing the picture",
-  speech: "Reading the voice", recognize: "Recognising the speech", track: "Following the face",
+  speech: "Reading the voice", recognize: "Recognising the speech", motion: "Moving the face",
+  track: "Following the face",
   render: "Rendering",
 };
 

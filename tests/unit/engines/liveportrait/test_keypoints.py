@@ -1,8 +1,7 @@
-"""The keypoint equation, signs and ratios; blendshapes drive the published sliders."""
+"""The keypoint equation, signs and ratios; what is left to the networks for eyes and lips."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
@@ -12,15 +11,9 @@ import torch
 from support import liveportrait_release as release
 
 from vortex.engines.liveportrait.keypoints import (
-    MOUTH,
-    MOUTH_LIMITS,
-    UPPER_FACE,
-    Direction,
     SourceFace,
     drive_expression,
     driven_keypoints,
-    expression_directions,
-    expression_parameters,
     eye_ratios,
     lip_ratio,
     measure_source,
@@ -28,9 +21,9 @@ from vortex.engines.liveportrait.keypoints import (
     transform_keypoints,
 )
 from vortex.engines.liveportrait.networks import KeypointInfo, Networks
-from vortex.motion.drive import VISEME_BLENDSHAPES, expand
-from vortex.types import BLENDSHAPES, F32, MotionTrack
-from vortex.visemes import VISEMES
+from vortex.motion.drive import expand
+from vortex.motion.keypoints import keypoint_expression
+from vortex.types import MotionTrack
 
 
 @pytest.mark.parametrize(
@@ -75,17 +68,12 @@ def test_ratios_are_height_over_width() -> None:
 
 
 CPU = torch.device("cpu")
-X, Y, Z = range(3)
+Y = 1
 
 
 def motion(*shapes: dict[str, float], pose_deg: tuple[float, float, float] = (0, 0, 0)) -> MotionTrack:
     rows = np.stack([expand(row) for row in shapes])
     return MotionTrack(rows, np.tile(np.float32(pose_deg), (len(rows), 1)), Fraction(24))
-
-
-def expression(**shapes: float) -> F32:
-    """Return (21, 3), what the shapes add to the expression."""
-    return drive_expression(motion(shapes), 21, CPU).exp[0].numpy()
 
 
 @pytest.fixture(scope="module")
@@ -102,109 +90,36 @@ def unstitched(networks: Networks) -> Networks:
     return still
 
 
-@pytest.mark.parametrize(
-    ("sliders", "name", "value", "changes"),
-    [
-        # As in the published editors.
-        (MOUTH, "open", 60, {(19, Y): 0.06, (19, Z): 0.006, (17, Y): -0.006}),
-        (MOUTH, "grin", 15, {(20, Z): -0.015, (20, Y): -0.015, (14, Y): -0.015}),
-        (MOUTH, "purse", 10, {(14, Y): 0.01, (3, Y): -0.005, (7, Y): -0.005, (17, Z): -0.005}),
-        (
-            MOUTH,
-            "smile",
-            1,
-            {
-                (20, Y): -0.01, (14, Y): -0.02, (17, Y): 0.0065, (17, Z): 0.003,
-                (13, Y): -0.00275, (16, Y): -0.00275, (3, Y): -0.0035, (7, Y): -0.0035,
-            },
-        ),
-        (
-            UPPER_FACE,
-            "lids",
-            -20,
-            {(11, Y): 0.02, (13, Y): -0.006, (15, Y): 0.02, (16, Y): -0.006, (1, Y): 0.005, (2, Y): -0.005},
-        ),
-        (UPPER_FACE, "brows_up", 10, {(1, Y): 0.01, (2, Y): -0.01}),
-        (UPPER_FACE, "brows_down", 10, {(1, X): 0.01, (2, X): -0.01, (1, Y): -0.003, (2, Y): 0.003}),
-        (UPPER_FACE, "gaze_right", 10, {(11, X): 0.007, (15, X): 0.01}),
-        (UPPER_FACE, "gaze_left", 10, {(11, X): -0.01, (15, X): -0.007}),
-        # Gaze up by v, and the lids by -v / 2.
-        (
-            UPPER_FACE,
-            "gaze_up",
-            10,
-            {
-                (11, Y): -0.005, (15, Y): -0.005, (13, Y): -0.0015, (16, Y): -0.0015,
-                (1, Y): 0.00125, (2, Y): -0.00125,
-            },
-        ),
-    ],
-)  # fmt: skip
-def test_published_slider(
-    sliders: Mapping[str, Direction], name: str, value: float, changes: dict[tuple[int, int], float]
-) -> None:
-    direction = expression_directions(sliders, 21)[list(sliders).index(name)] * value
-    expected = np.zeros((21, 3))
-    for place, change in changes.items():
-        expected[place] = change
-    assert np.allclose(direction, expected, atol=1e-7)
-
-
 def test_no_motion_is_no_change() -> None:
-    track = drive_expression(motion({}), 21, CPU)
+    track = drive_expression(motion({}), CPU)
     assert not track.exp.any() and not track.angles_deg.any() and not track.blink.any()
 
 
-def test_parameters_are_one_row_of_four_for_each_frame() -> None:
-    motion = MotionTrack(VISEME_BLENDSHAPES, np.zeros((len(VISEMES), 3)), Fraction(24))
-    parameters = expression_parameters(motion)
-    assert parameters.shape == (len(VISEMES), 4) and parameters.dtype == np.float32
-    opening = dict(zip(VISEMES, parameters[:, 0], strict=True))
-    # Open vowels, then close ones, then consonants; lips touch in silence and press in P, B, M.
-    assert opening["aa"] > opening["E"] > opening["ih"] > opening["SS"] > opening["FF"] > opening["sil"]
-    assert opening["sil"] == 0 and opening["PP"] < -15
-    purse = dict(zip(VISEMES, parameters[:, 2], strict=True))
-    assert max(purse, key=lambda name: purse[name]) == "ou"
+def test_what_drives_is_what_the_extractor_says_of_a_motion() -> None:
+    talking = motion({"jawOpen": 0.5, "mouthSmile": 0.2}, {"browInnerUp": 0.4, "eyeLookLeft": 0.3})
+    assert np.array_equal(drive_expression(talking, CPU).exp.numpy(), keypoint_expression(talking))
 
 
-def test_a_closure_closes_the_lips_for_any_jaw() -> None:
-    for jaw in (0.0, 0.5, 1.0):
-        shapes = {"jawOpen": jaw, "mouthLowerDown": jaw, "mouthClose": 1.0}
-        assert expression_parameters(motion(shapes))[0, 0] <= 0
-    assert expression(jawOpen=0.5)[19, Y] > 0.05
-
-
-def test_parameters_stay_within_the_published_ranges() -> None:
-    everything = MotionTrack(
-        np.random.default_rng(1).uniform(0, 1, (500, len(BLENDSHAPES))), np.zeros((500, 3)), Fraction(24)
-    )
-    low, high = np.array(list(MOUTH_LIMITS.values())).T
-    parameters = expression_parameters(everything)
-    assert (parameters >= low).all() and (parameters <= high).all()
-
-
-def test_gaze_follows_the_persons_left_and_right() -> None:
-    # The person's left is the viewer's right, the direction of x.
-    assert expression(eyeLookLeft=1)[[11, 15], X].min() > 0
-    assert expression(eyeLookRight=1)[[11, 15], X].max() < 0
-    assert expression(eyeLookUp=1)[[11, 15], Y].max() < 0
-    assert expression(eyeLookDown=1)[[11, 15], Y].min() > 0
-
-
-def test_brows_and_lids_move_the_right_way() -> None:
-    assert expression(browInnerUp=1)[1, Y] > 0 > expression(browDown=1)[1, Y]
-    assert expression(eyeWide=1)[11, Y] < 0 < expression(eyeSquint=1)[11, Y]
+def test_lids_that_fall_together_are_left_to_the_eye_network() -> None:
+    rows = {"eyeBlink": 0.8}, {"eyeBlinkLeft": 0.9, "eyeBlinkRight": 0.3}, {"eyeBlink": -0.5}
+    track = drive_expression(motion(*rows), CPU)
+    assert not track.exp[0].any() and track.blink.ravel().tolist() == pytest.approx([0.8, 0.3, 0])
+    # The rest of a wink, and eyes wider open than the source's, are moves of keypoints.
+    rest = keypoint_expression(motion({"eyeBlinkLeft": 0.6}))[0]
+    np.testing.assert_allclose(track.exp[1].numpy(), rest, atol=1e-6)
+    assert track.exp[1, 15, Y] > 3 * abs(track.exp[1, 11, Y])
+    assert track.exp[2, [11, 15], Y].max() < 0
 
 
 def test_yaw_has_the_other_sign_in_the_network() -> None:
-    angles_deg = drive_expression(motion({}, pose_deg=(3, 4, 5)), 21, CPU).angles_deg
+    angles_deg = drive_expression(motion({}, pose_deg=(3, 4, 5)), CPU).angles_deg
     assert angles_deg.tolist() == [[3, -4, 5]]
 
 
 def test_no_motion_returns_the_source(networks: Networks, info: KeypointInfo) -> None:
     still = unstitched(networks)
     source = measure_source(still, info, (0.3, 0.3), 0.0)
-    driven = driven_keypoints(still, source, drive_expression(motion({}), 21, CPU), slice(0, 1))
+    driven = driven_keypoints(still, source, drive_expression(motion({}), CPU), slice(0, 1))
     assert torch.allclose(driven, source.x_s, atol=1e-6)
 
 
@@ -213,7 +128,7 @@ def test_a_blink_is_the_eye_networks_result(networks: Networks, info: KeypointIn
     source = measure_source(still, info, (0.31, 0.27), 0.0)
     expected = networks.retarget_eyes(source.x_s, torch.tensor([[0.31, 0.27, 0.0]]))
     assert torch.equal(source.shut_eyes, expected)
-    track = drive_expression(motion({}, {"eyeBlink": 0.5}, {"eyeBlink": 1.0}), 21, CPU)
+    track = drive_expression(motion({}, {"eyeBlink": 0.5}, {"eyeBlink": 1.0}), CPU)
     driven = driven_keypoints(still, source, track, slice(0, 3))
     assert torch.allclose(driven[1] - driven[0], 0.5 * expected[0], atol=1e-6)
     assert torch.allclose(driven[2] - driven[0], expected[0], atol=1e-6)
@@ -223,13 +138,26 @@ def test_only_an_open_mouth_is_closed_first(networks: Networks, info: KeypointIn
     assert not measure_source(networks, info, (0.3, 0.3), 0.029).shut_lips.any()
     source = measure_source(networks, info, (0.3, 0.3), 0.12)
     assert torch.equal(source.shut_lips, networks.retarget_lips(source.x_s, torch.tensor([[0.12, 0.0]])))
-    assert source.shut_lips.any()
+    assert source.shut_lips.any() and not source.meet_lips.any()
+
+
+def test_lips_that_meet_are_the_lip_networks_result(networks: Networks, info: KeypointInfo) -> None:
+    """A mouth that is hardly open stays so, and is shut where the motion shuts it, by as much."""
+    still = unstitched(networks)
+    source = measure_source(still, info, (0.3, 0.3), 0.02)
+    expected = networks.retarget_lips(source.x_s, torch.tensor([[0.02, 0.0]]))
+    track = drive_expression(motion({}, {"mouthClose": 0.5}, {"mouthClose": 1.0}), CPU)
+    driven = driven_keypoints(still, source, track, slice(0, 3))
+    assert torch.allclose(driven[0], source.x_s[0], atol=1e-6)
+    assert torch.allclose(driven[1] - driven[0], 0.5 * expected[0], atol=1e-6)
+    assert torch.allclose(driven[2] - driven[0], expected[0], atol=1e-6)
+    assert expected.any() and not measure_source(still, info, (0.3, 0.3), 0.0).meet_lips.any()
 
 
 def test_lips_are_closed_after_the_stitching(networks: Networks, info: KeypointInfo) -> None:
     """The stitching would otherwise undo part of it."""
     source = measure_source(networks, info, (0.3, 0.3), 0.12)
-    track = drive_expression(motion({"jawOpen": 0.4}), 21, CPU)
+    track = drive_expression(motion({"jawOpen": 0.4}), CPU)
     closed = driven_keypoints(networks, source, track, slice(0, 1))
     as_it_is: SourceFace = replace(source, shut_lips=torch.zeros_like(source.shut_lips))
     left_open = driven_keypoints(networks, as_it_is, track, slice(0, 1))
@@ -238,7 +166,7 @@ def test_lips_are_closed_after_the_stitching(networks: Networks, info: KeypointI
 
 def test_stitching_comes_after_everything_else(networks: Networks, info: KeypointInfo) -> None:
     source = measure_source(networks, info, (0.3, 0.3), 0.0)
-    track = drive_expression(motion({"jawOpen": 0.4, "eyeBlink": 0.7}, pose_deg=(2, 3, 4)), 21, CPU)
+    track = drive_expression(motion({"jawOpen": 0.4, "eyeBlink": 0.7}, pose_deg=(2, 3, 4)), CPU)
     moved = transform_keypoints(
         info.canonical_kp,
         info.exp + track.exp,

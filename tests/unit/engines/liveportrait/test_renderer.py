@@ -12,9 +12,10 @@ from torch import Tensor
 
 from vortex.engines.liveportrait import LivePortraitEngine, LivePortraitModel
 from vortex.engines.liveportrait.networks import Networks
-from vortex.engines.liveportrait.renderer import Renderer, prepare_paste_back
+from vortex.engines.liveportrait.renderer import Renderer, head_mask, prepare_paste_back
 from vortex.errors import OutOfMemoryError
 from vortex.face.crop import crop_transform
+from vortex.face.landmarks import FACE_OVAL
 from vortex.types import BLENDSHAPES, F64, Frame, MotionTrack, Portrait
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -110,3 +111,47 @@ def test_pasting_changes_no_pixel_outside_the_box(portrait: Portrait) -> None:
     np.testing.assert_array_equal(frame[outside], wide[outside])
     nose = landmarks_px[NOSE_TIP, :2].round().astype(int)
     assert (frame[nose[1], nose[0]] == 0).all()
+
+
+@pytest.mark.parametrize("quality", ["full", "fast"])
+def test_only_the_head_is_pasted(rewritten: Networks, portrait: Portrait, quality: str) -> None:
+    """Behind it, every frame of any motion is the picture itself, also in the first frame."""
+    shapes = np.random.default_rng(2).uniform(0, 1, (6, len(BLENDSHAPES))).astype(np.float32)
+    shapes[0] = 0
+    motion = MotionTrack(shapes, np.random.default_rng(3).uniform(-9, 9, (6, 3)), Fraction(24))
+    engine = LivePortraitEngine(Renderer(rewritten, torch.device("cpu"), 6))
+    prepared = engine.prepare(portrait, paste_back=True)
+    (x0, y0, x1, y1), canvas = prepared.box, prepared.canvas
+    behind = np.ones(canvas.shape[:2], bool)
+    behind[y0:y1, x0:x1] = (prepared.alpha == 0)[0, 0].numpy()
+    assert behind[y0:y1, x0:x1].mean() > 0.35
+    for frame in engine.iter_frames(prepared, motion, quality=quality):
+        np.testing.assert_array_equal(frame[behind], canvas[behind])
+        assert (frame[~behind] != canvas[~behind]).mean() > 0.5
+
+
+def test_the_face_is_pasted_whole(portrait: Portrait) -> None:
+    """All landmarks, also of a face that opens its mouth and moves by a tenth of its width."""
+    (x0, y0, _, _), alpha, _ = prepare_paste_back(
+        portrait.image, portrait.crop_from_image, 512, portrait.landmarks_px
+    )
+    width = np.ptp(portrait.landmarks_px[FACE_OVAL, 0])
+    for shift in ((0, 0), (0.1, 0), (-0.1, 0), (0, -0.1), (0, 0.1)):
+        points = portrait.landmarks_px[:, :2] + width * np.float32(shift) - [x0, y0]
+        column, row = points.round().astype(int).T
+        assert alpha[row, column].min() > 0.97
+
+
+def test_the_mask_has_no_edge_and_turns_with_the_head() -> None:
+    angles = np.linspace(0, 2 * np.pi, 36, endpoint=False)
+    outline = np.stack([60 * np.sin(angles), -80 * np.cos(angles)], axis=1)
+    upright = head_mask(outline + 200, 400)
+    quarter = np.array([[0.0, -1.0], [1.0, 0.0]])
+    # A turn about the middle of the square, clockwise as the viewer sees it.
+    aside = head_mask(outline @ quarter.T + 199.5, 400)
+    np.testing.assert_allclose(aside, np.rot90(head_mask(outline + 199.5, 400), -1), atol=1e-9)
+    assert upright.max() == 1 and upright.min() == 0
+    # Hair reaches further than a chin.
+    assert upright[200 - 130, 200] == 1 > upright[200 + 130, 200]
+    steps = [np.abs(np.diff(upright, axis=axis)).max() for axis in (0, 1)]
+    assert max(steps) < 0.1

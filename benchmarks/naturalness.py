@@ -1,13 +1,14 @@
-"""Measure how a face moves while it speaks: head, gaze, brows and blinks of each preset.
+"""Measure how a face moves while it speaks: mouth, head, gaze, brows and blinks of each preset.
 
-Usage: python benchmarks/motion.py [SPEECH...] [--seeds N] [--strength X] [--stream]
+Usage: python benchmarks/naturalness.py [SPEECH...] [--seeds N] [--strength X] [--stream]
 
 Prints a Markdown table, the mean over the seeds. The recordings (without any, the demo recording) are spoken
 in turn with pauses between them, for a minute. ``--stream`` measures live faces. Nothing is rendered: the
 figures are those of the motion that every engine gets, and the same on every machine.
 
 Speeds are of a parabola through five frames at 24 fps. Power is that of the angles without their mean, by
-Hann windows of 8 s. Ranges are 95th minus 5th percentile. Eyes are turned in the head, in degrees.
+Hann windows of 8 s. Ranges are 95th minus 5th percentile. Eyes are turned in the head, in degrees. Lengths of
+the mouth are those of the mean face in outer-eye widths.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vortex.demo import DEMO_SPEECH
-from vortex.face.landmarks import BROWS
+from vortex.engines.mesh.commands import SHAPES, amounts, lip_gap, template_mouth_width
+from vortex.engines.mesh.engine import UPPER_SHARE
+from vortex.face.landmarks import BROWS, CHIN, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
 from vortex.face.shapes import load_shapes
 from vortex.lipsync.recognize import recognize_visemes
 from vortex.media.audio import load_audio
@@ -39,6 +42,12 @@ SHUT = 0.4
 """Closing of the lids from which an eye counts as shut in a blink."""
 JUMP_DEG_S = 45.0
 """Speed of the eyes from which a frame counts as a saccade."""
+LIPS, CHEEKS = [0, 17, 13, 14], [205, 425, 50, 280]
+"""Landmarks in the middle of the lips, and on the cheeks beside them, for how far lips stand out."""
+OPEN_LIPS = ((13, 14), (82, 87), (312, 317))
+"""Pairs of landmarks of the inner lips whose mean distance is the opening."""
+BROW_HEIGHT = 0.3
+"""Height of the brow that is assumed, in outer-eye widths; the mouth does not depend on it."""
 BROW_SHAPES = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight", "browDownLeft", "browDownRight")
 Curves = npt.NDArray[np.floating]
 
@@ -102,7 +111,43 @@ def _of_motion(motion: MotionTrack) -> dict[str, float]:
     middles = [indices[2] for indices in BROWS.values()]
     brow = sum(shape[name] * -load_shapes().columns((name,))[0, middles, 1].mean() for name in BROW_SHAPES)
     eyes_deg = np.stack([across, down], 1) * LOOK_DEG
-    return measures(motion.head_pose_deg, eyes_deg, brow, shape["eyeBlinkLeft"])
+    return mouth_measures(_faces(motion)) | measures(
+        motion.head_pose_deg, eyes_deg, brow, shape["eyeBlinkLeft"]
+    )
+
+
+def _faces(motion: MotionTrack) -> Curves:
+    """Return (T, 478, 3): the mean face as it moves, without pose, in outer-eye widths."""
+    shapes = load_shapes()
+    moved = amounts(motion, source_width=template_mouth_width(), source_aperture=0.0, brow_height=BROW_HEIGHT)
+    faces = shapes.template + np.tensordot(moved, shapes.columns(SHAPES), 1)
+    # As the mesh engine does, the lips make up for what the shapes lack of the gap.
+    missing = lip_gap(motion) - (faces[:, LOWER_INNER, 1] - faces[:, UPPER_INNER, 1])[:, 1:-1]
+    faces[:, UPPER_INNER[1:-1], 1] -= UPPER_SHARE * missing
+    faces[:, LOWER_INNER[1:-1], 1] += (1 - UPPER_SHARE) * missing
+    return np.asarray(faces)
+
+
+def mouth_measures(faces: Curves) -> dict[str, float]:
+    """Return figures by name, of faces (T, 478, 3) without pose at 24 fps, in outer-eye widths."""
+    opening = np.mean(
+        [np.linalg.norm(faces[:, a, :2] - faces[:, b, :2], axis=1) for a, b in OPEN_LIPS], axis=0
+    )
+    corners = faces[:, list(MOUTH_CORNERS)]
+    span = max(_range(opening), 1e-6)
+    speed = np.abs(_speed(opening[:, None])[:, 0]) / span
+    acceleration = np.abs(_bend(opening)) / span
+    return {
+        "chin range": _range(faces[:, CHIN, 1]),
+        "opening, median": float(np.median(opening)),
+        "opening, p95": float(np.percentile(opening, 95)),
+        "opening speed p95, own ranges per s": float(np.percentile(speed, 95)),
+        "opening acceleration p95, own ranges per s²": float(np.percentile(acceleration, 95)),
+        "width range": _range(np.linalg.norm(corners[:, 1, :2] - corners[:, 0, :2], axis=1)),
+        "protrusion range": _range(faces[:, LIPS, 2].mean(1) - faces[:, CHEEKS, 2].mean(1)),
+        "corner height range": _range(corners[:, :, 1].mean(1) - faces[:, LIPS[0], 1]),
+        "corner asymmetry range": _range(corners[:, 0, 1] - corners[:, 1, 1]),
+    }
 
 
 def measures(head_deg: Curves, eyes_deg: Curves, brow: Curves, shut: Curves) -> dict[str, float]:
@@ -137,6 +182,12 @@ def _speed(curves: Curves) -> Curves:
     """Return the slope per second of parabolas through five frames (Savitzky, Golay)."""
     kernel = np.array([2, 1, 0, -1, -2]) / 10 * float(FPS)
     return np.stack([np.convolve(curve, kernel, "valid") for curve in curves.T], axis=1)
+
+
+def _bend(curve: Curves) -> Curves:
+    """Return the second derivative per second of parabolas through five frames (Savitzky, Golay)."""
+    kernel = np.array([2, -1, -2, -1, 2]) / 7 * float(FPS) ** 2
+    return np.asarray(np.convolve(curve, kernel, "valid"))
 
 
 def _shares(curve: Curves) -> Curves:
