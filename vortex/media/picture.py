@@ -40,7 +40,11 @@ def picture_name(source: PictureSource) -> str:
 
 
 def is_picture(path: Path) -> bool:
-    """Return whether a file begins like a picture that does not move; it may be damaged further on."""
+    """Return whether a file begins like a picture; it may be damaged further on.
+
+    Raises:
+        ImageError: it is an animation, such as a GIF, of which a picture would show only the first frame.
+    """
     from PIL import Image
 
     with path.open("rb") as file:
@@ -52,11 +56,12 @@ def is_picture(path: Path) -> bool:
             warnings.simplefilter("ignore")
             with Image.open(path, formats=(known.decoder,)) as picture:
                 # Phones write several pictures of one moment into a JPEG.
-                return picture.format == "MPO" or not getattr(picture, "is_animated", False)
-    except Image.DecompressionBombError:
-        return True
-    except (OSError, ValueError, SyntaxError):
-        return False
+                moves = picture.format != "MPO" and getattr(picture, "is_animated", False)
+    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError):
+        return True  # who decodes it says what is wrong
+    if moves:
+        raise ImageError(f"'{path}' is an animated {known.name}. Convert it to MP4.")
+    return True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
