@@ -130,7 +130,9 @@ def test_a_driver_is_known_by_its_content(tmp_path: Path, video: Path) -> None:
     assert open_driver(path).kind == "picture"
     moving = [Image.fromarray(np.roll(actor(), 40 * shift, 0)) for shift in range(3)]
     moving[0].save(path, "gif", save_all=True, append_images=moving[1:])
-    with pytest.raises(InputError, match=r"driving' is an animated GIF\. Convert it to MP4"):
+    assert open_driver(path).kind == "video"
+    moving[0].save(path, "webp", save_all=True, append_images=moving[1:])
+    with pytest.raises(InputError, match=r"driving' is an animated WebP\. Convert it to MP4"):
         open_driver(path)
     save_template(tmp_path / "a.npz", moving_track())
     assert open_driver(tmp_path / "a.npz").kind == "template"

@@ -33,8 +33,6 @@ from vortex.types import (
 KEYPOINTS = 21
 USUAL_AMOUNT = 0.3
 """Standard deviation of the amount of a blendshape."""
-
-
 SEEN_SHAPES = (
     "jawOpen", "mouthFunnel", "mouthPucker", "mouthStretchLeft", "mouthStretchRight",
     "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight",

@@ -119,6 +119,7 @@ def test_nothing_goes_beyond_what_real_faces_do() -> None:
         ({"browDown": 1.0}, ["browDownLeft", "browDownRight"]),
         ({"eyeLookLeft": 0.8}, ["eyeLookLeft"]),
         ({"eyeBlink": 1.0}, ["eyeBlinkLeft", "eyeBlinkRight"]),
+        ({"eyeBlinkRight": 1.0}, ["eyeBlinkRight"]),
     ],
 )
 def test_a_shape_comes_back_as_itself(shapes: dict[str, float], names: list[str]) -> None:

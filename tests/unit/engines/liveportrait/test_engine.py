@@ -126,7 +126,8 @@ def test_a_template_drives_as_the_video_that_it_was_made_of(
             )
             for kind, path in drivers.items()
         }
-    assert (report.frames, report.engine, report.path) == (6, "liveportrait", tmp_path / "a.npz")
+    assert (report.engine, report.path) == ("liveportrait", tmp_path / "a.npz")
+    assert report.frames == reports["video"].frames == reports["template"].frames >= 6
     assert report.fps == reports["video"].fps == reports["template"].fps
     assert "a motion template has no sound" in reports["template"].notes
     np.testing.assert_array_equal(decoded(tmp_path / "video.mp4"), decoded(tmp_path / "template.mp4"))
@@ -148,7 +149,13 @@ def test_each_option_of_a_transfer_reaches_the_picture(
         made = []
         for options in given:
             vortex.drive(
-                demo_portrait(), actor_video, tmp_path / "out.mp4", session=session, size_px=128, **options
+                demo_portrait(),
+                actor_video,
+                tmp_path / "out.mp4",
+                force=True,
+                session=session,
+                size_px=128,
+                **options,
             )
             made.append(decoded(tmp_path / "out.mp4"))
     for first, one in enumerate(made):
