@@ -101,11 +101,11 @@ def _checked_options(
         raise InputError(f"duration_s is {options.duration_s:g}; at most {most_s:g} are allowed.")
     if driving.exists():
         check_drives(given)
-        driver = check_driving(driving, most_s, context.settings.max_pixels)
+        check_driving(driving, most_s, context.settings.max_pixels)
         # What was left out takes the defaults of these options: fps is that of the video.
         known = given & options_of(DriveOptions).keys()
         drive = context.with_engine(DriveOptions(**{name: getattr(wanted, name) for name in known}), given)
-        check_drive(context.session.engine_name(drive), driver, drive)
+        check_drive(context.session.engine_name(drive), drive)
         return drive
     check_speaks(given)
     options = context.with_engine(options, given)
