@@ -73,6 +73,8 @@ SLIDERS: dict[tuple[str, ...], dict[tuple[int, str], float]] = {
         (11, "y"): 8e-3, (15, "y"): 8e-3, (13, "y"): -2.4e-3, (16, "y"): -2.4e-3,
         (1, "y"): 2e-3, (2, "y"): -2e-3,
     },
+    ("eyeBlinkLeft",): {(15, "y"): 2e-2, (16, "y"): -6e-3},
+    ("eyeBlinkRight",): {(11, "y"): 2e-2, (13, "y"): -6e-3},
     ("browInnerUp",): {(1, "y"): 6e-3, (2, "y"): -6e-3},
     ("browOuterUpLeft", "browOuterUpRight"): {(1, "y"): 6e-3, (2, "y"): -6e-3},
     ("browDownLeft", "browDownRight"): {(1, "x"): 1e-2, (2, "x"): -1e-2, (1, "y"): -3e-3, (2, "y"): 3e-3},
@@ -261,9 +263,11 @@ def print_left_out(clips: Sequence[Clip], templates: Sequence[np.ndarray]) -> No
             correlation, size = np.corrcoef(made, real)[0, 1], made.std() / real.std()
             print(f"  {keypoint}.y from blendshapes: correlation {correlation:.2f}, size {size:.2f}")
         found = clip.exp @ fit_inverse(others, weights, templates)
-        lost = ((found - clip.measures) ** 2).sum(axis=0) / (clip.measures**2).sum(axis=0)
-        scores = [f"{measure} {1 - value:.2f}" for measure, value in zip(MEASURES, lost, strict=True)]
-        print("  R2 of measures from exp:", ", ".join(scores[:6] + scores[9:12]))
+        back = []
+        for measure in ("upper_lip", "lower_lip", "corners", "width", "gaze_across", "opening"):
+            made, real = (values[:, MEASURES.index(measure)] for values in (found, clip.measures))
+            back.append(f"{measure} {1 - ((made - real) ** 2).sum() / (real**2).sum():.2f}")
+        print("  R2 of measures from exp:", ", ".join(back))
 
 
 def main() -> None:
@@ -281,7 +285,7 @@ def main() -> None:
     inverse = fit_inverse(clips, weights, templates)
     low, high = limits(clips, templates, inverse)
     arrays = {
-        "weights": weights, "inverse": inverse, "low": low, "high": high,
+        "weights": weights, "inverse": inverse, "low": low.reshape(-1, 3), "high": high.reshape(-1, 3),
         "noise": inverse_noise(clips, templates, strength),
     }  # fmt: skip
     np.savez_compressed(args.out, **{name: array.astype(np.float32) for name, array in arrays.items()})

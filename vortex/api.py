@@ -22,6 +22,7 @@ from vortex.options import (
     SpeakOptions,
     accepts,
 )
+from vortex.runtime.files import check_new_file
 from vortex.session import Session, session_or_new
 from vortex.speech.base import Speech
 from vortex.types import PhonemeSpan, ProgressCallback, RenderReport
@@ -48,6 +49,7 @@ def animate(
     speech: SoundSource,
     out: str | Path,
     *,
+    force: bool = False,
     session: Session | None = None,
     on_progress: ProgressCallback | None = None,
     **options: Unpack[AnimateKeywords],
@@ -59,6 +61,7 @@ def animate(
             order, or a PIL image.
         speech: sound, or a video with sound: a path, bytes, an open binary file, or (samples, rate).
         out: the .mp4 to write; it appears when it is whole, and nothing is left on failure.
+        force: replace a file that is there already; never one that is an input.
         session: keeps engines and portraits loaded between calls; default, one for this call.
         on_progress: see :data:`vortex.types.ProgressCallback`.
         **options: see below.
@@ -70,7 +73,7 @@ def animate(
     """
     parsed = AnimateOptions.parse(**options)
     with session_or_new(session) as open_session:
-        return open_session.animate(portrait, speech, out, parsed, on_progress=on_progress)
+        return open_session.animate(portrait, speech, out, parsed, force=force, on_progress=on_progress)
 
 
 @accepts(DriveOptions)
@@ -79,6 +82,7 @@ def drive(
     driving: str | os.PathLike[str],
     out: str | Path,
     *,
+    force: bool = False,
     session: Session | None = None,
     on_progress: ProgressCallback | None = None,
     **options: Unpack[DriveKeywords],
@@ -96,6 +100,7 @@ def drive(
         driving: path of a video or a picture with a face, of which the largest is taken; or for liveportrait
             of a motion template, written by :func:`capture` or published for LivePortrait (.pkl).
         out: the .mp4 to write; it appears when it is whole, and nothing is left on failure.
+        force: replace a file that is there already; never one that is an input.
         session: keeps engines and portraits loaded between calls; default, one for this call.
         on_progress: see :data:`vortex.types.ProgressCallback`.
         **options: see below.
@@ -109,7 +114,7 @@ def drive(
     """
     parsed = DriveOptions.parse(**options)
     with session_or_new(session) as open_session:
-        return open_session.drive(portrait, driving, out, parsed, on_progress=on_progress)
+        return open_session.drive(portrait, driving, out, parsed, force=force, on_progress=on_progress)
 
 
 @accepts(CaptureOptions)
@@ -117,6 +122,7 @@ def capture(
     driving: str | os.PathLike[str],
     out: str | Path,
     *,
+    force: bool = False,
     session: Session | None = None,
     on_progress: ProgressCallback | None = None,
     **options: Unpack[CaptureKeywords],
@@ -126,6 +132,7 @@ def capture(
     Args:
         driving: path of a video or a picture with a face; or of a published template, which is rewritten.
         out: the .npz to write; it appears when it is whole.
+        force: replace a file that is there already; never one that is an input.
         session: keeps engines loaded between calls; default, one for this call.
         on_progress: see :data:`vortex.types.ProgressCallback`.
         **options: see below.
@@ -137,7 +144,7 @@ def capture(
     """
     parsed = CaptureOptions.parse(**options)
     with session_or_new(session) as open_session:
-        return open_session.capture(driving, out, parsed, on_progress=on_progress)
+        return open_session.capture(driving, out, parsed, force=force, on_progress=on_progress)
 
 
 @accepts(SpeakOptions)
@@ -146,6 +153,7 @@ def speak(
     text: str,
     out: str | Path,
     *,
+    force: bool = False,
     session: Session | None = None,
     on_progress: ProgressCallback | None = None,
     **options: Unpack[SpeakKeywords],
@@ -158,6 +166,7 @@ def speak(
         portrait: picture with a face, see :func:`animate`.
         text: English, as one writes it.
         out: the .mp4 to write.
+        force: replace a file that is there already; never one that is an input.
         session: keeps engines, speech models and portraits loaded between calls; default, one for this call.
         on_progress: see :data:`vortex.types.ProgressCallback`.
         **options: see below.
@@ -169,7 +178,7 @@ def speak(
     """
     parsed = SpeakOptions.parse(**options)
     with session_or_new(session) as open_session:
-        return open_session.speak(portrait, text, out, parsed, on_progress=on_progress)
+        return open_session.speak(portrait, text, out, parsed, force=force, on_progress=on_progress)
 
 
 @accepts(SayOptions)
@@ -177,6 +186,7 @@ def say(
     text: str,
     out: str | Path | None = None,
     *,
+    force: bool = False,
     session: Session | None = None,
     on_progress: ProgressCallback | None = None,
     **options: Unpack[SayKeywords],
@@ -186,6 +196,7 @@ def say(
     Args:
         text: English, as one writes it.
         out: a .wav file to write, 16-bit mono; default, none.
+        force: replace a file that is there already.
         session: keeps the speech model loaded between calls; default, one for this call.
         on_progress: called as on_progress("speech", sentences done, sentences).
         **options: see below.
@@ -197,6 +208,7 @@ def say(
     parsed = SayOptions.parse(**options)
     if out is not None:
         check_wav_path(Path(out))
+        check_new_file(Path(out), "Output", force=force)
     with session_or_new(session) as open_session:
         speech = open_session.say(text, parsed, parsed.preset, on_progress=on_progress)
     if out is not None:

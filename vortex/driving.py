@@ -18,6 +18,7 @@ from vortex.face.portrait import load_portrait
 from vortex.face.tracking import FaceTrack, track_face
 from vortex.interpolation import smoothstep
 from vortex.media.audio import fit_duration, load_video_sound
+from vortex.media.formats import HEAD_BYTES
 from vortex.media.picture import is_picture
 from vortex.media.reading import VideoFile, iter_timed_frames, probe_video, steady_rate
 from vortex.motion.capture import capture_motion, compare_faces, shown_times_s
@@ -30,9 +31,9 @@ from vortex.motion.transfer import (
     resample_keypoints,
     transfer_blendshapes,
 )
-from vortex.options import MAX_DURATION_S, DriveOptions, TransferOptions, default_of, options_of
+from vortex.options import DriveOptions, TransferOptions, default_of, options_of
 from vortex.performance import SOUND_HZ, Performance, StageClock
-from vortex.types import Audio, Frame, KeypointTrack, MotionTrack, Portrait, frame_count
+from vortex.types import MAX_DURATION_S, Audio, Frame, KeypointTrack, MotionTrack, Portrait, frame_count
 
 PICTURE_S, PICTURE_MOVE_S = 3.0, 1.0
 """Length of a video that a picture drives, and how long the portrait takes to its expression."""
@@ -58,7 +59,7 @@ def open_driver(path: Path) -> Driver:
     """
     if path.is_file():
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(HEAD_BYTES)
         if is_template(head):
             return Driver(path, "template")
         if is_picture(path):

@@ -19,6 +19,8 @@ VortexError
 └── MissingExtraError (ImportError)
 
 A message says what we got, what we accept, and the next step.
+
+VortexWarning is what vortex warns of while it goes on; the command line prints no other warnings.
 """
 
 
@@ -88,6 +90,10 @@ class StageTimeoutError(VortexError):
 
 class MissingExtraError(VortexError, ImportError):
     """An optional package that is not installed."""
+
+
+class VortexWarning(UserWarning):
+    """Something to know about an input or a machine, though the work goes on."""
 
 
 def in_one_line(error: BaseException) -> str:

@@ -22,13 +22,12 @@ from vortex.motion.presets import MAX_STRENGTH, PRESETS, PresetLike, PresetTrack
 from vortex.motion.transfer import MOTIONS, REGIONS, SCALINGS, MotionTransfer
 from vortex.speech.base import DEFAULT_VOICE, SPEED_RANGE
 from vortex.speech.registry import find_speech_engine
-from vortex.types import DEFAULT_SAMPLE_RATE_HZ, MAX_OFFSET_FRAMES, parse_fps
+from vortex.types import DEFAULT_SAMPLE_RATE_HZ, MAX_DURATION_S, MAX_OFFSET_FRAMES, parse_fps
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 MAX_SEED = 2**31 - 1
-MAX_DURATION_S = 4 * 3600.0
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Options = TypeVar("Options", bound="OptionGroup")
@@ -235,6 +234,13 @@ def accepts(group: type[OptionGroup]) -> Callable[[Function], Function]:
         return function
 
     return decorate
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(OptionGroup):
+    """What happens where a file is written; servers choose the names of their files themselves."""
+
+    force: bool = _option(False, "flag", "replace a file that is there already; never one that is an input")
 
 
 @dataclass(frozen=True, kw_only=True)

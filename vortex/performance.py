@@ -17,8 +17,16 @@ from vortex.lipsync.recognize import recognize_visemes
 from vortex.media.audio import fit_duration, resample, within_range
 from vortex.motion.drive import drive
 from vortex.motion.transfer import Motion
-from vortex.options import MAX_DURATION_S, RenderOptions
-from vortex.types import Audio, PhonemeSpan, Portrait, ProgressCallback, VisemeTrack, frame_count
+from vortex.options import RenderOptions
+from vortex.types import (
+    MAX_DURATION_S,
+    Audio,
+    PhonemeSpan,
+    Portrait,
+    ProgressCallback,
+    VisemeTrack,
+    frame_count,
+)
 
 SOUND_HZ = 48_000
 """Sample rate of the sound in the video."""

@@ -53,6 +53,7 @@ from vortex.performance import (
     perform_speech,
 )
 from vortex.render import FrameCallback, PreparedPortrait, render_video
+from vortex.runtime.files import check_new_file
 from vortex.runtime.memory import BoundedCache, ModelCache
 from vortex.speech.base import Speech, SpeechEngine
 from vortex.speech.registry import find_speech_engine
@@ -271,9 +272,11 @@ class Session(AbstractContextManager["Session"]):
         out: str | Path,
         options: AnimateOptions,
         *,
+        force: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> RenderReport:
         """Make a talking video of a picture and a sound; see :func:`vortex.animate`."""
+        _check_output(out, force, portrait, speech)
 
         def load() -> SpeechInput:
             return SpeechInput(load_audio(speech, SOUND_HZ), options.transcript)
@@ -293,9 +296,11 @@ class Session(AbstractContextManager["Session"]):
         out: str | Path,
         options: DriveOptions,
         *,
+        force: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> RenderReport:
         """Make a video of a picture that moves as the face of a driver; see :func:`vortex.drive`."""
+        _check_output(out, force, portrait, driving)
         driver = open_driver(Path(driving))  # refuses what cannot drive before any work starts
         check_drive(self.engine_name(options), driver, options)
 
@@ -316,10 +321,12 @@ class Session(AbstractContextManager["Session"]):
         out: str | Path,
         options: CaptureOptions,
         *,
+        force: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> CaptureReport:
         """Make a motion template of a driver; see :func:`vortex.capture`."""
         driver, path = open_driver(Path(driving)), Path(out)
+        check_new_file(path, "Template", force=force, inputs=(driving,))
         check_template_path(path)
         wanted = EngineOptions(engine=options.engine, device=options.device)
         check_captures(self.engine_name(wanted))
@@ -337,9 +344,11 @@ class Session(AbstractContextManager["Session"]):
         out: str | Path,
         options: SpeakOptions,
         *,
+        force: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> tuple[RenderReport, Speech]:
         """Make a video in which a portrait speaks a text; see :func:`vortex.speak`."""
+        _check_output(out, force, portrait)
         split_sentences(text)  # refuses a text without words before any work starts
         spoken: list[Speech] = []
 
@@ -377,6 +386,12 @@ class Session(AbstractContextManager["Session"]):
         """
         engine, _ = self.engine(options)
         return LiveFace(engine, self.prepare_source(portrait, options).prepared, options)
+
+
+def _check_output(out: str | Path, force: bool, *inputs: object) -> None:
+    """Refuse a video that cannot be written, or would replace a file, before any work starts."""
+    check_new_file(Path(out), "Output", force=force, inputs=inputs)
+    check_video_path(Path(out))
 
 
 def source_key(source: PortraitSource) -> Hashable | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import shutil
 import signal
@@ -17,8 +18,8 @@ from typing import Any
 import av
 import pytest
 
-from vortex.batch.jobs import Job, Outcome, Row, read_jobs
-from vortex.batch.run import JOURNAL, REPORT, run_batch
+from vortex.batch.jobs import JOURNAL, REPORT, Job, Outcome, Row, read_jobs
+from vortex.batch.run import run_batch
 from vortex.errors import InputError
 from vortex.options import VideoOptions
 
@@ -78,7 +79,7 @@ def test_good_rows_become_videos_and_bad_ones_are_reported(files: Path) -> None:
         (3, "angry"),
         (4, "below the folder"),
         (5, "earlier row"),
-        (6, "No such"),
+        (6, "does not exist"),
     ):
         assert word in reasons[index]
     assert frames_in(files / "out" / "one.mp4") == 12
@@ -109,7 +110,7 @@ def test_a_killed_batch_continues_where_it_stopped(files: Path) -> None:
         [*VORTEX, str(jobs), "--out", str(out), "--workers", "1"], stderr=subprocess.DEVNULL
     ) as first:
         # a video is there a moment before the journal tells of it
-        wait_for(lambda: (out / JOURNAL).exists() and (out / JOURNAL).read_text().count("\n") >= 2)
+        wait_for(lambda: (out / JOURNAL).exists() and (out / JOURNAL).read_text().count('"done"') >= 2)
         first.kill()
     wait_for(lambda: not workers_of(out))
     whole = {path.name for path in out.glob("*.mp4")}
@@ -181,6 +182,122 @@ def test_a_worker_that_dies_fails_only_its_row(files: Path, monkeypatch: pytest.
     assert [outcome.status for outcome in outcomes] == ["done", "failed", "done"]
     assert "process died" in outcomes[1].reason
     assert len(heard) == 3
+
+
+def strange_rows(files: Path) -> list[str]:
+    """Return lines of a list that stopped the whole batch, or one worker for ever."""
+    os.mkfifo(files / "pipe.jpg")
+    (files / "folder.flac").mkdir()
+    # PostScript that never ends, under the name of a picture.
+    endless = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n"
+    (files / "loop.jpg").write_bytes(endless)
+    deep = "[" * 50_000 + "]" * 50_000
+    strange: list[dict[str, Any]] = [
+        row(size_px=float("inf")), row(size_px=1e400), row(seed=float("nan")), row(duration_s=10**400),
+        row(fps="1e999999"), row(fps=119.99999999999999), row(portrait="a\0.jpg"), row(speech="b\0.flac"),
+        row(portrait="pipe.jpg"), row(portrait="folder.flac"), row(portrait="/dev/zero"),
+        row(portrait="loop.jpg"), row(output="a\0.mp4"), row(output=5), row(output=["x.mp4"]),
+        row(portrait={"a": 1}), row(preset=[]), row(output="report.json/x.mp4"),
+        row(output="jobs.done.jsonl/x.mp4"), row(output="x" * 300 + ".mp4"),
+        row(portrait="\ud800.jpg"), row(preset="\ud800"), row(transcript="\ud800", size_px=128),
+    ]  # fmt: skip
+    return [json.dumps(r) for r in strange] + ["nonsense", "5", "null", deep, '{"portrait": ' + deep + "}"]
+
+
+def test_no_row_stops_the_others(files: Path) -> None:
+    good = json.dumps(row(output="good.mp4"))
+    lines = [good, *strange_rows(files), json.dumps(row(output="last.mp4"))]
+    (files / "jobs.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    outcomes = run_batch(read_jobs(files / "jobs.jsonl"), files / "out", workers=1)
+    assert len(outcomes) == len(lines)
+    assert {o.output for o in outcomes if o.status == "done"} >= {"good.mp4", "last.mp4"}
+    for outcome, line in zip(outcomes[1:-1], lines[1:-1], strict=True):
+        assert outcome.status == ("done" if "119.99" in line else "failed"), line[:80]
+        assert outcome.status == "done" or (outcome.reason and "\n" not in outcome.reason)
+    assert json.loads((files / "out" / REPORT).read_text())["done"] == 3
+
+
+def test_a_csv_list_goes_on_after_a_field_that_is_too_long(files: Path) -> None:
+    head = "portrait,speech,output,size_px,duration_s\n"
+    (files / "jobs.csv").write_text(head + f"{'a' * 200_000},b.flac,x.mp4,,\na.jpg,b.flac,y.mp4,128,0.5\n")
+    first, second = read_jobs(files / "jobs.csv")
+    assert first.job is None and "not CSV" in first.problem
+    assert second.job is not None and second.job.output == "y.mp4"
+
+
+def test_one_output_under_two_names_is_one_output(files: Path) -> None:
+    names = ["d/e.mp4", "./d/e.mp4", "d//e.mp4", "d/./e.mp4"]
+    write_jsonl(files / "jobs.jsonl", [row(output=name) for name in names])
+    first, *others = read_jobs(files / "jobs.jsonl")
+    assert first.job is not None and first.job.output == "d/e.mp4"
+    assert all("earlier row" in other.problem for other in others)
+
+
+@pytest.mark.slow
+def test_a_row_that_takes_too_long_fails_alone(files: Path) -> None:
+    rows = [Row(1, job(files, "long.mp4", 900.0)), *(Row(n, job(files, f"{n}.mp4", 0.5)) for n in (2, 3))]
+    outcomes = run_batch(rows, files / "out", workers=2, row_timeout_s=15)
+    assert [outcome.status for outcome in outcomes] == ["failed", "done", "done"]
+    assert "longer than 15 s" in outcomes[0].reason
+    assert not (files / "out" / "long.mp4").exists()
+
+
+def test_a_video_that_the_batch_did_not_make_stays(files: Path) -> None:
+    out = files / "out"
+    out.mkdir()
+    (out / "mine.mp4").write_bytes(b"holiday")
+    rows = [Row(1, job(files, "mine.mp4", 0.5))]
+    (refused,) = run_batch(rows, out, workers=1)
+    assert refused.status == "failed" and "is there already" in refused.reason
+    assert (out / "mine.mp4").read_bytes() == b"holiday"
+    (made,) = run_batch(rows, out, workers=1, force=True)
+    assert made.status == "done" and frames_in(out / "mine.mp4") == 12
+    # What the batch made it makes again when the row has changed, or the video.
+    (again,) = run_batch([Row(1, job(files, "mine.mp4", 0.25))], out, workers=1)
+    assert again.status == "done" and frames_in(out / "mine.mp4") == 6
+    (out / "mine.mp4").write_bytes(b"x")
+    (mended,) = run_batch([Row(1, job(files, "mine.mp4", 0.25))], out, workers=1)
+    assert mended.status == "done" and frames_in(out / "mine.mp4") == 6
+
+
+def test_a_video_that_a_row_reads_is_never_replaced(files: Path) -> None:
+    (files / "actor.mp4").write_bytes(b"a video")
+    jobs = write_jsonl(
+        files / "jobs.jsonl", [row(output="actor.mp4"), {"portrait": "a.jpg", "driving": "actor.mp4"}]
+    )
+    first, _ = run_batch(read_jobs(jobs), files, workers=1, force=True)
+    assert first.status == "failed" and "is an input" in first.reason
+    assert (files / "actor.mp4").read_bytes() == b"a video"
+
+
+def test_the_report_of_something_else_stays(files: Path) -> None:
+    (files / REPORT).write_text("{}")
+    with pytest.raises(InputError, match=r"report\.json' is there already"):
+        run_batch([Row(1, job(files, "x.mp4", 0.5))], files, workers=1)
+    assert (files / REPORT).read_text() == "{}"
+    assert not (files / JOURNAL).exists()
+
+
+def test_a_damaged_journal_is_read_on(files: Path) -> None:
+    out, rows = files / "out", [Row(1, job(files, "x.mp4", 0.5))]
+    (made,) = run_batch(rows, out, workers=1)
+    line = (out / JOURNAL).read_bytes()
+    deep = b"[" * 100_000
+    (out / JOURNAL).write_bytes(
+        b"\xff\xfe\0\n" + deep + b"\n5\nnull\n{}\n" + line + b'{"output": "x.mp4", "ke'
+    )
+    (skipped,) = run_batch(rows, out, workers=1)
+    assert made.status == "done" and skipped.status == "skipped"
+
+
+NUMBERS = [("workers", 0), ("workers", 10**9), *(("row_timeout_s", n) for n in (0.0, math.inf, math.nan))]
+
+
+@pytest.mark.parametrize(("name", "value"), NUMBERS)
+def test_a_number_outside_its_range_is_refused(files: Path, name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"{name} is .*; give"):
+        run_batch([Row(1, job(files, "x.mp4", 0.5))], files / "out", **{name: value})
+    assert not (files / "out").exists()
 
 
 def test_csv_and_jsonl_mean_the_same(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_progress_and_times_of_a_video_ignore_it(
         portrait, speech, tmp_path / "out.mp4", size_px=128, seed=3, on_progress=on_progress
     )
     took_s = time.perf_counter() - started_s
-    assert done == sorted(done) and done[-1] == report.frames == 74
+    assert done == sorted(done) and done[-1] == report.frames == 75
     assert all(0 <= spent_s <= took_s for spent_s in report.stage_s.values())
     left_s = [float(found) for found in re.findall(r"(-?\d+) s left", console.getvalue())]
     assert left_s and all(0 <= seconds < LONG_S for seconds in left_s)
@@ -117,6 +117,6 @@ def test_a_batch_measures_its_work_by_another_clock(
         for _ in range(2):
             before_s, started_s = clock.ahead_s, time.perf_counter()
             outcome = render_task(session, task, tmp_path)
-            assert (outcome.status, outcome.frames) == ("done", 74), outcome
+            assert (outcome.status, outcome.frames) == ("done", 75), outcome
             assert clock.ahead_s != before_s
             assert 0 < outcome.duration_s <= time.perf_counter() - started_s + 0.001

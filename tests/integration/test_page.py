@@ -141,7 +141,7 @@ def test_from_files_to_a_playing_video_with_its_sync(page: Page, portrait: Path,
     assert page.is_hidden("#quality"), "the mesh engine has one quality"
     page.click("#make")
     video = finished(page)
-    assert video == {"width": 256, "duration": pytest.approx(74 / 24, abs=0.05), "error": None}
+    assert video == {"width": 256, "duration": pytest.approx(75 / 24, abs=0.05), "error": None}
     assert "seed 7" in page.inner_text("#facts")
     newest = get_json(f"{page.url}v1/videos?limit=1")["videos"][0]["options"]
     assert (newest["mark"], newest["quality"]) == (False, "full")

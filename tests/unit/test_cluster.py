@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.driving import known_frames, write_timed_video
+from support.tracks import moving_track
 
-from vortex.cluster import DrivingVideo, _Actor, _SharedPortrait
+from vortex.cluster import Cluster, DrivingVideo, _Actor, _SharedPortrait
 from vortex.demo import demo_portrait
+from vortex.engines.base import CroppedFace
 from vortex.engines.mesh.engine import MeshEngine
 from vortex.engines.registry import find_engine
 from vortex.face.portrait import load_portrait
 from vortex.motion.drive import still
 from vortex.options import DriveOptions, EngineOptions, VideoOptions
+from vortex.types import KeypointTrack
 
 
 def short_sound() -> bytes:
@@ -70,3 +73,29 @@ def test_an_actor_drives_a_portrait_by_a_video(tmp_path: Path) -> None:
     assert (made.problem, made.frames) == ("", 4)
     none = actor.video(picture, DrivingVideo(b"no video", ""), options)
     assert "cannot be read" in none.problem
+
+
+def test_a_cluster_captures_in_parts_that_are_joined() -> None:
+    sent: list[int] = []
+
+    class Remote:
+        """Stands for a method of Ray's actor."""
+
+        @staticmethod
+        def remote(faces: list[CroppedFace], fps: Fraction) -> KeypointTrack:
+            start = sum(sent)
+            sent.append(len(faces))
+            return whole.part(start, len(faces))
+
+    class Actor:
+        capture = Remote()
+
+    whole = moving_track(100)
+    cluster = object.__new__(Cluster)
+    cluster._actors = [Actor()]
+    cluster._get = lambda answer: answer  # type: ignore[method-assign]
+    face = CroppedFace(np.zeros((512, 512, 3), np.uint8), np.zeros((478, 3), np.float32))
+    track = cluster.capture(iter([face] * 100), Fraction(25))
+    assert sent == [48, 48, 4]
+    np.testing.assert_array_equal(track.exp, whole.exp)
+    np.testing.assert_array_equal(track.lip_ratio, whole.lip_ratio)

@@ -34,6 +34,7 @@ from vortex.options import (
     GenerateOptions,
     LiveOptions,
     OptionGroup,
+    OutputOptions,
     PortraitOptions,
     RenderOptions,
     SayOptions,
@@ -107,6 +108,20 @@ def test_commands_have_every_option_with_its_default(
 ) -> None:
     assert options_of(group).keys() <= flags_of(name)
     assert parsed_options(command(name, *words), group) == group()
+
+
+@pytest.mark.parametrize(("name", "words", "group"), COMMANDS)
+def test_commands_that_write_files_take_force(
+    name: str, words: tuple[str, ...], group: type[OptionGroup]
+) -> None:
+    assert not parsed_options(command(name, *words), OutputOptions).force
+    assert parsed_options(command(name, *words, "--force"), OutputOptions).force
+
+
+@pytest.mark.parametrize("function", [vortex.animate, vortex.drive, vortex.speak, vortex.say, generate,
+                                      vortex.run_batch])  # fmt: skip
+def test_functions_that_write_files_take_force(function: Callable[..., Any]) -> None:
+    assert inspect.signature(function).parameters["force"].default is default_of(OutputOptions, "force")
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -315,8 +330,10 @@ def test_flags_are_accepted_in_every_spelling() -> None:
     )
 
 
-def test_force_is_enough_on_the_command_line_and_a_keyword_of_load_portrait() -> None:
-    assert parsed_options(command("demo", "--force"), FaceOptions).force_face
+def test_force_face_is_a_keyword_of_load_portrait_and_force_is_another_option() -> None:
+    both = command("demo", "--force-f", "--force")
+    assert parsed_options(both, FaceOptions).force_face and parsed_options(both, OutputOptions).force
+    assert not parsed_options(command("demo", "--force"), FaceOptions).force_face
     shown = inspect.signature(vortex.load_portrait).parameters["force_face"]
     assert shown.default is default_of(PortraitOptions, "force_face")
 

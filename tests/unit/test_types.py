@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from fractions import Fraction
 
 import numpy as np
@@ -32,10 +33,37 @@ def test_a_wrong_frame_rate_is_refused_with_its_value(given: object) -> None:
         parse_fps(given)  # type: ignore[arg-type]
 
 
-def test_the_frame_count_is_rounded_once() -> None:
+def test_frames_cover_all_of_a_duration_and_no_more_than_it_needs() -> None:
     assert frame_count(45.0, Fraction(24)) == 1080
     assert frame_count(Fraction(1001, 1000), Fraction(30000, 1001)) == 30
-    assert frame_count(3600, Fraction(30000, 1001)) == 107892  # published NTSC frames an hour
+    # An hour has 107892 frames of NTSC (SMPTE ST 12-1) and a part of another one.
+    assert frame_count(3600, Fraction(30000, 1001)) == 107893
+    assert frame_count(0, Fraction(24)) == 0
+
+
+@pytest.mark.parametrize("fps", [Fraction(1), Fraction(24), Fraction(30000, 1001), Fraction(120)])
+def test_no_end_of_a_sound_is_cut(fps: Fraction) -> None:
+    chance = random.Random(1)
+    for _ in range(500):
+        rate_hz, samples = chance.choice((8_000, 44_100, 48_000)), chance.randrange(1, 10**6)
+        frames = frame_count(Fraction(samples, rate_hz), fps)
+        assert frames / fps >= Fraction(samples, rate_hz) - Fraction(1, 10_000)
+        assert (frames - 1) / fps < Fraction(samples, rate_hz)
+
+
+@pytest.mark.parametrize("fps", [Fraction(24), Fraction(30000, 1001), Fraction(120)])
+def test_a_length_that_was_fitted_to_frames_has_as_many(fps: Fraction) -> None:
+    for frames in (1, 7, 1000, 1_728_000):
+        assert frame_count(float(frames / fps), fps) == frames
+        for rate_hz in (8_000, 44_100, 48_000):
+            assert frame_count(Fraction(round(frames / fps * rate_hz), rate_hz), fps) == frames
+
+
+@pytest.mark.parametrize("given", ["119.99999999999999", 1.0000000001, "1.0000000001", 119.99999999999999])
+def test_a_rate_fits_into_the_numbers_of_a_file(given: float | str) -> None:
+    fps = parse_fps(given)
+    assert abs(fps - Fraction(given)) < 1e-6
+    assert fps.numerator < 2**31 and fps.denominator < 2**31
 
 
 def test_values_are_frozen() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from vortex.errors import InputError
+from vortex.errors import InputError, in_one_line
 from vortex.media.containers import DEFAULT_CONTAINER, SUFFIXES
 from vortex.options import DriveOptions, VideoOptions, accepts, check_drives, check_speaks, options_of
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from vortex.options import VideoKeywords
 
+JOURNAL = "jobs.done.jsonl"
+REPORT = "report.json"
+"""Files in the batch's folder."""
 SOURCES = ("speech", "text", "driving")
 INPUT_COLUMNS = ("portrait", *SOURCES, "output")
 COLUMNS = (*INPUT_COLUMNS, *options_of(VideoOptions))
@@ -102,8 +105,8 @@ def read_jobs(path: str | Path, **options: Unpack[VideoKeywords]) -> list[Row]:
                 raise InputError(f"the output '{job.output}' is that of an earlier row")
             taken.add(job.output)
             rows.append(Row(number, job))
-        except InputError as exc:
-            rows.append(Row(number, None, str(exc)))
+        except Exception as exc:  # whatever a row holds, the others are made
+            rows.append(Row(number, None, in_one_line(exc)))
     if not rows:
         raise InputError(f"Jobs '{path}' hold no rows. The columns are {', '.join(COLUMNS)}.")
     return rows
@@ -111,19 +114,30 @@ def read_jobs(path: str | Path, **options: Unpack[VideoKeywords]) -> list[Row]:
 
 def _csv_records(path: Path, text: str) -> list[Any]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    unknown = [name for name in reader.fieldnames or () if name not in COLUMNS]
+    try:
+        names = reader.fieldnames or ()
+    except csv.Error as exc:
+        raise InputError(f"Jobs '{path}' have no header ({exc}). Give a .csv or .jsonl file.") from exc
+    unknown = [name for name in names if name not in COLUMNS]
     if unknown:
         raise InputError(
             f"Jobs '{path}' have an unknown column {unknown[0]!r}; known are {', '.join(COLUMNS)}."
         )
-    return [{name: value for name, value in record.items() if value} for record in reader]
+    records: list[Any] = []
+    while True:
+        try:
+            records.append({name: value for name, value in next(reader).items() if value})
+        except StopIteration:
+            return records
+        except csv.Error as exc:
+            records.append(f"the line is not CSV ({exc})")
 
 
 def _jsonl_records(text: str) -> Iterator[Any]:
-    for line in filter(str.strip, text.splitlines()):
+    for line in filter(str.strip, text.split("\n")):
         try:
             yield json.loads(line)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             yield f"the line is not JSON ({exc})"
 
 
@@ -163,8 +177,11 @@ def _output(number: int, inputs: Mapping[str, str]) -> str:
     made = f"{number:04d}-{Path(inputs['portrait']).stem}-{source}{DEFAULT_CONTAINER.suffix}"
     output = inputs.get("output", made)
     path = PurePosixPath(output)
-    if path.is_absolute() or ".." in path.parts or path.suffix.lower() not in SUFFIXES:
+    if path.is_absolute() or ".." in path.parts or path.suffix.lower() not in SUFFIXES or "\0" in output:
         raise InputError(
             f"the output '{output}' is not a {' or '.join(SUFFIXES)} name below the folder of the batch"
         )
-    return output
+    if path.parts[0] in (JOURNAL, REPORT):
+        raise InputError(f"the output '{output}' needs the name of the batch's own file {path.parts[0]}")
+    # One name for one file: './a//b.mp4' is 'a/b.mp4'.
+    return str(path)

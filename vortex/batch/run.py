@@ -12,29 +12,30 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TextIO
 
-from vortex.batch.jobs import Job, Outcome, Row
+from vortex.batch.jobs import REPORT, Job, Outcome, Row
+from vortex.batch.journal import Journal
 from vortex.cluster import Cluster, DrivingVideo, VideoInput
 from vortex.engines.registry import AUTO, resolve_engine
 from vortex.errors import InputError, in_one_line
 from vortex.options import AnimateOptions, DriveOptions, SpeakOptions, VideoOptions
-from vortex.runtime.files import whole_file, write_whole
+from vortex.runtime.files import check_input_file, check_new_file, whole_file, write_whole
 from vortex.session import Session
 from vortex.version import __version__
 
-JOURNAL = "jobs.done.jsonl"
-"""In the batch's folder: one line for each finished video, appended when it is finished."""
-REPORT = "report.json"
 STATUSES = ("done", "skipped", "failed")
 ATTEMPTS = 2
 """How often a row is tried whose process dies."""
+MAX_WORKERS = 1000
+ROW_TIMEOUT_S = 86_400.0
+"""Longest time for a row by default."""
+MAX_ROW_TIMEOUT_S = 30 * 86_400.0
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 OutcomeCallback = Callable[[Outcome, int, int], None]
@@ -71,45 +72,90 @@ def run_batch(
     *,
     workers: int | None = None,
     cluster: Cluster | None = None,
+    force: bool = False,
+    row_timeout_s: float = ROW_TIMEOUT_S,
     on_outcome: OutcomeCallback | None = None,
 ) -> list[Outcome]:
     """Make the videos of all rows below ``folder``; return how each row ended, in their order.
 
     A row whose video an earlier run made from the same content and options is skipped. A failing row is
-    reported in its outcome; the others continue. What ``on_outcome`` raises ends the batch.
+    reported in its outcome; the others continue. What ``on_outcome`` raises ends the batch. A video that an
+    earlier run began is replaced; another file only with ``force``, and one that a row reads never.
 
-    ``workers`` is the number of processes; default, half of the CPU cores, at least one. With a ``cluster``,
-    its actors render instead. The folder is created; InputError if that fails, or for fewer than one worker.
+    ``workers`` is the number of processes; default, half of the CPU cores, at least one. A row that takes
+    longer than ``row_timeout_s`` fails. With a ``cluster``, its actors render instead, without that limit.
+    The folder is created; InputError if that fails, or for a number that is not accepted.
     """
     folder = Path(folder)
     workers = max((os.cpu_count() or 1) // 2, 1) if workers is None else workers
-    if workers < 1:
-        raise InputError(f"workers is {workers}; give 1 or more.")
+    if not 1 <= workers <= MAX_WORKERS:
+        raise InputError(f"workers is {workers}; give a number from 1 to {MAX_WORKERS}.")
+    if not 0.001 <= row_timeout_s <= MAX_ROW_TIMEOUT_S:
+        most = f"{MAX_ROW_TIMEOUT_S:g}"
+        raise InputError(f"row_timeout_s is {row_timeout_s}; give seconds from 0.001 to {most}.")
     ended: dict[int, Outcome] = {}
-    with _open_journal(folder) as journal:
+    with Journal(folder, force=force) as journal:
 
         def end(outcome: Outcome) -> None:
             ended[outcome.number] = outcome
             if outcome.status == "done":
-                journal.write(json.dumps(asdict(outcome)) + "\n")
-                journal.flush()
+                journal.finish(outcome, folder / outcome.output)
             if on_outcome:
                 on_outcome(outcome, len(ended), len(rows))
 
-        keys, tasks = _read_keys(folder), []
-        for row in rows:
-            decided = _without_work(row, folder, keys, cluster)
+        tasks = []
+        for decided in _decide(rows, folder, journal, cluster, force):
             if isinstance(decided, Outcome):
                 end(decided)
             else:
                 tasks.append(decided)
-        done = _run_on_cluster(cluster, tasks, folder) if cluster else _run_processes(workers, tasks, folder)
+        if cluster:
+            done = _run_on_cluster(cluster, tasks, folder)
+        else:
+            done = _run_processes(workers, tasks, folder, row_timeout_s)
         for outcome in done:
             end(outcome)
     outcomes = [ended[row.number] for row in rows]
-    report = {**count_statuses(outcomes), "rows": [asdict(outcome) for outcome in outcomes]}
-    write_whole(folder / REPORT, json.dumps(report, indent=1) + "\n")
+    _write_report(folder / REPORT, outcomes)
     return outcomes
+
+
+def _write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
+    report = {**count_statuses(outcomes), "rows": [asdict(outcome) for outcome in outcomes]}
+    try:
+        write_whole(path, json.dumps(report, indent=1) + "\n")
+    except OSError as exc:
+        raise InputError(f"Report '{path}' cannot be written ({exc.strerror}).") from exc
+
+
+def _decide(
+    rows: Sequence[Row], folder: Path, journal: Journal, cluster: Cluster | None, force: bool
+) -> Iterator[Outcome | Task]:
+    """Yield for each row how it ended without any work, or its task."""
+    jobs = [row.job for row in rows if row.job]
+    read = [path for job in jobs for path in (job.portrait, job.speech, job.driving) if path]
+    inputs: set[str] = set()
+    for path in read:
+        with suppress(ValueError):  # no possible file name
+            inputs.add(os.path.realpath(path))
+    for row in rows:
+        decided = _without_work(row, folder, journal, cluster)
+        yield _without_loss(decided, folder, journal, inputs, force) if isinstance(decided, Task) else decided
+
+
+def _without_loss(
+    task: Task, folder: Path, journal: Journal, inputs: set[str], force: bool
+) -> Outcome | Task:
+    """Return the task, or how it ended because its video would replace a file that is not the batch's."""
+    path, own = folder / task.job.output, journal.knows(task.job.output)
+    try:
+        if os.path.realpath(path) in inputs:
+            raise InputError(f"the output '{task.job.output}' is an input of a row, which would be lost")
+        check_new_file(path, "Output", force=force or own)
+    except (InputError, OSError, ValueError) as exc:
+        return task.outcome(time.perf_counter(), 0, in_one_line(exc))
+    journal.begin(task.job.output)
+    return task
 
 
 def count_statuses(outcomes: Sequence[Outcome]) -> dict[str, int]:
@@ -117,7 +163,7 @@ def count_statuses(outcomes: Sequence[Outcome]) -> dict[str, int]:
     return {status: sum(o.status == status for o in outcomes) for status in STATUSES}
 
 
-def _without_work(row: Row, folder: Path, keys: Mapping[str, str], cluster: Cluster | None) -> Outcome | Task:
+def _without_work(row: Row, folder: Path, journal: Journal, cluster: Cluster | None) -> Outcome | Task:
     """Return how a row ended if it needs no work, else its task."""
     if row.job is None:
         return Outcome(row.number, "", "failed", row.problem)
@@ -128,11 +174,10 @@ def _without_work(row: Row, folder: Path, keys: Mapping[str, str], cluster: Clus
             raise InputError(f"The cluster renders with {name}; engine is {job.options.engine!r}.")
         job = replace(job, options=replace(job.options, engine=name))
         key = _key(job)
-    except InputError as exc:
-        return Outcome(row.number, job.output, "failed", str(exc))
-    except OSError as exc:
-        return Outcome(row.number, job.output, "failed", f"'{exc.filename}' cannot be read ({exc.strerror})")
-    if keys.get(job.output) == key and (folder / job.output).is_file():
+        made = journal.has(job.output, key, folder / job.output)
+    except Exception as exc:  # whatever a row names, the others are made
+        return Outcome(row.number, job.output, "failed", in_one_line(exc))
+    if made:
         return Outcome(row.number, job.output, "skipped", "an earlier run made this video", key=key)
     return Task.of(row.number, job, key)
 
@@ -142,6 +187,7 @@ def _key(job: Job) -> str:
     decided = [__version__, job.output, job.text, job.options.as_json()]
     digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode())
     for path in filter(None, (job.portrait, job.speech, job.driving)):
+        check_input_file(Path(path), f"'{path}'", "a picture, a sound or a video")
         digest.update(b"file:")
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
@@ -149,48 +195,40 @@ def _key(job: Job) -> str:
     return digest.hexdigest()
 
 
-def _open_journal(folder: Path) -> TextIO:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return open(folder / JOURNAL, "a", encoding="utf-8")
-    except OSError as exc:
-        raise InputError(
-            f"Folder '{folder}' cannot be written ({exc.strerror}). Choose another one."
-        ) from exc
-
-
-def _read_keys(folder: Path) -> Mapping[str, str]:
-    """Return output -> key of each finished video in the journal."""
-    keys = {}
-    for line in (folder / JOURNAL).read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError, TypeError, KeyError):  # a line that a kill cut off
-            entry = json.loads(line)
-            keys[str(entry["output"])] = str(entry["key"])
-    return keys
-
-
-def _run_processes(workers: int, tasks: Sequence[Task], folder: Path) -> Iterator[Outcome]:
+def _run_processes(
+    workers: int, tasks: Sequence[Task], folder: Path, row_timeout_s: float
+) -> Iterator[Outcome]:
     """Yield each outcome when its task ends; rows whose process died are tried ATTEMPTS times in all."""
     left = {task.number: task for task in tasks}
     attempts = dict.fromkeys(left, 0)
     while left:
-        running: dict[Future[Outcome], int] = {}
+        running: dict[Future[Outcome], tuple[int, float]] = {}
         try:
-            for number, outcome in _run_pool(workers, list(left.values()), folder, running):
+            for number, outcome in _run_pool(workers, list(left.values()), folder, running, row_timeout_s):
                 del left[number]
                 yield outcome
         except BrokenProcessPool:
-            for number in running.values():
+            now_s = time.perf_counter()
+            late = [(n, started_s) for n, started_s in running.values() if now_s - started_s >= row_timeout_s]
+            for number, started_s in late:
+                reason = f"it took longer than {row_timeout_s:g} s, the limit of a row"
+                yield left.pop(number).outcome(started_s, 0, reason)
+            # Where the limit ended a process, the other rows of the pool are not the cause.
+            for number, started_s in running.values() if not late else ():
                 attempts[number] += 1
                 if attempts[number] >= ATTEMPTS:
                     reason = "its process died; is there enough memory?"
-                    yield left.pop(number).outcome(time.perf_counter(), 0, reason)
+                    yield left.pop(number).outcome(started_s, 0, reason)
 
 
 def _run_pool(
-    workers: int, tasks: list[Task], folder: Path, running: dict[Future[Outcome], int]
+    workers: int,
+    tasks: list[Task],
+    folder: Path,
+    running: dict[Future[Outcome], tuple[int, float]],
+    row_timeout_s: float,
 ) -> Iterator[tuple[int, Outcome]]:
-    """Yield row numbers and outcomes; ``running`` holds what the pool works on, also when it breaks."""
+    """Yield row numbers and outcomes; ``running`` has rows and when they began, also when the pool breaks."""
     context = multiprocessing.get_context("spawn")  # MediaPipe and OpenCV hang in forked children
     pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker)
     queue = iter(tasks)
@@ -198,12 +236,13 @@ def _run_pool(
         while True:
             # Only as many tasks as workers: then the death of a process concerns these and no more.
             while len(running) < workers and (task := next(queue, None)) is not None:
-                running[pool.submit(_render_in_worker, task, folder)] = task.number
+                future = pool.submit(_render_in_worker, task, folder, row_timeout_s)
+                running[future] = task.number, time.perf_counter()
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 outcome = future.result()
-                yield running.pop(future), outcome
+                yield running.pop(future)[0], outcome
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -222,9 +261,15 @@ def _start_worker() -> None:
     atexit.register(_worker_session.close)
 
 
-def _render_in_worker(task: Task, folder: Path) -> Outcome:
+def _render_in_worker(task: Task, folder: Path, limit_s: float) -> Outcome:
+    """Render a task; the kernel ends the process after ``limit_s``, whatever code runs in it then."""
     assert _worker_session is not None
-    return render_task(_worker_session, task, folder)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        return render_task(_worker_session, task, folder)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def render_task(session: Session, task: Task, folder: Path) -> Outcome:
@@ -236,13 +281,14 @@ def render_task(session: Session, task: Task, folder: Path) -> Outcome:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if isinstance(job.options, DriveOptions):
-                report = session.drive(job.portrait, job.driving or "", out, job.options)
+                report = session.drive(job.portrait, job.driving or "", out, job.options, force=True)
             elif job.text is not None:
-                report, _ = session.speak(job.portrait, job.text, out, job.options.part(SpeakOptions))
+                spoken = job.options.part(SpeakOptions)
+                report, _ = session.speak(job.portrait, job.text, out, spoken, force=True)
             else:
                 options = job.options.part(AnimateOptions)
-                report = session.animate(job.portrait, job.speech or "", out, options)
-    except Exception as exc:  # whatever a row or a plug-in does, the other rows continue
+                report = session.animate(job.portrait, job.speech or "", out, options, force=True)
+    except (Exception, SystemExit) as exc:  # whatever a row or a plug-in does, the other rows continue
         return task.outcome(started_s, 0, in_one_line(exc))
     return task.outcome(started_s, report.frames)
 

@@ -14,7 +14,14 @@ from vortex.cli.options import add_options, parsed_options
 from vortex.demo import DEMO_SPEECH, demo_portrait
 from vortex.engines.registry import AUTO, resolve_engine
 from vortex.errors import InputError
-from vortex.options import AnimateOptions, CaptureOptions, DriveOptions, EngineOptions, default_of
+from vortex.options import (
+    AnimateOptions,
+    CaptureOptions,
+    DriveOptions,
+    EngineOptions,
+    OutputOptions,
+    default_of,
+)
 from vortex.runtime.memory import require_address_space
 from vortex.types import ProgressCallback, RenderReport
 
@@ -29,6 +36,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     animate.add_argument("speech", metavar="SPEECH", help="sound file, or a video whose sound is used")
     animate.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
     add_cluster_option(animate)
+    add_options(animate, OutputOptions)
     add_options(animate, AnimateOptions)
     add_json_option(animate)
     animate.set_defaults(run=_animate)
@@ -43,6 +51,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     drive.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
     add_cluster_option(drive)
+    add_options(drive, OutputOptions)
     add_options(drive, DriveOptions)
     add_json_option(drive)
     drive.set_defaults(run=_drive)
@@ -53,12 +62,14 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     capture.add_argument("driving", metavar="DRIVER", help="video or picture with a face, or a template")
     capture.add_argument("-o", "--output", metavar="OUT.npz", required=True)
+    add_options(capture, OutputOptions)
     add_options(capture, CaptureOptions)
     add_json_option(capture)
     capture.set_defaults(run=_capture)
 
     demo = commands.add_parser("demo", parents=[common], help="make a video of the built-in example")
     demo.add_argument("-o", "--output", metavar="OUT.mp4", default="demo.mp4")
+    add_options(demo, OutputOptions)
     add_options(demo, AnimateOptions)
     add_json_option(demo)
     demo.set_defaults(run=_demo)
@@ -76,31 +87,35 @@ def add_cluster_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _animate(args: argparse.Namespace, console: TextIO) -> int:
-    options = parsed_options(args, AnimateOptions)
+    options, force = parsed_options(args, AnimateOptions), parsed_options(args, OutputOptions).force
 
     def make(session: Session, on_progress: ProgressCallback) -> RenderReport:
-        return session.animate(args.portrait, args.speech, args.output, options, on_progress=on_progress)
+        return session.animate(
+            args.portrait, args.speech, args.output, options, force=force, on_progress=on_progress
+        )
 
     return make_video(args, console, options, make)
 
 
 def _drive(args: argparse.Namespace, console: TextIO) -> int:
-    options = parsed_options(args, DriveOptions)
+    options, force = parsed_options(args, DriveOptions), parsed_options(args, OutputOptions).force
 
     def make(session: Session, on_progress: ProgressCallback) -> RenderReport:
-        return session.drive(args.portrait, args.driving, args.output, options, on_progress=on_progress)
+        return session.drive(
+            args.portrait, args.driving, args.output, options, force=force, on_progress=on_progress
+        )
 
     return make_video(args, console, options, make)
 
 
 def _capture(args: argparse.Namespace, console: TextIO) -> int:
-    options = parsed_options(args, CaptureOptions)
+    options, force = parsed_options(args, CaptureOptions), parsed_options(args, OutputOptions).force
     require_address_space()
     from vortex.session import Session
 
     with Session() as session:
         on_progress = progress_callback(args, console)
-        report = session.capture(args.driving, args.output, options, on_progress=on_progress)
+        report = session.capture(args.driving, args.output, options, force=force, on_progress=on_progress)
     if args.json:
         shown = {"path": str(report.path), "frames": report.frames, "fps": str(report.fps)}
         print(json.dumps({**shown, "engine": report.engine, "notes": list(report.notes)}))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
 from vortex.cli.animate import add_cluster_option, add_json_option
 from vortex.cli.options import add_options, parsed_options
-from vortex.options import VideoOptions, options_of
+from vortex.errors import InputError
+from vortex.options import OutputOptions, VideoOptions, options_of
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -31,15 +33,19 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes at a time (default half of the cores, at least one)",
     )
+    batch.add_argument(
+        "--row-timeout-s", type=float, metavar="S", help="seconds after which a row fails (default a day)"
+    )
     add_cluster_option(batch)
+    add_options(batch, OutputOptions)
     add_options(batch, VideoOptions)
     add_json_option(batch)
     batch.set_defaults(run=_batch)
 
 
 def _batch(args: argparse.Namespace, console: TextIO) -> int:
-    from vortex.batch.jobs import Outcome, read_jobs
-    from vortex.batch.run import REPORT, count_statuses, run_batch
+    from vortex.batch.jobs import JOURNAL, REPORT, Outcome, read_jobs
+    from vortex.batch.run import ROW_TIMEOUT_S, count_statuses, run_batch
     from vortex.cluster import Cluster
 
     options = parsed_options(args, VideoOptions)
@@ -52,9 +58,19 @@ def _batch(args: argparse.Namespace, console: TextIO) -> int:
             name = outcome.output or f"row {outcome.number}"
             print(f"[{ended}/{total}] {outcome.status:<8}{name}  {detail}", file=console)
 
+    if os.path.realpath(args.jobs) == os.path.realpath(Path(args.out) / JOURNAL):
+        raise InputError(f"Jobs '{args.jobs}' are the journal of the folder. Rename the list.")
     joined = Cluster(args.cluster, options, actors=args.workers) if args.cluster else nullcontext()
     with joined as cluster:
-        outcomes = run_batch(rows, args.out, workers=args.workers, cluster=cluster, on_outcome=on_outcome)
+        outcomes = run_batch(
+            rows,
+            args.out,
+            workers=args.workers,
+            cluster=cluster,
+            force=parsed_options(args, OutputOptions).force,
+            row_timeout_s=ROW_TIMEOUT_S if args.row_timeout_s is None else args.row_timeout_s,
+            on_outcome=on_outcome,
+        )
     counts = count_statuses(outcomes)
     if args.json:
         print(json.dumps({**counts, "report": str(Path(args.out) / REPORT)}))

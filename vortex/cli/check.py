@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from vortex.cli.options import add_options, parsed_options
 from vortex.errors import InputError
-from vortex.options import CheckOptions
-from vortex.runtime.files import check_output_path
+from vortex.options import CheckOptions, OutputOptions
+from vortex.runtime.files import check_new_file, check_output_path
 from vortex.types import PhonemeSpan
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     check.add_argument("--phonemes", metavar="FILE", help="JSON list of {phone, start_s, end_s}, ARPAbet")
     add_options(check, CheckOptions)
     check.add_argument("--plot", metavar="PNG", help="draw the opening of the lips over the waveform")
+    add_options(check, OutputOptions)
     check.add_argument("--json", action="store_true", help="print the figures as JSON")
     check.set_defaults(run=_check)
 
@@ -34,6 +35,8 @@ def _check(args: argparse.Namespace, console: TextIO) -> int:
     options = parsed_options(args, CheckOptions)
     if args.plot:
         check_output_path(Path(args.plot), (".png",), "Plot")
+        force = parsed_options(args, OutputOptions).force
+        check_new_file(Path(args.plot), "Plot", force=force, inputs=(args.video, args.phonemes))
     phonemes = read_phonemes(Path(args.phonemes)) if args.phonemes else None
     measured = measure_sync(
         args.video,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 from vortex.cli import animate, batch, check, machine, serve, speak
 from vortex.cli.console import Stop, leave, open_console
-from vortex.errors import InputError, VortexError
+from vortex.errors import InputError, VortexError, VortexWarning
 from vortex.version import __version__
 
 EXIT_FAILURE, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
@@ -25,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     console = open_console(args.debug)
     args.stop = stop = Stop()
-    warnings.showwarning = lambda message, *_: print(f"vortex: {message}", file=console)
-    warnings.simplefilter("always", UserWarning)
+    if not args.debug:
+        _show_only_our_warnings(console)
     try:
         status: int = args.run(args, console)
         sys.stdout.flush()
@@ -44,6 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             print(f"vortex: {_in_one_line(exc)}", file=console)
         leave(EXIT_INPUT if isinstance(exc, InputError) else EXIT_FAILURE)
+
+
+def _show_only_our_warnings(console: TextIO) -> None:
+    """Print warnings and log records of vortex on the console, and none of other packages."""
+    warnings.showwarning = lambda message, *_: print(f"vortex: {message}", file=console)
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", VortexWarning)
+    handler = logging.StreamHandler(console)
+    handler.addFilter(logging.Filter("vortex"))
+    logging.getLogger().addHandler(handler)
 
 
 def _in_one_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from vortex.cli.animate import add_json_option, make_video, print_report, progress_callback
 from vortex.cli.options import add_options, parsed_options
 from vortex.errors import InputError
-from vortex.options import GenerateOptions, SayOptions, SpeakOptions, SpeechOptions
-from vortex.runtime.files import check_output_path, write_whole
+from vortex.options import GenerateOptions, OutputOptions, SayOptions, SpeakOptions, SpeechOptions
+from vortex.runtime.files import check_new_file, check_output_path, whole_file, write_whole
 from vortex.types import ProgressCallback, RenderReport
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     _add_text_options(speak)
     speak.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
     _add_phonemes_option(speak)
+    add_options(speak, OutputOptions)
     add_options(speak, SpeakOptions)
     add_json_option(speak)
     speak.set_defaults(run=_speak)
@@ -36,6 +38,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     _add_text_options(say)
     say.add_argument("-o", "--output", metavar="OUT.wav", required=True)
     _add_phonemes_option(say)
+    add_options(say, OutputOptions)
     add_options(say, SayOptions)
     add_json_option(say)
     say.set_defaults(run=_say)
@@ -55,6 +58,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "--report", metavar="JSON", help="where the report goes (default: beside the video)"
     )
     generate.add_argument("--timeline", metavar="PNG", help="draw when each stage ran")
+    add_options(generate, OutputOptions)
     add_options(generate, GenerateOptions)
     add_json_option(generate)
     generate.set_defaults(run=_generate)
@@ -89,15 +93,18 @@ def _given_text(args: argparse.Namespace) -> str:
 
 
 def _speak(args: argparse.Namespace, console: TextIO) -> int:
-    options = parsed_options(args, SpeakOptions)
+    options, force = parsed_options(args, SpeakOptions), parsed_options(args, OutputOptions).force
     text = _given_text(args)
-    _check_phonemes_path(args.phonemes)
 
     def make(session: Session, on_progress: ProgressCallback) -> RenderReport:
-        report, speech = session.speak(args.portrait, text, args.output, options, on_progress=on_progress)
+        report, speech = session.speak(
+            args.portrait, text, args.output, options, force=force, on_progress=on_progress
+        )
         _write_phonemes(args.phonemes, speech)
         return report
 
+    check_new_file(Path(args.output), "Output", force=force, inputs=(args.portrait, args.text_file))
+    _check_sidecar(args, args.phonemes, ".json", "Phonemes")
     return make_video(args, console, options, make)
 
 
@@ -107,8 +114,10 @@ def _say(args: argparse.Namespace, console: TextIO) -> int:
 
     options = parsed_options(args, SayOptions)
     text = _given_text(args)
-    _check_phonemes_path(args.phonemes)
+    force = parsed_options(args, OutputOptions).force
     check_wav_path(Path(args.output))
+    check_new_file(Path(args.output), "Output", force=force, inputs=(args.text_file,))
+    _check_sidecar(args, args.phonemes, ".json", "Phonemes")
     with Session() as session:
         speech = session.say(text, options, options.preset, on_progress=progress_callback(args, console))
     write_wav(Path(args.output), speech.audio)
@@ -123,9 +132,13 @@ def _say(args: argparse.Namespace, console: TextIO) -> int:
     return 0
 
 
-def _check_phonemes_path(path: str | None) -> None:
-    if path:
-        check_output_path(Path(path), (".json",), "Phonemes")
+def _check_sidecar(args: argparse.Namespace, path: str | Path | None, suffix: str, what: str) -> None:
+    """Refuse a further file of a command that cannot be written, or would replace another one."""
+    if path is None:
+        return
+    check_output_path(Path(path), (suffix,), what)
+    inputs = (getattr(args, name, None) for name in ("portrait", "image", "text_file"))
+    check_new_file(Path(path), what, force=parsed_options(args, OutputOptions).force, inputs=inputs)
 
 
 def _write_phonemes(path: str | None, speech: Any) -> None:
@@ -152,26 +165,38 @@ def _voices(args: argparse.Namespace, console: TextIO) -> int:
 def _generate(args: argparse.Namespace, console: TextIO) -> int:
     from vortex.generate.request import GenerateRequest, plot_timeline
     from vortex.generate.run import run_generate
+    from vortex.media.containers import check_video_path
     from vortex.runtime.memory import ModelCache
     from vortex.session import Session
 
     options = parsed_options(args, GenerateOptions)
     request = GenerateRequest(_given_text(args), args.image, options)
     report_path = Path(args.report) if args.report else Path(args.output).with_suffix(".json")
-    check_output_path(report_path, (".json",), "Report")
-    if args.timeline:
-        check_output_path(Path(args.timeline), (".png",), "Timeline")
+    force = parsed_options(args, OutputOptions).force
+    check_new_file(Path(args.output), "Output", force=force, inputs=(args.image, args.text_file))
+    check_video_path(Path(args.output))
+    _check_sidecar(args, report_path, ".json", "Report")
+    _check_sidecar(args, args.timeline, ".png", "Timeline")
     quiet = args.json or not console.isatty()
     log = None if quiet else lambda line: print(f"\r\x1b[2Kvortex: {line}", file=console)
     models = ModelCache(options.memory_gb, log)
     started_s = time.perf_counter()
-    with Session(models=models) as session:
+    # All files get their names at the end, one right after the other: a kill before leaves none of them.
+    with ExitStack() as files, Session(models=models) as session:
+        video = files.enter_context(whole_file(Path(args.output)))
         report = run_generate(
-            request, args.output, session=session, on_progress=progress_callback(args, console)
+            request,
+            args.output,
+            session=session,
+            force=force,
+            part=video,
+            on_progress=progress_callback(args, console),
         )
-    write_whole(report_path, json.dumps(report.as_json(), indent=1))
-    if args.timeline:
-        plot_timeline(Path(args.timeline), report.spans_s, title=Path(args.output).name)
+        content = json.dumps(report.as_json(), indent=1)
+        files.enter_context(whole_file(report_path)).write_text(content, encoding="utf-8")
+        if args.timeline:
+            timeline = files.enter_context(whole_file(Path(args.timeline)))
+            plot_timeline(timeline, report.spans_s, title=Path(args.output).name)
     if args.json:
         print(json.dumps(report.as_json()))
     else:

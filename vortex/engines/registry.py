@@ -11,7 +11,7 @@ from typing import Any
 
 import vortex.engines
 from vortex.engines.base import Engine, EngineSpec
-from vortex.errors import InputError, in_one_line
+from vortex.errors import InputError, VortexWarning, in_one_line
 
 ENTRY_POINTS = "vortex.engines"
 """Group of entry points of installed packages; each one names an :class:`EngineSpec`."""
@@ -42,7 +42,7 @@ def engine_specs() -> dict[str, EngineSpec]:
             else:
                 specs[spec.name] = spec
                 continue
-        warnings.warn(f"The engine {point.value!r} {problem}; it is left out.", stacklevel=2)
+        warnings.warn(f"The engine {point.value!r} {problem}; it is left out.", VortexWarning, stacklevel=2)
     return specs
 
 

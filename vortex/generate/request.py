@@ -22,7 +22,6 @@ from vortex.generate.drawing import (
 from vortex.lipsync.sync import SyncReport
 from vortex.options import GenerateOptions
 from vortex.render import report_as_json
-from vortex.runtime.files import whole_file
 from vortex.speech.base import Speech
 from vortex.speech.text import split_sentences
 from vortex.types import RenderReport
@@ -186,5 +185,4 @@ def plot_timeline(path: Path, spans_s: Mapping[str, tuple[float, float]], title:
     axes.grid(axis="x", color="#dddddd")
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    with whole_file(path) as part:
-        figure.savefig(part, dpi=110, format="png")
+    figure.savefig(path, dpi=110, format="png")

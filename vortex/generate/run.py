@@ -17,7 +17,7 @@ from vortex.media.containers import check_video_path
 from vortex.options import GenerateOptions, accepts
 from vortex.performance import SpeechInput, StageClock, perform_speech
 from vortex.render import PreparedPortrait
-from vortex.runtime.files import whole_file
+from vortex.runtime.files import check_new_file, whole_file
 from vortex.runtime.memory import ModelCache
 from vortex.runtime.watchdog import CheckStop, StageStoppedError, Watchdog
 from vortex.session import Session
@@ -36,6 +36,7 @@ def generate(
     out: str | Path,
     *,
     image: PortraitSource | None = None,
+    force: bool = False,
     session: Session | None = None,
     on_progress: ProgressCallback | None = None,
     **options: Unpack[GenerateKeywords],
@@ -46,6 +47,7 @@ def generate(
         text: English, as one writes it.
         out: the .mp4 to write; it appears when all is done, and nothing is left on failure.
         image: picture with a face, see :func:`animate`; default, one drawn from ``prompt``.
+        force: replace a file that is there already; never one that is an input.
         session: keeps engines and models loaded between calls, within its own memory budget; default, one for
             this call with the budget ``memory_gb``.
         on_progress: called as on_progress(stage, completed, total).
@@ -59,9 +61,9 @@ def generate(
     parsed = GenerateOptions.parse(**options)
     request = GenerateRequest(text, image, parsed)
     if session is not None:
-        return run_generate(request, out, session=session, on_progress=on_progress)
+        return run_generate(request, out, force=force, session=session, on_progress=on_progress)
     with Session(models=ModelCache(parsed.memory_gb)) as own:
-        return run_generate(request, out, session=own, on_progress=on_progress)
+        return run_generate(request, out, force=force, session=own, on_progress=on_progress)
 
 
 def run_generate(
@@ -69,6 +71,8 @@ def run_generate(
     out: str | Path,
     *,
     session: Session,
+    force: bool = False,
+    part: Path | None = None,
     loaders: ModelLoaders | None = None,
     on_progress: ProgressCallback | None = None,
 ) -> GenerateReport:
@@ -76,9 +80,11 @@ def run_generate(
 
     Speech and picture are made at the same time. Rendering starts when both exist, and CLIP embeds keyframes
     while the rest is rendered. Speech that fails is tried once more. The video appears at ``out`` when it is
-    verified; if anything raises, nothing is left. By default, the options name the loaders.
+    verified; if anything raises, nothing is left. With ``part``, it is written there, and the caller gives it
+    its name. By default, the options name the loaders.
     """
     out = Path(out)
+    check_new_file(out, "Output", force=force, inputs=(request.image,))
     check_video_path(out)
     request = replace(request, options=request.options.with_seed())
     options = request.options
@@ -86,7 +92,10 @@ def run_generate(
     keyframes = stages.keyframes() if request.compares_prompt else None
     try:
         # The file has no name until its content is verified.
-        with whole_file(out) as part, closing(keyframes) if keyframes else nullcontext():
+        with (
+            nullcontext(part) if part else whole_file(out) as written,
+            closing(keyframes) if keyframes else nullcontext(),
+        ):
             video = session.render(
                 stages.portrait,
                 lambda clock: perform_speech(
@@ -94,11 +103,11 @@ def run_generate(
                 ),
                 out,
                 options,
-                part=part,
+                part=written,
                 clock=stages.clock,
                 on_frame=keyframes.on_frame if keyframes else None,
             )
-            sync = stages.measure_sync(part) if options.verify_lips else None
+            sync = stages.measure_sync(written) if options.verify_lips else None
             clip = stages.compare(keyframes) if keyframes else None
         return stages.report(video, clip, sync)
     except BaseException as exc:

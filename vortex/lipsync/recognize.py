@@ -59,7 +59,7 @@ def recognize_visemes(
 def audio_to_visemes(audio: npt.ArrayLike, fps: float | str | Fraction, sample_rate: int = 24_000) -> F32:
     """Return viseme weights (T, 15) float32, columns :data:`vortex.visemes.VISEMES`, rows sum to 1.
 
-    ``audio`` is (N,) mono in [-1, 1]; T is round(duration * fps), and row i shows the middle of frame i.
+    ``audio`` is (N,) mono in [-1, 1]; T is frame_count(duration, fps), and row i shows the middle of frame i.
     AudioError: samples that are not finite. InputError: not (N,), or an impossible frame rate.
     """
     samples = np.asarray(audio, np.float32)

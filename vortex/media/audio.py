@@ -2,62 +2,54 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 import wave
 from fractions import Fraction
 from io import BytesIO, TextIOBase
 from pathlib import Path
-from typing import IO, NamedTuple, TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from vortex.errors import AudioError
-from vortex.runtime.files import check_output_path, whole_file
-from vortex.types import DEFAULT_SAMPLE_RATE_HZ, F32, I64, Audio
+from vortex.errors import AudioError, VortexWarning
+from vortex.media.downmix import Downmixer
+from vortex.media.soundtrack import GAP_FROM_S, Soundtrack, read_soundtrack
+from vortex.runtime.files import check_input_file, check_output_path, whole_file
+from vortex.types import DEFAULT_SAMPLE_RATE_HZ, F32, I64, MAX_DURATION_S, Audio
 
 MIN_DURATION_S = 0.1
 SILENCE_DBFS = -66.0
 """A sound whose loudest sample is below this counts as silent."""
+SILENT_BELOW = 10 ** (SILENCE_DBFS / 20)
+_NOT_NUMBERS = "{} has samples that are not numbers. Export it again, as 16-bit WAV."
 
 SoundSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | tuple[npt.ArrayLike, int] | Audio"
 """A path, file bytes, a binary file, samples (N,) or (N, C) in [-1, 1] with their rate in Hz, or an Audio."""
 
 
 def load_audio(
-    source: SoundSource, sample_rate: int = DEFAULT_SAMPLE_RATE_HZ, *, max_duration_s: float = math.inf
+    source: SoundSource, sample_rate: int = DEFAULT_SAMPLE_RATE_HZ, *, max_duration_s: float = MAX_DURATION_S
 ) -> Audio:
     """Return a sound as mono float32 at ``sample_rate`` Hz.
 
-    Reads what FFmpeg reads: WAV, FLAC, MP3, M4A, OGG, the sound of a video; any rate, depth and number of
-    channels, which are averaged. Uses whatever decodes of a truncated file, with a warning. Stops decoding
-    when the sound is longer than ``max_duration_s``, as a small file may hold days of silence.
+    Reads the formats of :data:`vortex.media.formats.SOUNDS` and the sound of videos, at any rate, depth and
+    number of channels, which are mixed so that they are as loud as together. Silence is put before the sound
+    of a video that starts after the picture. What is damaged becomes silence, with a warning. Stops when the
+    sound is longer than ``max_duration_s``, as a small file may hold days of silence.
 
     Raises AudioError: no such file, no sound in it, shorter than 0.1 s, longer than allowed, silent, samples
     that are not finite, or a source of another type or shape.
     """
-    samples, rate, what = _read(source, max_duration_s)
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{what} has samples that are not numbers. Export it again, as 16-bit WAV.")
-    if len(samples) < MIN_DURATION_S * rate:
+    samples, length_s, what = _read(source, sample_rate, max_duration_s)
+    if length_s < MIN_DURATION_S:
         raise AudioError(
-            f"{what} lasts {len(samples) / rate:.3f} s; at least {MIN_DURATION_S} s are needed. "
-            "Give a longer recording."
+            f"{what} lasts {length_s:.3f} s; at least {MIN_DURATION_S} s are needed. Give a longer recording."
         )
-    peak = float(max(samples.max(), -samples.min()))
-    if peak < 10 ** (SILENCE_DBFS / 20):
+    if max(samples.max(initial=0), -samples.min(initial=0)) < SILENT_BELOW:
         raise AudioError(f"{what} is silent. Give a recording with speech in it.")
-    return Audio(within_range(resample(samples, rate, sample_rate)), sample_rate)
-
-
-class _Decoded(NamedTuple):
-    """Mono samples (N,), their rate in Hz, and the time of the first one on the clock of the file."""
-
-    samples: F32
-    rate: int
-    start_s: float
+    return Audio(within_range(samples), sample_rate)
 
 
 def load_video_sound(path: Path, sample_rate: int, start_s: float) -> Audio:
@@ -68,30 +60,48 @@ def load_video_sound(path: Path, sample_rate: int, start_s: float) -> Audio:
     Raises:
         AudioError: there is no sound, or it cannot be decoded.
     """
-    samples, rate, first_s = _decode(str(path), f"Video '{path}'", math.inf)
-    ahead = round((first_s - start_s) * rate)
-    samples = np.pad(samples, (ahead, 0)) if ahead > 0 else samples[-ahead:]
-    return Audio(within_range(resample(np.nan_to_num(samples), rate, sample_rate)), sample_rate)
+    what = f"Video '{path}'"
+    track = read_soundtrack(path, what, sample_rate, silent_below=SILENT_BELOW)
+    _warn_of_damage(track, what)
+    ahead = round((track.start_s - start_s) * sample_rate)
+    samples = np.pad(track.samples, (ahead, 0)) if ahead > 0 else track.samples[-ahead:]
+    return Audio(within_range(samples), sample_rate)
 
 
-def _read(source: SoundSource, max_duration_s: float) -> tuple[F32, int, str]:
-    """Return mono samples (N,), their rate in Hz, and the name of the sound for messages."""
-    if isinstance(source, Audio):
-        return source.samples, source.sample_rate, "The speech"
-    if isinstance(source, tuple):
-        return *_from_samples(source), "The speech"
+def _read(source: SoundSource, sample_rate: int, max_duration_s: float) -> tuple[F32, float, str]:
+    """Return mono samples (N,) at ``sample_rate`` Hz, the length in seconds, and the name for messages."""
+    what = "The speech"
+    if isinstance(source, Audio | tuple):
+        given = (source.samples, source.sample_rate) if isinstance(source, Audio) else _from_samples(source)
+        samples, rate = given
+        if not np.isfinite(samples).all():
+            raise AudioError(_NOT_NUMBERS.format(what))
+        return resample(within_range(samples), rate, sample_rate), len(samples) / rate, what
+    file: Path | IO[bytes]
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist"
-            raise AudioError(f"Speech '{path}' {what}. Give a sound file, such as WAV, FLAC or MP3.")
-        return *_decode(str(path), f"Speech '{path}'", max_duration_s)[:2], f"Speech '{path}'"
-    file = BytesIO(source) if isinstance(source, bytes) else source
-    if not hasattr(file, "read") or isinstance(file, TextIOBase):
-        raise AudioError(
-            f"The speech is a {type(source).__name__}. Give a path, bytes, a binary file, or (samples, rate)."
-        )
-    return *_decode(file, "The speech", max_duration_s)[:2], "The speech"
+        file = Path(source)
+        what = f"Speech '{file}'"
+        check_input_file(file, what, "a sound file, such as WAV, FLAC or MP3", AudioError)
+    else:
+        file = BytesIO(source) if isinstance(source, bytes) else source
+        if not hasattr(file, "read") or isinstance(file, TextIOBase):
+            raise AudioError(
+                f"The speech is a {type(source).__name__}. "
+                "Give a path, bytes, a binary file, or (samples, rate)."
+            )
+    track = read_soundtrack(file, what, sample_rate, max_duration_s=max_duration_s, silent_below=SILENT_BELOW)
+    if not track.finite:
+        raise AudioError(_NOT_NUMBERS.format(what))
+    _warn_of_damage(track, what)
+    late_s = min(max(track.start_s - track.origin_s, 0), max_duration_s)
+    ahead = round(late_s * sample_rate) if late_s > GAP_FROM_S else 0
+    return np.pad(track.samples, (ahead, 0)) if ahead else track.samples, track.duration_s, what
+
+
+def _warn_of_damage(track: Soundtrack, what: str) -> None:
+    if track.damage:
+        said = f"{what} is damaged ({track.damage}): {track.lost_s:.2f} s of it are silent"
+        warnings.warn(said, VortexWarning, stacklevel=4)
 
 
 def _from_samples(source: tuple[npt.ArrayLike, int]) -> tuple[F32, int]:
@@ -106,48 +116,12 @@ def _from_samples(source: tuple[npt.ArrayLike, int]) -> tuple[F32, int]:
         ) from exc
     if samples.ndim not in (1, 2) or rate <= 0:
         raise AudioError(f"The speech has samples of shape {samples.shape} at {rate} Hz; {accepted}.")
-    return (samples if samples.ndim == 1 else samples.mean(axis=1)), rate
-
-
-def _decode(file: str | IO[bytes], what: str, max_duration_s: float) -> _Decoded:
-    """Return the sound of a file; ``what`` names it in messages."""
-    import av
-
-    chunks: list[F32] = []
-    damage, decoded, start_s = "", 0, 0.0
-    try:
-        with av.open(file, "r", metadata_errors="replace") as container:
-            if not container.streams.audio:
-                raise AudioError(f"{what} has no sound in it. Give a sound file, or a video with sound.")
-            stream = container.streams.audio[0]
-            if stream.codec_context is None:
-                raise AudioError(f"{what} is in an unknown format. Give WAV, FLAC, MP3, M4A or OGG.")
-            rate = int(stream.rate or 0)
-            # Conversion to float keeps NaN and scales integers to [-1, 1].
-            resampler = av.AudioResampler(format="fltp")
-            try:
-                for frame in container.decode(stream):
-                    if not decoded:
-                        start_s = frame.time or 0.0
-                    chunks += [part.to_ndarray().mean(axis=0) for part in resampler.resample(frame)]
-                    rate = frame.sample_rate
-                    decoded += frame.samples
-                    if decoded > max_duration_s * rate:
-                        raise AudioError(
-                            f"{what} lasts more than {max_duration_s:g} s, the most that is allowed here. "
-                            "Give a shorter recording."
-                        )
-            except av.error.FFmpegError as exc:
-                damage = str(exc)
-            chunks += [part.to_ndarray().mean(axis=0) for part in resampler.resample(None)]
-    except av.error.FFmpegError as exc:
-        raise AudioError(f"{what} is not a sound file. Give WAV, FLAC, MP3, M4A or OGG.") from exc
-    if not chunks or not rate:
-        reason = f" ({damage})" if damage else ""
-        raise AudioError(f"{what} holds no samples{reason}. Give an undamaged recording.")
-    if damage:
-        warnings.warn(f"{what} is damaged after {sum(map(len, chunks)) / rate:.2f} s: {damage}", stacklevel=4)
-    return _Decoded(np.concatenate(chunks), rate, start_s)
+    if samples.ndim == 2 and not samples.shape[1]:
+        raise AudioError(f"The speech has no channels; {accepted}.")
+    if samples.ndim == 1 or not np.isfinite(samples).all():
+        return samples.reshape(-1), rate
+    names = ("FL", "FR") if samples.shape[1] == 2 else ("NONE",) * samples.shape[1]
+    return Downmixer(names, rate).mix(samples), rate
 
 
 def check_wav_path(path: Path) -> None:
@@ -194,10 +168,11 @@ def fit_duration(audio: Audio, frames: int, fps: Fraction) -> Audio:
     """Return the sound cut or padded with silence to the exact length of ``frames``; warn if it is cut."""
     wanted = round(Fraction(frames) / fps * audio.sample_rate)
     missing = wanted - len(audio.samples)
-    # Rounding to whole frames cuts less than one frame, which needs no warning.
+    # A cut of less than a frame needs no warning.
     if -missing > audio.sample_rate / fps:
         warnings.warn(
             f"the sound lasts {float(audio.duration_s):.2f} s and is cut to {frames / float(fps):.2f} s",
+            VortexWarning,
             stacklevel=2,
         )
     if missing > 0:

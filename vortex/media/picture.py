@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from vortex.errors import ImageError, OutOfMemoryError
+from vortex.media.formats import HEAD_BYTES, PICTURES, format_of, is_heic
+from vortex.runtime.files import check_input_file
 from vortex.types import Frame
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 120_000_000
 """Larger pictures are refused before they are decoded."""
+STRIP_ROWS = 256
 MAX_SIDE_PX = 1920
 """Larger pictures are reduced until their longer side has this length."""
 _TOO_LARGE = "{} {}; at most {:g} million pixels are read. Give a smaller picture."
@@ -40,10 +43,14 @@ def is_picture(path: Path) -> bool:
     """Return whether a file begins like a picture that does not move; it may be damaged further on."""
     from PIL import Image
 
+    with path.open("rb") as file:
+        known = format_of(file.read(HEAD_BYTES), PICTURES)
+    if known is None:
+        return False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
+            with Image.open(path, formats=(known.decoder,)) as picture:
                 # Phones write several pictures of one moment into a JPEG.
                 return picture.format == "MPO" or not getattr(picture, "is_animated", False)
     except Image.DecompressionBombError:
@@ -93,9 +100,7 @@ def load_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Pict
 
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        if not os.path.isfile(path):
-            what = "is a folder" if os.path.isdir(path) else "does not exist"
-            raise ImageError(f"Portrait '{path}' {what}. Give a picture file, such as a JPEG or PNG.")
+        check_input_file(path, f"Portrait '{path}'", "a picture file, such as a JPEG or PNG", ImageError)
         return _read(lambda: path, f"Portrait '{path}'", max_pixels)
     if isinstance(source, np.ndarray):
         if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8 or not source.size:
@@ -139,7 +144,7 @@ def _decode(
         with warnings.catch_warnings():
             # Pillow warns about large pictures; our own limit is stricter and its message says what to do.
             warnings.simplefilter("ignore")
-            with nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as picture:
+            with nullcontext(source) if isinstance(source, Image.Image) else _open(source, what) as picture:
                 size = picture.size
                 _check_pixels(what, *size, max_pixels)
                 if picture is not source and least_px:
@@ -161,6 +166,21 @@ def _decode(
     except (OSError, ValueError, SyntaxError) as exc:
         raise ImageError(f"{what} cannot be decoded ({exc}). Give an undamaged picture.") from exc
     return upright, size if upright.size == decoded_px else (size[1], size[0])
+
+
+def _open(source: Path | BytesIO, what: str) -> PillowImage:
+    """Open a file with the decoders of :data:`vortex.media.formats.PICTURES`, and no other."""
+    from PIL import Image
+
+    with open(source, "rb") if isinstance(source, Path) else nullcontext(source) as file:
+        head = file.read(HEAD_BYTES)
+        file.seek(0)
+    if is_heic(head):
+        raise ImageError(
+            f"{what} is a HEIC picture, which vortex does not read. Export it as JPEG; "
+            "an iPhone takes JPEGs after Settings > Camera > Formats > Most Compatible."
+        )
+    return Image.open(source, formats=[known.decoder for known in PICTURES])
 
 
 def _check_pixels(what: str, width: int, height: int, max_pixels: int) -> None:
@@ -188,21 +208,59 @@ def _reduced(picture: PillowImage) -> Frame:
 
 
 def _to_srgb(picture: PillowImage) -> PillowImage:
-    """Return an 8-bit sRGB picture: colour profile applied, transparent pixels white."""
-    from PIL import Image, ImageCms
+    """Return an 8-bit sRGB picture: colour profile applied first, then transparent pixels made white."""
+    from PIL import Image
 
+    if picture.mode == "RGB" and not picture.info.keys() & {"transparency", "icc_profile"}:
+        return picture
+    whole = Image.new("RGB", picture.size, "white")
+    # Pillow's own conversion of grey values above 255 clips them.
+    top = 255.0
     if picture.mode.startswith("I") or picture.mode == "F":
-        # 16-bit grey: Pillow's own conversion clips instead of scaling.
-        values = np.asarray(picture, np.float64)
-        top = 255.0 if values.max(initial=0) <= 255 else 65535.0
-        return Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8)).convert("RGB")
-    if "A" in picture.mode or "transparency" in picture.info:
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-    profile = picture.info.get("icc_profile")
-    if profile and picture.mode in ("RGB", "CMYK", "L"):
+        top = 255.0 if np.max(picture.getextrema()) <= 255 else 65535.0
+    # In strips, because what a conversion needs in between takes several times the memory of the picture.
+    for first in range(0, picture.height, STRIP_ROWS):
+        strip = picture.crop((0, first, picture.width, min(first + STRIP_ROWS, picture.height)))
+        colours, alpha = _without_alpha(strip, top)
+        whole.paste(_with_profile(colours, picture.info.get("icc_profile")), (0, first), alpha)
+    return whole
+
+
+def _without_alpha(picture: PillowImage, top: float) -> tuple[PillowImage, PillowImage | None]:
+    """Return the colours of a picture in a mode of 8 bits that profiles are made for, and its alpha.
+
+    ``top`` is white in a picture of grey values of more bits.
+    """
+    from PIL import Image
+
+    transparent = picture.info.get("transparency")
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture)
+        grey = np.clip(values.astype(np.float64) / top * 255, 0, 255).astype(np.uint8)
+        alpha = None if transparent is None else np.where(values == transparent, 0, 255).astype(np.uint8)
+        return Image.fromarray(grey), None if alpha is None else Image.fromarray(alpha)
+    if picture.mode in ("LA", "La") or (picture.mode == "L" and transparent is not None):
+        level, opacity = picture.convert("LA").split()
+        return level, opacity
+    if "A" in picture.mode or "a" in picture.mode or transparent is not None:
+        rgba = picture.convert("RGBA")
+        return rgba.convert("RGB"), rgba.getchannel("A")
+    return (picture if picture.mode in ("RGB", "L", "CMYK", "LAB") else picture.convert("RGB")), None
+
+
+def _with_profile(picture: PillowImage, profile: bytes | None) -> PillowImage:
+    """Return a picture of mode RGB, L, CMYK or LAB as sRGB by its profile, or without one as it is meant."""
+    from PIL import ImageCms
+
+    srgb = ImageCms.createProfile("sRGB")
+    if picture.mode == "LAB":
+        lab = ImageCms.createProfile("LAB")
+        return ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB") or picture
+    if profile:
         # Broken profiles are common, and the pixels are usually good.
         with suppress(ImageCms.PyCMSError, OSError):
-            source, srgb = ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB")
-            return ImageCms.profileToProfile(picture, source, srgb, outputMode="RGB") or picture
+            source = ImageCms.ImageCmsProfile(BytesIO(profile))
+            # A grey picture may carry the profile of a screen.
+            fits = picture.convert("RGB") if source.profile.xcolor_space.strip() == "RGB" else picture
+            return ImageCms.profileToProfile(fits, source, srgb, outputMode="RGB") or fits
     return picture.convert("RGB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vortex.errors import InputError
+from vortex.errors import InputError, VortexWarning
+from vortex.media.formats import PICTURE_CODECS, open_media
 from vortex.media.picture import MAX_SIDE_PX
+from vortex.runtime.files import check_input_file
 from vortex.types import F64, Frame
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ STEADY_WITHIN = 0.45
 """The rate is steady if no frame is further than this from its place, in frames."""
 FALLBACK_FPS = Fraction(25)
 """Rate of a video that says none and has a single frame."""
+_NOT_MOVING = "Video '{}' has no moving picture. Give a video file, such as an MP4."
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,8 @@ def iter_timed_frames(path: Path) -> Iterator[tuple[float, Frame]]:
                 raise InputError(
                     f"Video '{path}' cannot be decoded ({exc.strerror}). Export it again."
                 ) from exc
-            warnings.warn(f"Video '{path}' is damaged after {last_s:.2f} s: {exc.strerror}", stacklevel=2)
+            said = f"Video '{path}' is damaged after {last_s:.2f} s: {exc.strerror}"
+            warnings.warn(said, VortexWarning, stacklevel=2)
         if last_s is None:
             raise InputError(f"Video '{path}' holds no frames. Give an undamaged video.")
 
@@ -119,21 +124,20 @@ def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Yield an open file and its moving picture."""
     import av
 
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"Video '{path}' {what}. Give a video file, such as an MP4.")
+    check_input_file(path, f"Video '{path}'", "a video file, such as an MP4")
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = open_media(path)
     except av.error.FFmpegError as exc:
+        if exc.errno == errno.EINVAL:  # another format than open_media reads, such as that of a photo
+            raise InputError(_NOT_MOVING.format(path)) from exc
         raise InputError(f"Video '{path}' cannot be read ({exc.strerror}). Give an undamaged video.") from exc
     with container:
         cover = av.stream.Disposition.attached_pic
         moving = [s for s in container.streams.video if not s.disposition & cover]
-        # FFmpeg reads a photo as a video of one frame.
-        is_photo = container.format.name == "image2" or container.format.name.endswith("_pipe")
-        if not moving or is_photo:
-            raise InputError(f"Video '{path}' has no moving picture. Give a video file, such as an MP4.")
-        if moving[0].codec_context is None:
+        if not moving:
+            raise InputError(_NOT_MOVING.format(path))
+        codec = moving[0].codec_context
+        if codec is None or codec.name not in PICTURE_CODECS:
             raise InputError(f"Video '{path}' is in an unknown format. Convert it to MP4 with H.264.")
         yield container, moving[0]
 

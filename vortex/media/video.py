@@ -17,7 +17,7 @@ import numpy as np
 from vortex.errors import EncodeError
 from vortex.media.containers import ENCODER_OPTIONS, PIXEL_FORMAT, check_video_path, container_of
 from vortex.runtime.files import whole_file
-from vortex.types import LUMA_WEIGHTS, Audio, Frame, ProgressCallback
+from vortex.types import LUMA_WEIGHTS, Audio, Frame, ProgressCallback, frame_count
 
 if TYPE_CHECKING:
     from av import AudioStream, Packet, VideoCodecContext, VideoFrame, VideoStream
@@ -64,7 +64,7 @@ def encode_video(
 
     check_video_path(path)
     kind = container_of(path)
-    total, count, sounded = round(audio.duration_s * fps), 0, 0
+    total, count, sounded = frame_count(audio.duration_s, fps), 0, 0
     renderer = ThreadPoolExecutor(1, thread_name_prefix="vortex-render")
     try:
         with (

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vortex.errors import InputError
 from vortex.face.pose import pose_of_rotation
 from vortex.face.shapes import bounded_amounts
 from vortex.interpolation import smoothstep, soft_limit
@@ -32,8 +33,6 @@ from vortex.types import (
 KEYPOINTS = 21
 USUAL_AMOUNT = 0.3
 """Standard deviation of the amount of a blendshape."""
-
-
 SEEN_SHAPES = (
     "jawOpen", "mouthFunnel", "mouthPucker", "mouthStretchLeft", "mouthStretchRight",
     "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight",
@@ -49,7 +48,7 @@ class KeypointDrive(NamedTuple):
 
     ``weights`` (19, 63) is ``exp`` for each unit of a measure, ``inverse`` (63, 19) a measure for each unit
     of ``exp``, with errors of standard deviation ``noise`` (19,). Real faces keep within ``low`` and ``high``
-    (63,) of ``exp`` at rest with a shut mouth.
+    (21, 3) of ``exp`` at rest with a shut mouth.
     """
 
     weights: F64
@@ -72,13 +71,13 @@ def keypoint_expression(motion: MotionTrack) -> F32:
     Blinks are included. Everything stays within what real faces do; a motion of zeros gives zeros.
     """
     drive = load_drive()
-    exp = expression_of_measures(measure_motion(motion)).reshape(len(motion), -1)
-    return soft_limit(exp, np.where(exp < 0, -drive.low, drive.high)).reshape(-1, KEYPOINTS, 3)
+    exp = expression_of_measures(measure_motion(motion))
+    return soft_limit(exp, np.where(exp < 0, -drive.low, drive.high))
 
 
 def expression_of_measures(measures: FloatArray) -> F64:
     """Return (T, 21, 3): what changes (T, 19) of the measures of a face add to ``exp``."""
-    return np.asarray(measures @ load_drive().weights, np.float64).reshape(-1, KEYPOINTS, 3)
+    return np.asarray(measures @ load_drive().weights, np.float64).reshape(len(measures), KEYPOINTS, 3)
 
 
 def motion_of_keypoints(track: KeypointTrack, neutral: FloatArray | None = None) -> MotionTrack:
@@ -87,8 +86,13 @@ def motion_of_keypoints(track: KeypointTrack, neutral: FloatArray | None = None)
     ``neutral`` (21, 3) is ``exp`` of this face at rest with a shut mouth; default, that of the frame in which
     the mouth is shut furthest and the eyes are open as usual. The head turns from its pose in that frame.
     Scale and translation have no counterpart in a motion.
+
+    Raises:
+        InputError: the track has no frames.
     """
-    exp = track.exp.reshape(len(track), -1).astype(np.float64)
+    if not len(track):
+        raise InputError("The keypoint track has no frames; give one frame or more.")
+    exp = track.exp.reshape(len(track), 3 * KEYPOINTS).astype(np.float64)
     drive = load_drive()
     reference = rest_frame(exp @ drive.inverse)
     rest = exp[reference] if neutral is None else np.asarray(neutral, np.float64).ravel()

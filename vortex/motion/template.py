@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from vortex.errors import InputError, in_one_line
+from vortex.media.formats import Format, format_of
 from vortex.motion.transfer import nearest_rotation
 from vortex.runtime.files import check_output_path, whole_file
 from vortex.types import FloatArray, KeypointTrack, parse_fps
@@ -53,11 +54,15 @@ _LIST_KEYS: Mapping[str, tuple[str, ...]] = {
 """The same of lists with an entry for each frame."""
 _OPTIONAL = ("eye_ratios", "lip_ratio")
 _ZIP, _PICKLES = b"PK\x03\x04", tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
+TEMPLATES = (
+    Format("motion template", "numpy", tuple(((0, start),) for start in (_ZIP, *_PICKLES)), uploads=True),
+)
+"""The kinds of file that :func:`load_template` reads."""
 
 
 def is_template(head: bytes) -> bool:
     """Return whether a file that begins with ``head`` is a template of one of the two kinds."""
-    return head.startswith((_ZIP, *_PICKLES))
+    return format_of(head, TEMPLATES) is not None
 
 
 def check_template_path(path: Path) -> None:

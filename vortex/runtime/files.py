@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import stat
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -33,13 +34,51 @@ def check_output_path(path: Path, suffixes: tuple[str, ...], what: str) -> None:
         raise InputError(f"{what} '{path}' cannot be written ({exc.strerror}). Write elsewhere.") from exc
 
 
+def check_new_file(path: Path, what: str, *, force: bool, inputs: Iterable[object] = ()) -> None:
+    """Raise InputError if writing ``path`` would replace one of ``inputs``, or without ``force`` any file.
+
+    Inputs that are not paths are left out; ``what`` names the file in messages. Whether a file can be written
+    there tells :func:`check_output_path`.
+    """
+    for source in inputs:
+        if isinstance(source, str | os.PathLike) and os.path.realpath(source) == os.path.realpath(path):
+            raise InputError(f"{what} '{path}' is an input, too, which would be lost. Write elsewhere.")
+    if not os.path.lexists(path) or os.path.isdir(path):
+        return
+    if not os.path.isfile(path):
+        raise InputError(f"{what} '{path}' is there, and is no regular file. Write elsewhere.")
+    if not force:
+        raise InputError(f"{what} '{path}' is there already. Write elsewhere, or set force to replace it.")
+
+
+def check_input_file(path: Path, what: str, give: str, error: type[InputError] = InputError) -> None:
+    """Raise ``error`` if there is no file to read at ``path``, called ``what`` in messages.
+
+    Only regular files are read: a pipe or a device may never end. ``give`` says what is accepted.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISREG(mode):
+            with open(path, "rb"):
+                return
+        problem = "is a folder" if stat.S_ISDIR(mode) else "is no regular file"
+    except (FileNotFoundError, NotADirectoryError):
+        problem = "does not exist"
+    except OSError as exc:
+        problem = f"cannot be read ({exc.strerror})"
+    except ValueError:  # a NUL in it
+        problem = "is not a possible file name"
+    raise error(f"{what} {problem}. Give {give}.")
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to; its content gets the name ``path`` when the block ends without an error.
 
-    On Linux the content has no name until then (``O_TMPFILE``), so even a killed process leaves nothing.
-    Where the file system has no such files, the content has a hidden name in the same folder, which is
-    removed on any error. An OSError is raised if the file cannot be created or renamed.
+    On Linux the content has no name until then (``O_TMPFILE``), so even a killed process leaves nothing; only
+    where it replaces a file, it has a hidden name for a moment. Where the file system has no such files, the
+    content has a hidden name in the same folder, which is removed on any error. An OSError is raised if the
+    file cannot be created or renamed.
     """
     # The longest legal file name leaves no room for a suffix, so the hidden name is not made from it.
     hidden = path.with_name(f".vortex-{os.getpid()}-{threading.get_ident()}.part")
@@ -50,17 +89,25 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         if descriptor is None:
             yield hidden
+            os.replace(hidden, path)
         else:
             unnamed = Path(f"/proc/self/fd/{descriptor}")
             yield unnamed
-            hidden.unlink(missing_ok=True)
-            # Python calls linkat(), which follows the link in /proc, only if src_dir_fd is given.
-            os.link(unnamed, hidden, src_dir_fd=descriptor, follow_symlinks=True)
-        os.replace(hidden, path)
+            try:
+                _name(descriptor, unnamed, path)
+            except FileExistsError:
+                hidden.unlink(missing_ok=True)
+                _name(descriptor, unnamed, hidden)
+                os.replace(hidden, path)
     finally:
         if descriptor is not None:
             os.close(descriptor)
         hidden.unlink(missing_ok=True)
+
+
+def _name(descriptor: int, unnamed: Path, path: Path) -> None:
+    # Python calls linkat(), which follows the link in /proc, only if src_dir_fd is given.
+    os.link(unnamed, path, src_dir_fd=descriptor, follow_symlinks=True)
 
 
 def write_whole(path: Path, text: str) -> None:

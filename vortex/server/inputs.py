@@ -24,9 +24,10 @@ from vortex.errors import InputError
 from vortex.face.landmarks import SKIN_LANDMARKS
 from vortex.face.portrait import load_portrait
 from vortex.media.audio import load_audio
+from vortex.media.formats import HEAD_BYTES, PICTURES, SOUNDS, VIDEOS, Format, format_of
 from vortex.media.picture import load_picture
 from vortex.media.reading import iter_timed_frames
-from vortex.motion.template import load_template
+from vortex.motion.template import TEMPLATES, load_template
 from vortex.options import FrameOptions, PortraitOptions, SpeechOptions
 from vortex.performance import StageClock
 from vortex.render import PreparedPortrait
@@ -46,24 +47,20 @@ _ARRAYS = tuple(entry.name for entry in fields(Portrait) if entry.name not in ("
 _CLOSE_UP = "close_up."
 """Begins the names of the arrays of a portrait's close-up."""
 
-# Only these formats reach a decoder: others, such as playlists that name further files, are a risk.
-_PICTURES = ((0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n"), (8, b"WEBP"))
-_SOUNDS = (
-    (8, b"WAVE"), (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AIFF"),
-    *((0, bytes([0xFF, second])) for second in (0xFB, 0xFA, 0xF3, 0xF2, 0xE3, 0xE2, 0xF1, 0xF9)),
-)  # fmt: skip
-_TEMPLATES = ((0, b"PK\x03\x04"), *((0, bytes([0x80, protocol])) for protocol in range(2, 6)))
-_VIDEOS = ((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"))
+_PICTURES, _SOUNDS, _VIDEOS = (
+    tuple(known for known in formats if known.uploads) for formats in (PICTURES, (*SOUNDS, *VIDEOS), VIDEOS)
+)
+"""The formats that are taken from strangers."""
 
 
 def check_picture(path: Path) -> None:
     """Refuse what does not begin like a JPEG, PNG or WebP file, with status 415."""
-    _check_start(path, _PICTURES, "The portrait is not a JPEG, PNG or WebP file.")
+    _check_start(path, _PICTURES, "portrait")
 
 
 def check_sound(path: Path, max_duration_s: float) -> None:
     """Refuse another format, with status 415, and with AudioError what is damaged, silent or too long."""
-    _check_start(path, _SOUNDS, "The speech is not a WAV, FLAC, MP3, AAC, M4A, OGG, WebM, AIFF or MP4 file.")
+    _check_start(path, _SOUNDS, "speech")
     with warnings.catch_warnings():
         # A truncated file is accepted: the job warns when it decodes it again.
         warnings.simplefilter("ignore", UserWarning)
@@ -75,8 +72,7 @@ def check_driving(path: Path, max_duration_s: float, max_pixels: int) -> Driver:
 
     InputError is raised for the latter.
     """
-    complaint = "The driving file is no MP4, MOV, WebM or MKV video, JPEG, PNG or WebP picture, or template."
-    _check_start(path, (*_VIDEOS, *_PICTURES, *_TEMPLATES), complaint)
+    _check_start(path, (*_VIDEOS, *_PICTURES, *TEMPLATES), "driving file")
     driver = open_driver(path)
     if driver.kind == "template":
         # A template takes milliseconds to read, a picture is decoded once more by the job.
@@ -100,11 +96,12 @@ def _check_length(length_s: float, max_duration_s: float) -> None:
         raise InputError(f"The driver lasts more than {max_duration_s:g} s. Cut it.")
 
 
-def _check_start(path: Path, known: tuple[tuple[int, bytes], ...], complaint: str) -> None:
+def _check_start(path: Path, accepted: tuple[Format, ...], what: str) -> None:
     with path.open("rb") as file:
-        head = file.read(16)
-    if not any(head[at : at + len(start)] == start for at, start in known):
-        raise HTTPException(415, complaint)
+        head = file.read(HEAD_BYTES)
+    if format_of(head, accepted) is None:
+        names = [known.name for known in accepted]
+        raise HTTPException(415, f"The {what} is not a {', '.join(names[:-1])} or {names[-1]} file.")
 
 
 def check_text(text: str, options: SpeechOptions) -> None:

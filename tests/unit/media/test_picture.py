@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
-from support.icc import display_p3_profile, srgb_from_p3
+from PIL import EpsImagePlugin, Image, PngImagePlugin
+from support.icc import adobe_rgb_profile, display_p3_profile, grey_profile, srgb_from_adobe, srgb_from_p3
 
 from vortex.demo import demo_portrait
 from vortex.errors import ImageError
@@ -212,6 +212,118 @@ def test_an_embedded_display_p3_profile_is_applied(tmp_path: Path) -> None:
     assert np.abs(shown - srgb_from_p3(stored)).max() <= 1.5
     # A saturated colour is farther out in sRGB: without the profile, the test above would fail.
     assert np.abs(shown[0, 0] - stored[0]).max() >= 10
+
+
+STORED = np.array(
+    [[200, 120, 100], [90, 160, 120], [90, 110, 190], [128, 128, 128], [250, 240, 230]], np.uint8
+)
+SPACES = {"Display P3": (display_p3_profile, srgb_from_p3), "Adobe RGB": (adobe_rgb_profile, srgb_from_adobe)}
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("kind", ["RGB", "RGBA", "P", "P with alpha", "RGB with a clear colour"])
+def test_a_profile_holds_for_every_mode(tmp_path: Path, space: str, kind: str) -> None:
+    profile, srgb_from = SPACES[space]
+    expected = srgb_from(STORED)
+    picture = Image.fromarray(STORED[None].repeat(4, axis=0))
+    more: dict[str, Any] = {}
+    if kind == "RGBA":
+        picture.putalpha(102)
+        # 102 of 255 is two fifths, and white has three.
+        expected = 0.4 * expected + 0.6 * 255
+    elif kind.startswith("P"):
+        picture = Image.fromarray(np.arange(5, dtype=np.uint8)[None].repeat(4, axis=0), "P")
+        picture.putpalette(STORED.ravel().tolist())
+    if kind == "P with alpha":
+        more["transparency"] = bytes([255, 255, 0, 255, 255])
+        expected[2] = 255
+    elif kind == "RGB with a clear colour":
+        more["transparency"] = tuple(STORED[2].tolist())
+        expected[2] = 255
+    picture.save(tmp_path / "a.png", icc_profile=profile(), **more)
+    assert np.abs(pixels(tmp_path / "a.png")[0] - expected).max() <= 2
+    assert np.abs(STORED[0] - srgb_from(STORED)[0]).max() >= 10
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+def test_the_profile_of_a_grey_picture_is_applied(tmp_path: Path, mode: str) -> None:
+    levels = np.arange(0, 256, 5, dtype=np.uint8)[None].repeat(2, axis=0)
+    picture = Image.fromarray(levels.astype(np.uint16) * 257 if mode == "I;16" else levels)
+    if mode == "LA":
+        picture.putalpha(255)
+    picture.save(tmp_path / "a.png", icc_profile=grey_profile(1.5))
+    # sRGB's curve: IEC 61966-2-1
+    light = (levels / 255) ** 1.5
+    expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert np.abs(pixels(tmp_path / "a.png")[..., 1] - expected).max() <= 2
+
+
+def test_a_grey_picture_may_have_the_profile_of_a_screen(tmp_path: Path) -> None:
+    levels = np.arange(0, 256, 5, dtype=np.uint8)[None].repeat(2, axis=0)
+    Image.fromarray(levels).save(tmp_path / "a.jpg", icc_profile=adobe_rgb_profile(), quality=100)
+    expected = srgb_from_adobe(levels[..., None].repeat(3, axis=2))
+    assert np.abs(pixels(tmp_path / "a.jpg") - expected).max() <= 4
+
+
+def test_a_lab_picture_has_its_colours(tmp_path: Path) -> None:
+    """Red of sRGB is L* 53.24, a* 80.09, b* 67.20 for the white D65 (CIE 15); Lab of TIFF has D50."""
+    Image.new("LAB", (8, 8), (round(53.24 * 2.55), 128 + 80, 128 + 67)).save(tmp_path / "a.tif")
+    assert np.abs(pixels(tmp_path / "a.tif")[0, 0].astype(int) - [255, 0, 0]).max() <= 12
+
+
+def test_sixteen_bit_grey_may_have_a_clear_level(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 30_000], [60_000, 30_000]], np.uint16)).save(
+        tmp_path / "a.png", transparency=30_000
+    )
+    np.testing.assert_array_equal(pixels(tmp_path / "a.png")[..., 0], [[0, 255], [233, 255]])
+
+
+def test_a_heic_picture_is_named_as_what_it_is(tmp_path: Path) -> None:
+    # The beginning of a photo of an iPhone (ISO/IEC 23008-12, clause 10: brands heic and mif1).
+    head = b"\0\0\0\x24ftypheic\0\0\0\0mif1MiHBMiHEMiPrmiafheictmap" + bytes(200)
+    (tmp_path / "IMG_0001.jpg").write_bytes(head)
+    for source in (tmp_path / "IMG_0001.jpg", head):
+        with pytest.raises(ImageError, match=r"is a HEIC picture.*JPEG"):
+            load_picture(source)
+
+
+def test_an_avif_picture_is_read(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), (200, 60, 30)).save(tmp_path / "a.avif", quality=90)
+    assert np.abs(pixels(tmp_path / "a.avif").astype(int) - [200, 60, 30]).max() <= 8
+
+
+@pytest.mark.parametrize("name", ["e.webp", "e.eps", "e.jpg"])
+def test_postscript_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Pillow would give it to Ghostscript."""
+    program = b"%!PS\n%% WEBP\n%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n"
+    (tmp_path / name).write_bytes(program)
+
+    def ghostscript(*_: object) -> None:
+        raise AssertionError("PostScript was run")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ghostscript)
+    for source in (tmp_path / name, program):
+        with pytest.raises(ImageError, match="is not a picture"):
+            load_picture(source)
+
+
+@pytest.mark.parametrize("kind", ["TGA", "PCX", "ICO", "SGI", "MSP", "DDS"])
+def test_no_other_decoder_is_reached(tmp_path: Path, kind: str) -> None:
+    picture = Image.new("1" if kind == "MSP" else "RGB", (64, 64))
+    picture.save(tmp_path / "a.png", kind)
+    with pytest.raises(ImageError, match="is not a picture"):
+        load_picture(tmp_path / "a.png")
+
+
+def test_warnings_of_other_packages_stay_inside(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """Pillow warns of large pictures, of palettes with bytes for transparency, and of broken EXIF data."""
+    picture = Image.new("P", (64, 64))
+    picture.putpalette([10, 20, 30])
+    picture.save(tmp_path / "a.png", transparency=b"\x80", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
+    load_picture(tmp_path / "a.png")
+    Image.new("L", (9500, 9500)).save(tmp_path / "b.png")
+    load_picture(tmp_path / "b.png")
+    assert not list(recwarn)
 
 
 def test_a_broken_profile_is_ignored(tmp_path: Path, gradient: Frame) -> None:

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from vortex.errors import InputError
 from vortex.motion.drive import VISEME_BLENDSHAPES, expand, still
 from vortex.motion.keypoints import head_turns_deg, keypoint_expression, load_drive, motion_of_keypoints
 from vortex.motion.measures import MEASURE_INDEX, measure_motion
@@ -79,6 +80,13 @@ def test_a_blink_moves_both_eyes_alike() -> None:
         assert blink[one, Y] == pytest.approx(blink[other, Y], rel=0.1)
 
 
+def test_a_wink_moves_its_own_eye() -> None:
+    """In the published editors, a wink moves keypoint 11 alone, of the eye on the viewer's left."""
+    wink = expression(eyeBlinkRight=1)
+    assert wink[11, Y] > 0.008 and wink[11, Y] > 3 * abs(wink[15, Y])
+    assert expression(eyeBlinkLeft=1)[[15, 11], Y] == pytest.approx(wink[[11, 15], Y], rel=0.1)
+
+
 def test_a_mouth_that_moves_evenly_hardly_moves_its_middle_aside() -> None:
     for shapes in ({"jawOpen": 0.5}, {"mouthSmile": 0.5}, {"mouthPucker": 0.8}, {"mouthUpperUp": 0.5}):
         moved = expression(**shapes)[[17, 19, 20]]
@@ -93,12 +101,12 @@ def test_nothing_goes_beyond_what_real_faces_do() -> None:
     wild = MotionTrack(
         np.random.default_rng(1).uniform(-1, 1, (500, len(BLENDSHAPES))), np.zeros((500, 3)), FPS
     )
-    exp, drive = keypoint_expression(wild).reshape(500, -1), load_drive()
+    exp, drive = keypoint_expression(wild), load_drive()
     assert (exp >= drive.low - 1e-6).all() and (exp <= drive.high + 1e-6).all()
     # Published templates and talking faces: a mouth opens by 0.1, and hardly goes below shut.
-    assert 0.09 < drive.high[3 * 19 + 1] < 0.13 and -0.03 < drive.low[3 * 19 + 1] < 0
+    assert 0.09 < drive.high[19, Y] < 0.13 and -0.03 < drive.low[19, Y] < 0
     # The extractor never moves these points.
-    assert np.abs(exp.reshape(500, 21, 3)[:, [6, 8, 9, 12, 18]]).max() < 0.002
+    assert np.abs(exp[:, [6, 8, 9, 12, 18]]).max() < 0.002
 
 
 @pytest.mark.parametrize(
@@ -111,6 +119,7 @@ def test_nothing_goes_beyond_what_real_faces_do() -> None:
         ({"browDown": 1.0}, ["browDownLeft", "browDownRight"]),
         ({"eyeLookLeft": 0.8}, ["eyeLookLeft"]),
         ({"eyeBlink": 1.0}, ["eyeBlinkLeft", "eyeBlinkRight"]),
+        ({"eyeBlinkRight": 1.0}, ["eyeBlinkRight"]),
     ],
 )
 def test_a_shape_comes_back_as_itself(shapes: dict[str, float], names: list[str]) -> None:
@@ -140,6 +149,12 @@ def test_whose_face_it_is_makes_no_difference() -> None:
     np.testing.assert_allclose(
         one.blendshapes, motion_of_keypoints(track(moved), np.zeros((21, 3))).blendshapes, atol=1e-4
     )
+
+
+def test_a_track_without_frames_is_refused() -> None:
+    with pytest.raises(InputError, match="no frames"):
+        motion_of_keypoints(track(np.zeros((0, 21, 3), np.float32)))
+    assert keypoint_expression(motion({}).part(0, 0)).shape == (0, 21, 3)
 
 
 def test_heads_turn_with_the_signs_of_a_motion() -> None:

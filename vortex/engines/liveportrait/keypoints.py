@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vortex.engines.base import shape_columns
 from vortex.engines.liveportrait.networks import KeypointInfo, Networks
 from vortex.face.landmarks import INNER_LIPS, LEFT_EYE, MOUTH_CORNERS, RIGHT_EYE
 from vortex.motion.keypoints import keypoint_expression
@@ -122,13 +121,14 @@ class DrivenTrack:
 def drive_expression(motion: MotionTrack, device: torch.device) -> DrivenTrack:
     """Return the motion as LivePortrait's networks take it; a motion of zeros gives zeros.
 
-    What the networks for eyes and lips do to a source, falling lids and lips that meet, is left to them.
+    What the networks for eyes and lips do to a source is left to them: lids that fall together, and lips that
+    meet.
     """
-    amount = shape_columns(motion)
-    blink, shut = np.clip(amount("eyeBlink"), 0, 1), np.clip(amount("mouthClose"), 0, 1)
-    shapes = motion.blendshapes.copy()
     lids = [BLENDSHAPE_INDEX["eyeBlinkLeft"], BLENDSHAPE_INDEX["eyeBlinkRight"]]
-    shapes[:, lids] = np.minimum(shapes[:, lids], 0)
+    blink = np.clip(motion.blendshapes[:, lids].min(axis=1), 0, 1)
+    shut = np.clip(motion.blendshapes[:, BLENDSHAPE_INDEX["mouthClose"]], 0, 1)
+    shapes = motion.blendshapes.copy()
+    shapes[:, lids] -= blink[:, None]
     exp = keypoint_expression(MotionTrack(shapes, motion.head_pose_deg, motion.fps))
     # Positive yaw turns to the viewer's right in MotionTrack, to the left in the network.
     angles_deg = motion.head_pose_deg * np.array([1, -1, 1], np.float32)

@@ -25,7 +25,7 @@ from vortex.engines.liveportrait.fast.generator import (
 )
 from vortex.engines.liveportrait.networks import DenseMotion, Networks, SpadeGenerator, load_networks
 from vortex.engines.liveportrait.renderer import Renderer
-from vortex.errors import in_one_line
+from vortex.errors import VortexWarning, in_one_line
 from vortex.weights.cache import weights_dir
 
 MAX_KERNEL_ERROR_EPS = 16.0
@@ -70,6 +70,7 @@ def fastest_normalize(device: torch.device, dtype: torch.dtype) -> Normalize:
     warnings.warn(
         f"The fused kernels cannot be used ({failure}); rendering works, but takes longer. They need "
         "a C compiler, such as gcc, and a driver that supports this build of torch.",
+        VortexWarning,
         stacklevel=2,
     )
     return NormalizedFeatures

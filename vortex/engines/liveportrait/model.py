@@ -13,7 +13,7 @@ from torch import Tensor
 from vortex.engines.liveportrait.engine import LivePortraitEngine
 from vortex.engines.liveportrait.load import load_renderer
 from vortex.engines.liveportrait.renderer import PreparedFace, Renderer, check_quality
-from vortex.errors import AudioError, ImageError, InputError, NoFaceError
+from vortex.errors import AudioError, ImageError, InputError, NoFaceError, VortexWarning
 from vortex.face.portrait import detect_portrait
 from vortex.lipsync.recognize import recognize_visemes
 from vortex.media.audio import MIN_DURATION_S, fit_duration
@@ -46,7 +46,7 @@ class LivePortraitModel:
         seed: int | None = None,
         quality: str = "full",
     ) -> Tensor:
-        """Return the talking picture, (T, 3, 512, 512) float32 in [0, 1], T = round(duration * fps).
+        """Return the talking picture, (T, 3, 512, 512) float32 in [0, 1], T = frame_count(duration, fps).
 
         Args:
             source_image: (3, 512, 512) floating, RGB in [0, 1]. The face is found, animated and pasted back;
@@ -102,6 +102,7 @@ class LivePortraitModel:
             # The networks can animate drawings and animals in which no landmarks are found.
             warnings.warn(
                 f"{exc} It is now used as LivePortrait's crop of a face, and an open mouth stays open.",
+                VortexWarning,
                 stacklevel=3,
             )
             return self.renderer.prepare_crop(source)

@@ -12,10 +12,10 @@ from functools import lru_cache
 import numpy as np
 
 from vortex.engines.base import shape_columns
-from vortex.engines.mesh.lids import MIN_OPENING, ORDINARY_OPENING, WIDENING
+from vortex.engines.mesh.lids import MIN_OPENING, WIDENING, rest_opening
 from vortex.face.landmarks import BROWS, LIDS, MOUTH_CORNERS
 from vortex.face.shapes import load_shapes
-from vortex.interpolation import smoothstep, soft_limit
+from vortex.interpolation import soft_limit
 from vortex.motion.expression import SHUT_JAW_APERTURE
 from vortex.types import BLENDSHAPE_INDEX, F32, GAZE_REACH, MotionTrack
 
@@ -33,8 +33,6 @@ SMILE_WIDTH = 0.18
 """How much a full smile widens a mouth; a picture's mouth that is wider than the template's smiles."""
 LID_SQUINT, LID_FOLLOWS = 0.22, 0.3
 """How far a squint, and eyes that look down, close the lid."""
-SEEN_OPENING, HALF_SHUT_OPENING = (MIN_OPENING, 0.1), (0.14, 0.19)
-"""Openings at which an eye shows enough to be opened, and at which it is narrow by nature, in eye widths."""
 
 
 @lru_cache(maxsize=1)
@@ -117,10 +115,9 @@ def lid_closing(motion: MotionTrack, side: str, opening: float) -> F32:
     follows = np.maximum(shut, LID_FOLLOWS * shape("eyeLookDown"))
     # Below zero, a filmed eye is open wider than the picture's.
     shut = np.clip(np.where(shut < 0, shut, follows), -1, 1)
-    half_shut = smoothstep(opening, *SEEN_OPENING) * (1 - smoothstep(opening, *HALF_SHUT_OPENING))
-    rest = opening + float(half_shut) * max(ORDINARY_OPENING - opening, 0)
+    rest = rest_opening(opening)
     wanted = (1 - shut) * rest * (1 + (WIDENING - 1) * shape(f"eyeWide{side}"))
-    widest = WIDENING * max(opening, ORDINARY_OPENING)
+    widest = WIDENING * rest
     closing = np.where(wanted < opening, opening - wanted, 0) / opening
     opens = np.where(wanted > opening, wanted - opening, 0) / (widest - opening)
     return np.clip(closing - opens, -1, 1).astype(np.float32)

@@ -45,8 +45,6 @@ LID_SHADE = 0.15
 """How much darker the eyeball is right under the upper lid."""
 BARE_STRETCH = (0.3, 1.2)
 """Skin that stretches by more than this becomes bare skin, begin and end."""
-BARE_MIDDLE = (0.0, 0.8)
-"""Where between the corners a lid begins to be bare, and is: 0 at the corners, 1 in the middle."""
 BARE_EDGE = 0.1
 """Share of bare skin at the lid's edge, where the picture has lashes."""
 STILL_SHADE = 0.6
@@ -55,8 +53,8 @@ SHADE_HEIGHT = 0.12
 """How far down that shade reaches, in eye widths."""
 WIDE_REACH = 0.85
 """Skin up to here gives way to a lid that opens wide, in heights of the brow."""
-ROUND_SHADE, ROUND_LIGHT, ROUND_LIGHT_SHARE = 0.2, 1.3, 0.25
-"""How much darker a shut lid is at its edge and its crease; how much brighter than skin what lights its
+ROUND_SHADE, CREASE_SHADE, ROUND_LIGHT, ROUND_LIGHT_SHARE = 0.2, 0.08, 1.3, 0.25
+"""How much darker a shut lid is at its edge, and at its crease; how much brighter than skin what lights its
 middle is, and the share of that."""
 ROUND_LIT, CREASE_HEIGHT = 0.55, 0.1
 """Where that middle is between the lid's edge and its crease, and how far that is above the edge of an open
@@ -281,11 +279,12 @@ def _draw_shut(
     """Return ``skin`` (h, w, 3) with the bare lid and its lash line, and (h, w), where they are."""
     width_px = eye.width_px
     # A few rows of skin stretched over an eye would look like streaks, and folds smooth out.
-    share = smoothstep(1 / lid.stretch - 1, *BARE_STRETCH) * smoothstep(lid.middle, *BARE_MIDDLE)
+    bare_share = float(smoothstep(closing * eye.stretch, *BARE_STRETCH))
     line_share = LASH_OPACITY * float(smoothstep(closing, *LASH_LINE_CLOSING))
-    if not share.any() and not line_share:
+    if not bare_share and not line_share:
         return skin, np.zeros(x.shape, bool)
-    (fold,) = _at_columns((np.minimum(FOLD_HEIGHT * width_px, eye.curves.brow),), x)
+    curves = eye.curves
+    fold, share = _at_columns((np.minimum(FOLD_HEIGHT * width_px, curves.brow), bare_share * curves.bare), x)
     above = lid.upper - y
     share *= smoothstep((fold - lid.source_upper + y) / ((1 - FOLD_BEGIN) * fold))
     share *= BARE_EDGE + (1 - BARE_EDGE) * np.clip(above / (lid.lash + 0.1) - 0.4, 0, 1)
@@ -293,11 +292,12 @@ def _draw_shut(
     skin = mixed(_sample(eye.skin.bare, inside), skin, share)
     # A lid is round: light falls on its middle, and it darkens towards its edge.
     round_px = lid.upper - lid.source_upper + CREASE_HEIGHT * width_px
-    slope = np.clip((above / round_px - ROUND_LIT) / ROUND_LIT, -1, 1) ** 2
-    lit = (1 - slope) ** 2 * lid.middle
+    slope = np.asarray(np.clip((above / round_px - ROUND_LIT) / ROUND_LIT, -1, 1), np.float32)
+    lit = (1 - slope**2) ** 2 * lid.middle
     skin = _tinted(skin, np.minimum(ROUND_LIGHT * eye.skin.colour, 255), ROUND_LIGHT_SHARE * share * lit)
     thick = np.where(above > 0, np.float32(LASH_LINE), np.float32(LASHES_BELOW)) * width_px * lid.middle + 0.7
-    line = np.clip(1 - (above / thick) ** 2, 0, 1) ** 2
+    line = np.asarray(np.clip(1 - (above / thick) ** 2, 0, 1) ** 2, np.float32)
     line *= line_share * np.clip(1.5 * lid.middle, 0, 1)
-    line = np.maximum(line, ROUND_SHADE * share * slope)
+    shade = np.where(slope < 0, np.float32(ROUND_SHADE), np.float32(CREASE_SHADE))
+    line = np.maximum(line, shade * slope**2 * share * lid.middle)
     return _tinted(skin, eye.lash_colour, line), (share > 0.004) | (line > 0.004)

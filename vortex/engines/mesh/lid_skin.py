@@ -25,17 +25,19 @@ CREASE_PX = 7
 """Dark lines thinner than this are creases and lashes, in pixels of the reduced picture."""
 OVER_PX, OVER_CONTRAST = 9, 0.3
 """Rims and hair are thinner than this, in pixels of the reduced picture, and differ by this from the skin."""
+LASHES_REACH = 0.16
+"""Lines so near to an edge of the lids are lashes, not rims or hair, in eye widths."""
 BARE_LUMA = (0.62, 1.35)
 """The luma of a shut lid is kept between these, relative to the skin under the eye."""
-BARE_RANGE = (0.6, 1.3)
+BARE_RANGE = (0.6, 1.12)
 """The luma of each part of it is kept between these, relative to the whole."""
 SURFACE_ROUNDS, SURFACE_SPREAD = 5, 0.08
 """Rounds of the fit of a lid's colours, and how far the luma of skin lies from it, relative to the skin."""
 PLAIN_WEIGHT = 0.002
 """Weight of the skin's colour in that fit, relative to all pixels of the box."""
-BELOW_WEIGHT = np.float32(0.3)
+BELOW_WEIGHT = np.float32(0.15)
 """Weight of the skin below the eye in the colour of the lid; that above it weighs 1."""
-GRAIN = 0.4
+GRAIN = 0.5
 """Grain of a lid, relative to that of the skin under the eye, part of which is wrinkles."""
 UNDER_EYE = (0.12, 0.3)
 """How far below the eye its skin is measured, in eye widths."""
@@ -141,7 +143,7 @@ def _find_over(
     luma: F32, places: Places, beside: npt.NDArray[np.bool_], width_px: float, light: float
 ) -> npt.NDArray[np.uint8]:
     """Return (h, w): 255 on lines in ``luma`` (h, w) that extend beyond the lids, to or past their ends."""
-    lashes = (np.maximum(places.above, places.below) < 1.5 * LASH_HEIGHT * width_px) & ~beside
+    lashes = (np.maximum(places.above, places.below) < LASHES_REACH * width_px) & ~beside
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (OVER_PX, OVER_PX))
     lines = [cv2.morphologyEx(luma, how, disc) for how in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT)]
     differs = (np.maximum(*lines) > OVER_CONTRAST * light) & ~lashes
@@ -164,5 +166,5 @@ def _grain(patch: Frame, places: Places, width_px: float) -> F32:
     # A few wrinkles do not change a median.
     strength = GRAIN * float(np.median(np.abs(detail[skin]))) / MAD_OF_NORMAL if skin.any() else 0.0
     noise = np.random.default_rng(0).normal(0, 1, luma.shape).astype(np.float32)
-    noise -= cv2.GaussianBlur(noise, (0, 0), 1.0)
+    noise = cv2.GaussianBlur(noise, (0, 0), 0.6) - cv2.GaussianBlur(noise, (0, 0), 1.4)
     return np.asarray(strength * noise / max(float(noise.std()), 1e-6), np.float32)

@@ -24,8 +24,10 @@ LOWER_LID_RISE = 0.5
 """Part of its depth below the corners by which the lower lid rises in a blink; 0.35 to 0.6 in six clips."""
 MIN_OPENING, ORDINARY_OPENING = 0.07, 0.3
 """Opening of an eye that shows something of the eyeball, and that of an ordinary eye, in eye widths."""
+SEEN_OPENING, HALF_SHUT_OPENING = (MIN_OPENING, 0.1), (0.14, 0.19)
+"""Openings at which an eye shows enough to be opened, and at which it is narrow by nature, in eye widths."""
 WIDENING = 1.25
-"""Opening of an eye opened wide, relative to an ordinary one, or to the picture's if that is wider."""
+"""Opening of an eye opened wide, relative to :func:`rest_opening`."""
 ALMOND = (2.2, 0.85)
 """An open eye's height at u in [-1, 1] between the corners is (1 - |u|^a)^b."""
 BESIDE = 0.2
@@ -38,6 +40,11 @@ STRIP_TO_BROW = 0.6
 """That height relative to the height of the brow's lower edge."""
 
 
+INNER_BARE, OUTER_BARE = (0.0, 0.28), (-0.14, 0.12)
+"""Where the skin of a shut lid is bare, in eye widths: from inside the inner corner to beyond the outer one,
+over which lashes reach."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LidCurves:
     """Heights at the columns of an eye's own frame, (w,) float32 in pixels, y down; see :func:`find_curves`.
@@ -45,7 +52,7 @@ class LidCurves:
     ``upper`` and ``lower`` are the edges of the lids in the picture, ``shut`` and ``lower_shut`` those of a
     shut eye, ``wide`` the upper edge of an eye opened wide. ``strip`` is the height above ``upper`` of the
     skin that stretches when the lid closes, ``brow`` that of the brow. ``middle`` is 1 in the middle of the
-    eye and 0 from its corners on.
+    eye and 0 from its corners on, ``bare`` is 1 where a shut lid has bare skin.
     """
 
     upper: F32
@@ -56,6 +63,16 @@ class LidCurves:
     strip: F32
     brow: F32
     middle: F32
+    bare: F32
+
+
+def rest_opening(opening: float) -> float:
+    """Return the opening at rest of an eye that is open by ``opening`` in the picture, in eye widths.
+
+    A half-shut eye opens to an ordinary one; a narrow one stays narrow.
+    """
+    half_shut = smoothstep(opening, *SEEN_OPENING) * (1 - smoothstep(opening, *HALF_SHUT_OPENING))
+    return opening + float(half_shut) * max(ORDINARY_OPENING - opening, 0)
 
 
 def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: float) -> LidCurves:
@@ -66,6 +83,9 @@ def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: 
     width_px, corner_y = right - left, float(upper[0, 1])
     part = np.clip((columns - left) / width_px, 0, 1)
     middle = 4 * part * (1 - part)
+    # The outer corner of the person's left eye is to the right.
+    inner, outer = (left - columns, columns - right) if side == "Left" else (columns - right, left - columns)
+    bare = smoothstep(-inner / width_px, *INNER_BARE) * (1 - smoothstep(outer / width_px, *OUTER_BARE))
     upper_y, lower_y = (_smooth_curve(columns, curve, width_px) for curve in (upper, lower))
     # Landmarks lie on the waterline: a rim of white would remain unless the lid closes a little beyond.
     rim = LID_OVERLAP * width_px * np.minimum(1, 6 * middle)
@@ -77,13 +97,13 @@ def find_curves(landmarks_px: F32, side: str, axes: F32, columns: F32, opening: 
     # The shape of a nearly shut eye says little about that of an open one.
     own = smoothstep(opening, MIN_OPENING, 0.6 * ORDINARY_OPENING)
     profile = own * shown / max(float(shown.max()), 1e-3) + (1 - own) * almond
-    more = WIDENING * max(opening, ORDINARY_OPENING) * width_px * profile - shown
+    more = WIDENING * rest_opening(opening) * width_px * profile - shown
     brow_y = np.interp(columns, brow[:, 0], brow[:, 1])
     to_brow = np.maximum(upper_y - brow_y, LASH_HEIGHT * width_px)
     wide = upper_y - np.clip(more, 0, 0.6 * to_brow)
     strip = np.clip(STRIP_TO_BROW * to_brow, STRIP_HEIGHT[0] * width_px, STRIP_HEIGHT[1] * width_px)
     shut = lower_shut + 0.4 * rim
-    curves = (upper_y, lower_y, np.maximum(shut, upper_y), lower_shut, wide, strip, to_brow, middle)
+    curves = (upper_y, lower_y, np.maximum(shut, upper_y), lower_shut, wide, strip, to_brow, middle, bare)
     return LidCurves(*(np.asarray(curve, np.float32) for curve in curves))
 
 

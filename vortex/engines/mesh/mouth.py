@@ -70,6 +70,8 @@ ROUNDED_DARK, ROUNDED_DARK_TEETH = 0.45, 0.75
 COVERING = (0.75, 1.0)
 """Rounded lips take this part of the light inside, and, as they cover them, of that on the teeth."""
 
+COVERED_MM = 4.0
+"""How far the upper lip comes down over the teeth when lips are round."""
 PARTED_PX = 1.5
 """Lips this far apart show what is between them."""
 GRAIN_SIGMA, GRAIN_BLUR_PX, GRAIN_SEED = 1.6, 0.6, 7
@@ -197,7 +199,9 @@ def composite_mouth(
     covered = ROUNDED_DARK_TEETH * float(smoothstep(depth, *COVERING))
     on_teeth = mouth.in_shade((1 - TOOTH_SHADE * (1 - shade)) * (1 - covered))
     yaw_deg += mouth.source_yaw_deg
-    picture = _stack(mouth, u, v, jaw_u, max(jaw_v, -OVERBITE_MM), tongue, yaw_deg, light, on_teeth)
+    jaw_v = max(jaw_v, -OVERBITE_MM)
+    lip_mm = COVERED_MM * float(smoothstep(depth, *COVERING))
+    picture = _stack(mouth, u, v, jaw_u, jaw_v, lip_mm, tongue, yaw_deg, light, on_teeth)
     gh, gw = mouth.grain.shape[:2]
     picture[:gh, :gw] += mouth.grain[:h, :w]
     # Where lips touch, the polygon has no height, and yet would be drawn as a line.
@@ -236,6 +240,7 @@ def _stack(
     v: F32,
     jaw_u: float,
     jaw_v: float,
+    lip_mm: float,
     tongue: float,
     yaw_deg: float,
     light: F32,
@@ -243,6 +248,7 @@ def _stack(
 ) -> F32:
     """Return (h, w, 3): throat, tongue, lower and upper row at the places u, v (h, w) in millimetres.
 
+    ``lip_mm`` is how far the upper lip has come down over the teeth: they are drawn higher by as much.
     ``light`` (h, w, 3) is that on throat and tongue, ``on_teeth`` (h, w, 3) that on the rows of teeth.
     """
     x = _place_on_arch(mouth, u, yaw_deg)
@@ -258,7 +264,7 @@ def _stack(
     lower = _lookup(mouth.lower, (x - jaw_u + half) * size, (v - jaw_v - LOWER_ROWS_MM[0]) * size)
     # A raised tip comes over the lower teeth.
     lower *= 1 - tongue
-    upper = _lookup(mouth.upper, (x + half) * size, (v - UPPER_ROWS_MM[0]) * size)
+    upper = _lookup(mouth.upper, (x + half) * size, (v + lip_mm - UPPER_ROWS_MM[0]) * size)
     deep = THROAT_LIGHT + (1 - THROAT_LIGHT) * smoothstep(np.abs(u), *CHEEKS_MM)
     picture = deep[..., None] * mouth.throat_rgb * light
     for layer, lit in ((tongue_layer, light), (lower, on_teeth), (upper, on_teeth)):

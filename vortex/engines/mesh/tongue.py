@@ -32,7 +32,7 @@ FLOOR_MM = 13.0
 """How far the floor of the mouth lies below the edge of the lower teeth."""
 BEHIND_TEETH_MM = 1.0
 """How far above the edge of the upper teeth a raised tip touches them."""
-BACK_LIGHT, RAISED_LIGHT = 0.4, 0.8
+BACK_LIGHT, RAISED_LIGHT = 0.4, 1.0
 """Light on the top: the far back of a resting tongue, and the tip of a raised one."""
 
 PAPILLAE, PAPILLAE_SEED = 0.015, 11

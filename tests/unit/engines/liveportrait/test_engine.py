@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -55,7 +56,7 @@ def test_paste_back_leaves_the_rest_of_the_picture_alone(
 def test_the_rendered_face_is_pasted_where_it_was_cropped(
     engine: LivePortraitEngine, portrait: Portrait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a generator that returns the crop itself, the frame must equal the picture."""
+    """With a generator that returns the crop itself, the head in the frame must equal the picture's."""
     import cv2
 
     crop = cv2.warpAffine(
@@ -69,12 +70,13 @@ def test_the_rendered_face_is_pasted_where_it_was_cropped(
     frame = next(iter(engine.iter_frames(prepared, still(1, Fraction(24)))))
     x0, y0, x1, y1 = prepared.box
     blurred = cv2.GaussianBlur(prepared.canvas, (0, 0), 3)
+    head = (prepared.alpha == 1)[0, 0].numpy()
     error = frame[y0:y1, x0:x1].astype(float) - blurred[y0:y1, x0:x1]
-    assert np.abs(error).mean() < 6
+    assert np.abs(error[head]).mean() < 6
     # An offset of half a pixel would correlate with the picture's gradient.
     for axis in (0, 1):
-        gradient = np.gradient(blurred[y0:y1, x0:x1].astype(float), axis=axis)
-        assert abs((error * gradient).sum() / (gradient**2).sum()) < 0.25
+        gradient = np.gradient(blurred[y0:y1, x0:x1].astype(float), axis=axis)[head]
+        assert abs((error[head] * gradient).sum() / (gradient**2).sum()) < 0.25
 
 
 def test_a_video_file_is_made(rewritten: Networks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +94,7 @@ def test_a_video_file_is_made(rewritten: Networks, tmp_path: Path, monkeypatch: 
         preset="neutral,manic@1",
     )
     assert report.engine == "liveportrait" and report.size_px == (128, 128)
-    assert report.frames == round(load_audio(DEMO_SPEECH).duration_s * 24)
+    assert report.frames == math.ceil(load_audio(DEMO_SPEECH).duration_s * 24)
     assert (tmp_path / "out.mp4").stat().st_size > 10_000
 
 

@@ -100,11 +100,15 @@ def test_what_drives_is_what_the_extractor_says_of_a_motion() -> None:
     assert np.array_equal(drive_expression(talking, CPU).exp.numpy(), keypoint_expression(talking))
 
 
-def test_falling_lids_are_left_to_the_eye_network() -> None:
-    track = drive_expression(motion({"eyeBlink": 0.8}, {"eyeBlink": -0.5}), CPU)
-    assert not track.exp[0].any() and track.blink.ravel().tolist() == pytest.approx([0.8, 0])
-    # Wider open than the source is nothing that the network for shut eyes does.
-    assert track.exp[1, [11, 15], Y].max() < 0
+def test_lids_that_fall_together_are_left_to_the_eye_network() -> None:
+    rows = {"eyeBlink": 0.8}, {"eyeBlinkLeft": 0.9, "eyeBlinkRight": 0.3}, {"eyeBlink": -0.5}
+    track = drive_expression(motion(*rows), CPU)
+    assert not track.exp[0].any() and track.blink.ravel().tolist() == pytest.approx([0.8, 0.3, 0])
+    # The rest of a wink, and eyes wider open than the source's, are moves of keypoints.
+    rest = keypoint_expression(motion({"eyeBlinkLeft": 0.6}))[0]
+    np.testing.assert_allclose(track.exp[1].numpy(), rest, atol=1e-6)
+    assert track.exp[1, 15, Y] > 3 * abs(track.exp[1, 11, Y])
+    assert track.exp[2, [11, 15], Y].max() < 0
 
 
 def test_yaw_has_the_other_sign_in_the_network() -> None:

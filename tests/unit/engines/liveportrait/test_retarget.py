@@ -80,6 +80,21 @@ def test_a_driver_that_equals_the_source_gives_the_source(
     np.testing.assert_allclose(driven[0], source.placed(), atol=1e-6)
 
 
+def test_a_face_that_drives_its_own_first_frame_moves_as_it_did(source: SourceKeypoints) -> None:
+    track = moving_track()
+    first = replace(
+        source,
+        exp=track.exp[0].astype(np.float64),
+        rotation=track.rotation[0],
+        scale=float(track.scale[0]),
+        translation=track.translation[0].astype(np.float64),
+    )
+    driven = transferred_keypoints(first, KeypointMotion(track))
+    seen = track.scale[:, None, None] * (source.canonical @ track.rotation + track.exp)
+    seen[..., :2] += track.translation[:, None, :2]
+    np.testing.assert_allclose(driven, seen, atol=1e-6)
+
+
 @pytest.mark.parametrize("region", REGIONS)
 @pytest.mark.parametrize("scaling", ["expression", "pose"])
 def test_a_still_driver_gives_stillness(source: SourceKeypoints, region: str, scaling: str) -> None:

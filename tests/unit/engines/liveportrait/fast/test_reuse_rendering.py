@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 def swing(frames: int, cycles: float, yaw_deg: float = 0.0) -> MotionTrack:
     """Return a mouth that opens and shuts on a head that turns to the side once."""
     phase = np.linspace(0, 2 * np.pi * cycles, frames)
-    rows = np.stack([expand({"jawOpen": 0.3 - 0.3 * np.cos(at)}) for at in phase])
+    rows = np.stack([expand({"jawOpen": 0.5 - 0.5 * np.cos(at)}) for at in phase])
     pose = np.zeros((frames, 3), np.float32)
     pose[:, 1] = yaw_deg * np.sin(phase / cycles / 2)
     return MotionTrack(rows, pose, Fraction(24))
