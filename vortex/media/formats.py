@@ -85,6 +85,7 @@ VIDEOS: tuple[Format, ...] = (
     Format("FLV", "flv", _at(0, b"FLV\x01")),
     Format("MPEG-TS", "mpegts", _at(0, b"G") + _at(4, b"G")),
     Format("MPEG", "mpeg", _at(0, b"\0\0\x01\xba")),
+    Format("GIF", "gif", _at(0, b"GIF87a", b"GIF89a")),
 )
 """Files that may hold sound and moving pictures, which FFmpeg reads."""
 
@@ -102,9 +103,9 @@ SOUND_CODECS = (
 """FFmpeg's names of the decoders that may read sound."""
 
 PICTURE_CODECS = (
-    "av1", "libdav1d", "libaom-av1", "dnxhd", "dvvideo", "flv", "h263", "h264", "hevc", "mjpeg", "mpeg1video",
-    "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "png", "prores", "ffv1", "theora", "vc1", "vp8", "libvpx", 
-    "vp9", "libvpx-vp9", "vvc", "wmv1", "wmv2", "wmv3", "rawvideo",
+    "av1", "libdav1d", "libaom-av1", "dnxhd", "dvvideo", "flv", "gif", "h263", "h264", "hevc", "mjpeg",
+    "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "png", "prores", "ffv1", "theora", "vc1",
+    "vp8", "libvpx", "vp9", "libvpx-vp9", "vvc", "wmv1", "wmv2", "wmv3", "rawvideo",
 )  # fmt: skip
 """FFmpeg's names of the decoders that may read moving pictures."""
 

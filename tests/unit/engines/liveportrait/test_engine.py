@@ -148,7 +148,13 @@ def test_each_option_of_a_transfer_reaches_the_picture(
         made = []
         for options in given:
             vortex.drive(
-                demo_portrait(), actor_video, tmp_path / "out.mp4", session=session, size_px=128, **options
+                demo_portrait(),
+                actor_video,
+                tmp_path / "out.mp4",
+                force=True,
+                session=session,
+                size_px=128,
+                **options,
             )
             made.append(decoded(tmp_path / "out.mp4"))
     for first, one in enumerate(made):
