@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
+from vortex.audio_motion.base import AudioMotionSpec
+from vortex.audio_motion.registry import AUDIO_MOTIONS
 from vortex.cli.console import progress_line
 from vortex.engines.registry import engine_specs
-from vortex.errors import InputError
+from vortex.errors import InputError, VortexError
 from vortex.extras import EXTRAS, why_not_installed
 from vortex.version import __version__
 
@@ -64,17 +66,27 @@ def _weights(args: argparse.Namespace, console: TextIO) -> int:
 
 def _doctor(args: argparse.Namespace, console: TextIO) -> int:
     engines = {name: spec.why_unavailable(None) for name, spec in engine_specs().items()}
+    motions = {spec.name: _why_not(spec) for spec in AUDIO_MOTIONS}
     extras = {name: why_not_installed(name) for name in EXTRAS}
     if args.json:
         versions = {"vortex": __version__, "python": platform.python_version()}
-        print(json.dumps({**versions, "engines": engines, "extras": extras}))
+        print(json.dumps({**versions, "engines": engines, "audio_motions": motions, "extras": extras}))
     else:
         print(f"vortex {__version__}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
-        for name, reason in engines.items():
+        for name, reason in [*engines.items(), *motions.items()]:
             print(f"  {name:<13} {'can run' if reason is None else 'cannot run: ' + reason}")
         for name, reason in extras.items():
             print(f"  {name:<13} {'installed' if reason is None else reason}")
     return 0 if None in engines.values() else 1
+
+
+def _why_not(spec: AudioMotionSpec) -> str | None:
+    """Return why a model cannot run here, or None if it can."""
+    try:
+        spec.check()
+    except VortexError as exc:
+        return str(exc)
+    return None
 
 
 def _bench(args: argparse.Namespace, console: TextIO) -> int:

@@ -176,19 +176,35 @@ def weights_dir(name: str) -> Path:
 def weights_files(name: str) -> tuple[WeightsFile, ...]:
     """Return the files of the weights ``name``; of a snapshot that was never fetched, none.
 
+    If every hash of a snapshot was known before, files that somebody copied into its folder count, too.
+
     Raises InputError for an unknown name, WeightsCorruptError if the listing of a snapshot is damaged.
     """
     if name in WEIGHTS:
         return WEIGHTS[name]
     listing = weights_dir(name) / LISTING
     if not listing.is_file():
-        return ()
+        return _copied_files(name)
     try:
         return tuple(WeightsFile(**row) for row in json.loads(listing.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as exc:
         raise WeightsCorruptError(
             f"{listing} is damaged. Delete it and run: vortex weights fetch {name}"
         ) from exc
+
+
+def _copied_files(name: str) -> tuple[WeightsFile, ...]:
+    """Return the files of a snapshot whose hashes were known before, if all of them exist, else none."""
+    release, folder = SNAPSHOTS[name], weights_dir(name)
+    if not all((folder / path).is_file() for path in release.sha256):
+        return ()
+    return tuple(
+        WeightsFile(
+            path, (folder / path).stat().st_size, sha256, path, release.repository, release.revision,
+            release.licence, release.commercial_use,
+        )
+        for path, sha256 in release.sha256.items()
+    )  # fmt: skip
 
 
 def describe_weights(name: str) -> str:

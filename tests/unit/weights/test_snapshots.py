@@ -169,3 +169,28 @@ def test_joyvasa_is_fetched_where_its_loader_looks(
     assert load_networks(folder, TOY).sizes == TOY
     load_statistics(folder)
     assert sorted(path.name for path in folder.rglob("*.p*")) == sorted(Path(path).name for path in hashes)
+
+
+def test_copied_files_need_no_hub_if_their_hashes_were_known(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = {path: hashlib.sha256(content).hexdigest() for path, content in hub.files.items()}
+    release = replace(SNAPSHOTS["thing"], sha256=right)
+    monkeypatch.setitem(SNAPSHOTS, "thing", release)  # type: ignore[arg-type]
+    for path, content in hub.files.items():
+        copy = weights_dir("thing") / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with pytest.raises(WeightsMissingError, match="vortex weights fetch thing"):
+            verify_weights("thing")
+        copy.write_bytes(content)
+    with monkeypatch.context() as offline:
+        offline.setenv("VORTEX_OFFLINE", "1")
+        assert verify_weights("thing") == fetch_weights("thing")
+        copy.write_bytes(b"other")
+        with pytest.raises(WeightsCorruptError, match="vortex weights fetch thing"):
+            verify_weights("thing")
+        with pytest.raises(WeightsMissingError, match="VORTEX_OFFLINE forbids"):
+            fetch_weights("thing")
+    assert hub.requests == []
+    verify_weights(fetch_weights("thing").name)
+    assert copy.read_bytes() == content
