@@ -136,6 +136,10 @@ class Workers:
             self._finish(job, report, speech)
         except _AbandonedError:
             self._insist(lambda: self._after_abandoning(job))
+        except sqlite3.OperationalError as exc:
+            # Locked or full: the job waits until the database can be used again.
+            log.warning("job %s is queued again: %s", job.id, in_one_line(exc))
+            self._insist(lambda: self._queue_again(job))
         except Exception as exc:
             failure = exc
             self._insist(lambda: self._fail(job, failure))
@@ -253,11 +257,14 @@ class Workers:
         if self.store.job(job.id) is None:
             self.folder.delete_job(job.id)
         elif self._interrupt.is_set():
-            # An attempt that the server itself ended does not count.
-            self.store.move_job(
-                job.id, expect=("running",), state="queued", attempts=job.attempts - 1, stage=None,
-                completed=0, total=0, eta_s=None,
-            )  # fmt: skip
+            self._queue_again(job)
+
+    def _queue_again(self, job: Job) -> None:
+        """Queue a running job; an attempt that the server itself ended does not count."""
+        self.store.move_job(
+            job.id, expect=("running",), state="queued", attempts=job.attempts - 1, stage=None,
+            completed=0, total=0, eta_s=None,
+        )  # fmt: skip
 
     def _fail(self, job: Job, error: Exception) -> None:
         if isinstance(error, VortexError):
