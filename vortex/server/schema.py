@@ -249,6 +249,13 @@ class Health(BaseModel):
     engine: Annotated[str, Field(json_schema_extra={"enum": list(engine_specs())})]
 
 
+class Readiness(BaseModel):
+    """Whether new videos can be made now, and if not, why."""
+
+    status: Annotated[str, Field(json_schema_extra={"enum": ["ready", "not ready"]})]
+    problems: list[str]
+
+
 class Limits(BaseModel):
     """What the server allows and offers, so that clients know it before they send."""
 
