@@ -13,7 +13,7 @@ import numpy as np
 
 from vortex.errors import InputError
 from vortex.face.tracking import track_face
-from vortex.lipsync.recognize import recognize_visemes
+from vortex.lipsync.recognize import recognize_speech
 from vortex.media.audio import fit_duration, load_video_sound, resample, within_range
 from vortex.media.reading import VideoFile, iter_timed_frames, steady_rate
 from vortex.motion.capture import capture_motion
@@ -115,9 +115,11 @@ def perform_speech(
     with clock.stage("recognize"):
         # A transcript covers all of the sound, so the alignment needs all of it.
         heard = audio if len(audio.samples) < len(whole.samples) and not given.transcript else whole
-        visemes = recognize_visemes(heard, options.fps, transcript=given.transcript, phonemes=given.phonemes)
+        visemes, notes = recognize_speech(
+            heard, options.fps, transcript=given.transcript, phonemes=given.phonemes
+        )
     track = drive(visemes.fit(frames), options.preset, options.seed or 0)
-    return Performance(audio, options.fps, lambda _: track, str(options.preset), options.seed)
+    return Performance(audio, options.fps, lambda _: track, str(options.preset), options.seed, notes)
 
 
 def perform_video(
