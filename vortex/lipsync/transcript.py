@@ -110,9 +110,7 @@ def match_words(emissions: F32, voice: npt.NDArray[np.bool_], words: Sequence[Se
         phonemes=phonemes,
         words=[0, *np.cumsum([len(word) for word in words]).tolist()],
         starts_s=starts_s,
-        ends_s=np.where(
-            np.isfinite(starts_s), np.minimum(np.append(starts_s[1:], np.inf), duration_s), np.inf
-        ),
+        ends_s=np.where(np.isfinite(starts_s), ends_s, np.inf),
         wrong=wrong,
     )
 
