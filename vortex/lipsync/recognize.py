@@ -79,10 +79,11 @@ def audio_to_visemes(audio: npt.ArrayLike, fps: float | str | Fraction, sample_r
 
 
 class Recognition(NamedTuple):
-    """The sounds of a voice in order of time, and notes for the user."""
+    """The sounds of a voice in order of time, notes for the user, and how sure its p, b, m are, in [0, 1]."""
 
     spans: list[PhonemeSpan]
     notes: tuple[str, ...] = ()
+    certainty: float = 1.0
 
 
 def recognize_phonemes(samples: F32, transcript: str | None = None) -> Recognition:
@@ -105,7 +106,8 @@ def recognize_phonemes(samples: F32, transcript: str | None = None) -> Recogniti
     spans = ctc.cut_at_pauses(heard.spans, speech)
     if words is None or heard.notes:
         spans = ctc.add_filled_pauses(spans, detect_vocalization(level) & voice)
-    return Recognition(spans, heard.notes)
+    certainty = 1.0 if words is not None and not heard.notes else ctc.closure_certainty(emissions)
+    return Recognition(spans, heard.notes, certainty)
 
 
 def _recognize_words(
