@@ -179,6 +179,7 @@ class Sync(BaseModel):
     still_in_silence: float | None
     face_share: float
     complaints: list[str]
+    verdict: Literal["good", "doubtful", "bad"] | None = None
 
 
 class Video(BaseModel):
