@@ -95,7 +95,8 @@ class SyncReport:
         beyond_reach: the mouth follows the speech, but further off than :data:`MAX_OFFSET_S`; the offset is
             then the best one within.
         spoken_s: how long speech sounds, in seconds.
-        closures_found_s, closures_missed_s: times of the p, b and m whose closure is seen, and is not.
+        closures_found_s: times of the p, b and m whose closure is seen.
+        closures_missed_s: times of those whose closure is not seen.
         evidence: what they are known from: given phonemes, an aligned transcript, or the bare sound.
         certainty: how sure these phonemes are, in [0, 1]; 1 for given ones.
         still_in_silence: share of silent frames in which the lips rest, None without enough silence.
