@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,21 +14,10 @@ from vortex.lipsync import ctc
 from vortex.lipsync.acoustic import ACOUSTIC_HZ
 from vortex.lipsync.alignment import PhonemeAligner, WordAligner
 from vortex.lipsync.transcript import match_words
-from vortex.lipsync.vad import (
-    VAD_HZ,
-    detect_speech,
-    detect_vocalization,
-    detect_voice,
-    relative_level_db,
-    relative_loudness,
-    voice_probability,
-)
+from vortex.lipsync.vad import VAD_HZ, VoiceActivity, detect_activity, relative_loudness
 from vortex.lipsync.visemes import check_spans, coarticulate
 from vortex.media.audio import frame_spans, loudness_db, resample
 from vortex.types import F32, Audio, PhonemeSpan, VisemeTrack, frame_count, parse_fps
-
-Bools: TypeAlias = npt.NDArray[np.bool_]
-"""Decisions (N,) at 100 Hz."""
 
 
 def recognize_visemes(
@@ -95,39 +84,35 @@ def recognize_phonemes(samples: F32, transcript: str | None = None) -> Recogniti
     InputError: no words, or digits in the transcript.
     """
     words = None if transcript is None else WordAligner(transcript)
-    level = relative_level_db(samples)
-    voice = detect_voice(voice_probability(samples), len(level))
-    speech = detect_speech(level) & voice
+    activity = detect_activity(samples)
     emissions = ctc.chunk_emissions(samples)
     if words is not None:
-        heard = _follow_transcript(samples, emissions, speech, voice, words)
+        heard = _follow_transcript(samples, emissions, activity, words)
     else:
-        heard = Recognition(_recognize_words(samples, emissions, speech, voice))
-    spans = ctc.cut_at_pauses(heard.spans, speech)
+        heard = Recognition(_recognize_words(samples, emissions, activity))
+    spans = ctc.cut_at_pauses(heard.spans, activity.speech)
     if words is None or heard.notes:
-        spans = ctc.add_filled_pauses(spans, detect_vocalization(level) & voice)
+        spans = ctc.add_filled_pauses(spans, activity.vocalized)
     certainty = 1.0 if words is not None and not heard.notes else ctc.closure_certainty(emissions)
     return Recognition(spans, heard.notes, certainty)
 
 
-def _recognize_words(
-    samples: F32, emissions: Sequence[F32], speech: Bools, voice: Bools
-) -> list[PhonemeSpan]:
+def _recognize_words(samples: F32, emissions: Sequence[F32], activity: VoiceActivity) -> list[PhonemeSpan]:
     """Return the sounds that the CTC network hears.
 
     It knows what was said, but not when each sound begins and ends, so its words are aligned with the sound,
     phrase by phrase. Where that fails, each sound lasts from its spike until the next one.
     """
-    spikes = ctc.iter_spikes_of_voice(ctc.iter_spikes(emissions), voice)
+    spikes = ctc.iter_spikes_of_voice(ctc.iter_spikes(emissions), activity.voice)
     aligner = PhonemeAligner()
     following = next(spikes, None)
     spans: list[PhonemeSpan] = []
-    for start_s, end_s in ctc.split_phrases(speech):
+    for start_s, end_s in ctc.split_phrases(activity.speech):
         phrase = []
         while following is not None and following.start_s < end_s:
             phrase.append(following)
             following = next(spikes, None)
-        start_s, end_s = trim_to_voice(start_s, end_s, voice)
+        start_s, end_s = trim_noise(start_s, end_s, activity)
         low, high = round(start_s * ACOUSTIC_HZ), round(end_s * ACOUSTIC_HZ)
         aligned = aligner.align(samples[low:high], ctc.words_of_spikes(phrase)) if phrase else []
         spans += shift_spans(aligned, start_s) or ctc.spans_until_next(phrase, end_s)
@@ -135,21 +120,21 @@ def _recognize_words(
 
 
 def _follow_transcript(
-    samples: F32, emissions: Sequence[F32], speech: Bools, voice: Bools, words: WordAligner
+    samples: F32, emissions: Sequence[F32], activity: VoiceActivity, words: WordAligner
 ) -> Recognition:
     """Return the sounds of the words that are spoken; those of the network where others are."""
-    match = match_words(np.concatenate(emissions), voice, words.phonemes)
+    match = match_words(np.concatenate(emissions), activity.voice, words.phonemes)
     spans: list[PhonemeSpan] = []
     runs = match.runs()
     for first, end, start_s, end_s in runs:
-        start_s, end_s = trim_to_voice(start_s, end_s, voice)
+        start_s, end_s = trim_noise(start_s, end_s, activity)
         low, high = round(start_s * ACOUSTIC_HZ), round(end_s * ACOUSTIC_HZ)
         aligned = words.align(samples[low:high], first, end)
         spans += shift_spans(aligned, start_s) or match.sounds(first, end)
     if not match.wrong.any():
         return Recognition(spans)
-    heard = _recognize_words(samples, emissions, speech, voice)
-    edges_s = [0.0, *(edge_s for run in runs for edge_s in run[2:]), len(voice) / VAD_HZ]
+    heard = _recognize_words(samples, emissions, activity)
+    edges_s = [0.0, *(edge_s for run in runs for edge_s in run[2:]), len(activity.voice) / VAD_HZ]
     between = zip(edges_s[::2], edges_s[1::2], strict=True)
     others = [(start_s, end_s) for start_s, end_s in between if end_s > start_s]
     for start_s, end_s in others:
@@ -159,16 +144,20 @@ def _follow_transcript(
     return Recognition(sorted(spans, key=lambda span: span.start_s), (note,))
 
 
-def trim_to_voice(start_s: float, end_s: float, voice: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the stretch from the first to the last voice within a stretch, or all of it without one.
+def trim_noise(start_s: float, end_s: float, activity: VoiceActivity) -> tuple[float, float]:
+    """Return a stretch without loud sound before and after its first and last voice.
 
-    An aligner would spread the first sound over the music before it. ``voice`` (N,) is at 100 Hz.
+    An aligner would spread the first and the last sound over music. Silence helps it, and stays.
     """
-    first = round(start_s * VAD_HZ)
-    spoken = np.flatnonzero(voice[first : round(end_s * VAD_HZ)])
+    first, end = round(start_s * VAD_HZ), round(end_s * VAD_HZ)
+    spoken = np.flatnonzero(activity.voice[first:end])
     if len(spoken) == 0:
         return start_s, end_s
-    return max(start_s, (first + spoken[0]) / VAD_HZ), min(end_s, (first + spoken[-1] + 1) / VAD_HZ)
+    if activity.loud[first : first + spoken[0]].any():
+        start_s = (first + spoken[0]) / VAD_HZ
+    if activity.loud[first + spoken[-1] + 1 : end].any():
+        end_s = (first + spoken[-1] + 1) / VAD_HZ
+    return start_s, end_s
 
 
 def shift_spans(spans: Iterable[PhonemeSpan], late_s: float) -> list[PhonemeSpan]:
