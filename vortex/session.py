@@ -303,7 +303,7 @@ class Session(AbstractContextManager["Session"]):
         """Make a video of a picture that moves as the face of a driver; see :func:`vortex.drive`."""
         _check_output(out, force, portrait, driving)
         driver = open_driver(Path(driving))  # refuses what cannot drive before any work starts
-        check_drive(self.engine_name(options), driver, options)
+        check_drive(self.engine_name(options), options)
 
         def perform(clock: StageClock) -> Performance:
             return perform_driver(driver, self.engine(options)[0], options, clock)

@@ -99,7 +99,11 @@ def test_the_commands_of_the_readme_do_what_they_say(folder: Path) -> None:
 def test_python_runs(snippet: Snippet, folder: Path) -> None:
     if snippet.reason:
         pytest.skip(snippet.reason)
+    there = set(folder.iterdir())
     done = subprocess.run([sys.executable, "-c", snippet.code], cwd=folder, capture_output=True, text=True)
+    # The next page starts anew: no example replaces the files of another one.
+    for made in set(folder.iterdir()) - there:
+        shutil.rmtree(made) if made.is_dir() else made.unlink()
     assert done.returncode == 0, done.stderr
 
 

@@ -91,6 +91,16 @@ def iter_spikes(emissions: Iterable[F32]) -> Iterator[Spike]:
             frame, previous = frame + 1, best
 
 
+def closure_certainty(emissions: Sequence[F32]) -> float:
+    """Return the mean probability of a closure of the lips at the spikes of p, b and m; 1 without any."""
+    if not emissions:
+        return 1.0
+    heard = np.concatenate(emissions)
+    columns = [index for index, name in enumerate(CLASSES) if name in ("P", "B", "M")]
+    spikes = np.isin(heard.argmax(axis=1), columns)
+    return float(heard[spikes][:, columns].sum(axis=1).mean()) if spikes.any() else 1.0
+
+
 def iter_spikes_of_voice(spikes: Iterable[Spike], voice: npt.NDArray[np.bool_]) -> Iterator[Spike]:
     """Yield the spikes at which ``voice`` (N,) at 100 Hz is True: the network hears sounds in music, too."""
     for spike in spikes:

@@ -106,14 +106,20 @@ def iter_timed_frames(path: Path) -> Iterator[tuple[float, Frame]]:
             raise InputError(f"Video '{path}' holds no frames. Give an undamaged video.")
 
 
+def is_steady(times_s: Sequence[float] | F64, rate: Fraction) -> bool:
+    """Return whether frames shown at ``times_s`` (T,) are in the places of a steady rate."""
+    shown_s = np.asarray(times_s, np.float64) - times_s[0]
+    return bool(np.abs(shown_s * float(rate) - np.arange(len(shown_s))).max() <= STEADY_WITHIN)
+
+
 def steady_rate(times_s: Sequence[float] | F64, average: Fraction | None) -> Fraction:
     """Return the exact rate of frames shown at ``times_s`` (T,): ``average``, if all are in their places.
 
     Else the rate varies, and the nearest whole number of frames per second is returned.
     """
-    shown_s = np.asarray(times_s, np.float64) - times_s[0]
-    if average and np.abs(shown_s * float(average) - np.arange(len(shown_s))).max() <= STEADY_WITHIN:
+    if average and is_steady(times_s, average):
         return average
+    shown_s = np.asarray(times_s, np.float64) - times_s[0]
     if len(shown_s) < 2:
         return FALLBACK_FPS
     return Fraction(max(round((len(shown_s) - 1) / shown_s[-1]), 1))

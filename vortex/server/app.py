@@ -19,7 +19,7 @@ from vortex.errors import InputError
 from vortex.server import routes
 from vortex.server.context import ServerContext
 from vortex.server.errors import add_error_handlers
-from vortex.server.security import Guard, header_timeout_protocol
+from vortex.server.security import Guard, timed_protocol
 from vortex.version import __version__
 
 DESCRIPTION = """A portrait and a voice become a lip-synced talking video.
@@ -85,7 +85,7 @@ def run_server(app: FastAPI, on_ready: Callable[[str], None]) -> None:
         ) from exc
     config = uvicorn.Config(
         app,
-        http=header_timeout_protocol(settings.idle_timeout_s),
+        http=timed_protocol(settings.idle_timeout_s),
         ws_max_size=1 << 20,
         log_level="warning",
         access_log=False,

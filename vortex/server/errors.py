@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import sqlite3
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -15,8 +18,17 @@ from starlette.responses import JSONResponse
 from starlette.routing import Match
 from websockets.frames import CloseCode
 
-from vortex.errors import InputError, MissingExtraError, OutOfMemoryError, VortexError, WeightsError
+from vortex.errors import (
+    InputError,
+    MissingExtraError,
+    OutOfMemoryError,
+    VortexError,
+    WeightsError,
+    in_one_line,
+)
 from vortex.server.store import DataFolder
+
+log = logging.getLogger("vortex.server")
 
 _STATUS_OF: Mapping[type[VortexError], int] = {
     InputError: 422,
@@ -82,11 +94,24 @@ def add_error_handlers(app: FastAPI, folder: DataFolder) -> None:
             if error.code == CloseCode.POLICY_VIOLATION:
                 return problem(422, error.reason)
             return problem(503, error.reason, {"Retry-After": "10"})
+        if not isinstance(error, VortexError):
+            return _unexpected(error)
         status = next((status for kind, status in _STATUS_OF.items() if isinstance(error, kind)), 500)
         return problem(status, folder.without_paths(str(error)))
 
-    for kind in (VortexError, HTTPException, RequestValidationError, WebSocketException, ClientDisconnect):
+    kinds = (VortexError, HTTPException, RequestValidationError, WebSocketException, ClientDisconnect)
+    for kind in (*kinds, sqlite3.Error, OSError, Exception):
         app.add_exception_handler(kind, answer)
+
+
+def _unexpected(error: Exception) -> JSONResponse:
+    """Return the answer to a fault of the server: one that may pass, as of a full disk, or another."""
+    log.error("a request failed: %s", in_one_line(error), exc_info=error)
+    if not isinstance(error, sqlite3.Error | OSError):
+        return problem(500, "The server failed on this request; its log has the reason.")
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    what = "The disk of the server is full." if full else "The server cannot store anything now."
+    return problem(503, f"{what} Try again later.", {"Retry-After": "30"})
 
 
 def _allowed_methods(request: Request) -> set[str]:
