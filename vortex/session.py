@@ -26,7 +26,7 @@ from vortex.driving import (
 )
 from vortex.engines.base import CapturingEngine, Engine
 from vortex.engines.registry import check_engine_options, resolve_engine
-from vortex.errors import VortexError
+from vortex.errors import InputError, VortexError
 from vortex.face.portrait import PortraitSource, load_portrait
 from vortex.live import LiveFace
 from vortex.media.audio import SoundSource, load_audio
@@ -43,6 +43,7 @@ from vortex.options import (
     RenderOptions,
     SpeakOptions,
     SpeechOptions,
+    default_of,
 )
 from vortex.performance import (
     SOUND_HZ,
@@ -245,8 +246,8 @@ class Session(AbstractContextManager["Session"]):
         """
         clock, path = clock or StageClock(), Path(out)
         check_video_path(path)
-        if isinstance(options, RenderOptions) and (spec := find_audio_motion(options.audio_motion)):
-            spec.check()  # before any work starts
+        if isinstance(options, RenderOptions):
+            check_motion(options)
         with clock.stage("engine"):
             engine, notes = self.engine(options)
 
@@ -392,6 +393,23 @@ def _check_output(out: str | Path, force: bool, *inputs: object) -> None:
     """Refuse a video that cannot be written, or would replace a file, before any work starts."""
     check_new_file(Path(out), "Output", force=force, inputs=inputs)
     check_video_path(Path(out))
+
+
+def check_motion(options: RenderOptions) -> None:
+    """Raise an error, before any work starts, if the motion that the options name cannot be made here.
+
+    Raises:
+        InputError: a region of a learned motion, but no model.
+        MissingExtraError, WeightsError: see :meth:`Session.motion_model`.
+    """
+    spec, region = find_audio_motion(options.audio_motion), options.audio_motion_region
+    if spec is not None:
+        spec.check()
+    elif region != default_of(RenderOptions, "audio_motion_region"):
+        raise InputError(
+            f"audio_motion_region is {region!r}, which has no effect on the motion of visemes. "
+            "Leave it out, or give an audio_motion such as joyvasa."
+        )
 
 
 def source_key(source: PortraitSource) -> Hashable | None:
