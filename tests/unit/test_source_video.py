@@ -159,7 +159,7 @@ def test_a_picture_drives_all_of_a_source_video_which_keeps_its_sound(
         report = vortex.drive(source, tmp_path / "picture.png", tmp_path / "out.mp4", session=session)
         with pytest.raises(InputError, match=r"fps is 24; a source video keeps its own rate, 25\. Leave"):
             vortex.drive(source, tmp_path / "picture.png", tmp_path / "b.mp4", session=session, fps=24)
-        with pytest.raises(InputError, match="quality is 'fast'.* all differ"):
+        with pytest.raises(InputError, match=r"quality is 'fast'.* all differ"):
             vortex.drive(source, source, tmp_path / "b.mp4", session=session, quality="fast")
     assert report.frames == FRAMES
     assert "the sound is that of the source" in report.notes
