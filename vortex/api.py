@@ -96,7 +96,8 @@ def drive(
     it; with absolute motion it takes the pose, too.
 
     Args:
-        portrait: picture with a face, see :func:`animate`.
+        portrait: picture with a face, see :func:`animate`; for liveportrait also the path of a video, whose
+            frames are driven one by one, whole and at their own rate.
         driving: path of a video or a picture with a face, of which the largest is taken; or of a motion
             template, written by :func:`capture` or published for LivePortrait (.pkl).
         out: the .mp4 to write; it appears when it is whole, and nothing is left on failure.

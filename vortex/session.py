@@ -17,6 +17,7 @@ import numpy as np
 from vortex.audio_motion.registry import find_audio_motion
 from vortex.driving import (
     CaptureReport,
+    Driver,
     capture_driver,
     captures,
     check_captures,
@@ -31,6 +32,7 @@ from vortex.face.portrait import PortraitSource, load_portrait
 from vortex.live import LiveFace
 from vortex.media.audio import SoundSource, load_audio
 from vortex.media.containers import check_video_path
+from vortex.media.reading import is_video, probe_video
 from vortex.motion.presets import PresetLike
 from vortex.motion.template import check_template_path, save_template
 from vortex.options import (
@@ -56,6 +58,12 @@ from vortex.performance import (
 from vortex.render import FrameCallback, PreparedPortrait, render_video
 from vortex.runtime.files import check_new_file
 from vortex.runtime.memory import BoundedCache, ModelCache
+from vortex.source_video import (
+    SourceVideoEngine,
+    check_source_video,
+    perform_on_video,
+    read_source_video,
+)
 from vortex.speech.base import Speech, SpeechEngine
 from vortex.speech.registry import find_speech_engine
 from vortex.speech.synthesis import synthesize
@@ -303,7 +311,10 @@ class Session(AbstractContextManager["Session"]):
         """Make a video of a picture that moves as the face of a driver; see :func:`vortex.drive`."""
         _check_output(out, force, portrait, driving)
         driver = open_driver(Path(driving))  # refuses what cannot drive before any work starts
-        check_drive(self.engine_name(options), options)
+        name = self.engine_name(options)
+        check_drive(name, options)
+        if captures(name) and isinstance(portrait, str | os.PathLike) and is_video(Path(portrait)):
+            return self._drive_video(Path(portrait), driver, out, options, StageClock(on_progress))
 
         def perform(clock: StageClock) -> Performance:
             return perform_driver(driver, self.engine(options)[0], options, clock)
@@ -314,6 +325,26 @@ class Session(AbstractContextManager["Session"]):
             out,
             options,
             clock=StageClock(on_progress),
+        )
+
+    def _drive_video(
+        self, source: Path, driver: Driver, out: str | Path, options: DriveOptions, clock: StageClock
+    ) -> RenderReport:
+        """Make a video of a video, whose face takes the motion of a driver."""
+        video, path = probe_video(source), Path(out)
+        check_source_video(video, options)
+        check_video_path(path)
+        with clock.stage("engine"):
+            engine, notes = self.engine(options)
+        reader = cast(CapturingEngine[Any], engine)
+        film = read_source_video(video, reader, options.duration_s, clock)
+        return render_video(
+            SourceVideoEngine(reader),
+            lambda: PreparedPortrait(film, film.still, notes),
+            lambda: perform_on_video(film, driver, reader, options, clock),
+            path,
+            options,
+            clock=clock,
         )
 
     def capture(

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vortex.errors import InputError, VortexWarning
-from vortex.media.formats import PICTURE_CODECS, open_media
+from vortex.media.formats import (
+    HEAD_BYTES,
+    PICTURE_CODECS,
+    PICTURES,
+    VIDEOS,
+    format_of,
+    is_heic,
+    open_media,
+)
 from vortex.media.picture import MAX_SIDE_PX
 from vortex.runtime.files import check_input_file
 from vortex.types import F64, Frame
@@ -39,6 +47,15 @@ class VideoFile:
     frames: int | None
     size_px: tuple[int, int]
     has_sound: bool
+
+
+def is_video(path: Path) -> bool:
+    """Return whether a file begins like a video, and not like a picture, as some of both begin alike."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    return bool(format_of(head, VIDEOS)) and not (format_of(head, PICTURES) or is_heic(head))
 
 
 def probe_video(path: Path) -> VideoFile:
