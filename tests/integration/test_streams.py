@@ -78,9 +78,10 @@ def test_ctrl_c_that_other_code_swallows_ends_the_command(tmp_path: Path) -> Non
     code = (
         "import time\n"
         "from vortex.cli.console import Stop\n"
-        "Stop(); print('ready', flush=True)\n"
+        "Stop().listen()\n"
         "while True:\n"
         "    try:\n"
+        "        print('ready', flush=True)\n"
         "        time.sleep(60)\n"
         "    except KeyboardInterrupt:\n"
         "        pass\n"
