@@ -219,8 +219,8 @@ def test_invented_methods_add_no_figures(client: TestClient) -> None:
     ("origin", "own"),
     [("http://127.0.0.1:8321", True), ("http://127.0.0.1:3000", False),
      ("https://127.0.0.1:8321", False),
-     ("http://127.0.0.1", False), ("http://localhost:8321", False), ("http://[", False),
-     ("http://a[b]", False)],
+     ("http://127.0.0.1", False), ("http://localhost:8321", False),
+     ("http://[", False), ("http://a[b]", False)],
 )  # fmt: skip
 def test_only_pages_of_the_same_scheme_name_and_port_are_own(
     client: TestClient, origin: str, own: bool

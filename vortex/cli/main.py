@@ -30,8 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.debug:
         _show_only_our_warnings(console)
     try:
+        stop.listen()
         status: int = args.run(args, console)
         sys.stdout.flush()
+        stop.finish()
         return status
     except KeyboardInterrupt:
         print("vortex: stopped; nothing was written", file=console)

@@ -144,7 +144,7 @@ class LiveSession:
             self._check_limits(clock() - start_s)
             try:
                 message = await asyncio.wait_for(self._messages.get(), 0.5)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 continue
             samples = self._handle(message)
             if samples is None:
@@ -207,7 +207,7 @@ class LiveSession:
         while (frame := await run_in_threadpool(next, frames, None)) is not None:
             try:
                 await asyncio.wait_for(self._transport.send_frame(frame), SEND_TIMEOUT_S)
-            except asyncio.TimeoutError as exc:
+            except TimeoutError as exc:
                 raise WebSocketDisconnect from exc
             self._frames += 1
             self._context.metrics.live_frames.inc()

@@ -170,7 +170,7 @@ def _limited(receive: Receive, settings: ServerSettings) -> Receive:
         wait_s = min(settings.idle_timeout_s, end_s - time.monotonic())
         try:
             message = await asyncio.wait_for(receive(), max(wait_s, 0))
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise HTTPException(408, "The upload is too slow.", {"Connection": "close"}) from None
         bytes_left -= len(message.get("body", b""))
         if bytes_left < 0:

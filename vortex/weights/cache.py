@@ -153,8 +153,15 @@ SNAPSHOTS: Mapping[str, Snapshot] = {
 def hub_endpoint() -> str:
     """Return the address of the hub: ``$HF_ENDPOINT``, or else the public one; InputError if it is none."""
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
-    parts = urllib.parse.urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if "@" in endpoint:
+        # Not shown: it may be a password.
+        raise InputError(f"HF_ENDPOINT has a user name or password; give an address such as {HUB} without.")
+    try:
+        parts = urllib.parse.urlsplit(endpoint)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
+    except ValueError:
+        usable = None
+    if not usable or not endpoint.isprintable():
         raise InputError(f"HF_ENDPOINT is {endpoint!r}; give an address such as {HUB}, or unset it.")
     return endpoint
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,7 @@ import pytest
 from vortex.errors import WeightsCorruptError, WeightsError, WeightsMissingError
 from vortex.weights.cache import LISTING, SNAPSHOTS, Snapshot, verify_weights, weights_dir
 from vortex.weights.fetch import fetch_weights
+from vortex.weights.hub import open_url
 
 REVISION = "0123456789abcdef"
 LARGE, SMALL = b"large " * 1000, b'{"small": true}'
@@ -194,3 +196,30 @@ def test_copied_files_need_no_hub_if_their_hashes_were_known(
     assert hub.requests == []
     verify_weights(fetch_weights("thing").name)
     assert copy.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [("https://huggingface.co/a", True), ("https://mirror.example.org/a", True),
+     ("http://127.0.0.1:1/a", True),
+     ("http://mirror.example.org/a", False), ("http://huggingface.co/a", False)],
+)  # fmt: skip
+def test_a_token_does_not_travel_over_plain_http(
+    monkeypatch: pytest.MonkeyPatch, url: str, sent: bool
+) -> None:
+    asked: list[urllib.request.Request] = []
+
+    def answer(request: urllib.request.Request, timeout: float) -> None:
+        asked.append(request)
+
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    open_url(url)
+    assert (asked[0].get_header("Authorization") == "Bearer hf_secret") is sent
+
+
+@pytest.mark.parametrize("name", ["a\0b.json", "a\ud800.json", "a\nb.json"])
+def test_a_listing_with_an_impossible_name_is_refused(hub: Hub, name: str) -> None:
+    hub.siblings.append({**hub.siblings[0], "rfilename": name})
+    with pytest.raises(WeightsError):
+        fetch_weights("thing")

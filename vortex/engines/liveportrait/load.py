@@ -26,7 +26,7 @@ from vortex.engines.liveportrait.fast.generator import (
 from vortex.engines.liveportrait.networks import DenseMotion, Networks, SpadeGenerator, load_networks
 from vortex.engines.liveportrait.renderer import Renderer
 from vortex.errors import VortexWarning, in_one_line
-from vortex.weights.cache import weights_dir
+from vortex.weights.cache import verify_weights
 
 MAX_KERNEL_ERROR_EPS = 16.0
 """Largest accepted difference of our kernels from torch's operations; two roundings make one or two."""
@@ -42,7 +42,7 @@ def load_renderer(
     resolved = resolve_device(device)
     cuda = resolved.type == "cuda"
     dtype = resolve_dtype(precision, resolved)
-    published = load_networks(weights_dir("liveportrait"))
+    published = load_networks(verify_weights("liveportrait"))
     networks = rewrite_networks(published, tensor_cores=dtype != torch.float32).set_precision(dtype)
     if memory_budget_bytes is None and cuda:
         memory_budget_bytes = DEFAULT_BUDGET_BYTES
