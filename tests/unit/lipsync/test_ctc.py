@@ -172,3 +172,17 @@ def test_spikes_alone_make_spans_that_fit_the_speech() -> None:
         PhonemeSpan("T", 0.5, 0.6),
     ]
     assert spans_of_spikes([], speech, speech) == [PhonemeSpan("AH", 0.15, 0.6)]
+
+
+def test_sounds_that_close_alike_count_together_and_more() -> None:
+    def decoded(**probabilities: float) -> list[str]:
+        frame = np.zeros((1, len(CLASSES)), np.float32)
+        for name, probability in probabilities.items():
+            frame[0, CLASSES.index(name)] = probability
+        return [spike.phoneme for spike in iter_spikes([frame])]
+
+    # Together p, b and m have 0.27, twice that is more than 0.5; the likeliest of them is named.
+    assert decoded(N=0.5, M=0.15, B=0.12) == ["M"]
+    assert decoded(N=0.6, M=0.15, B=0.12) == ["N"]
+    assert decoded(S=0.5, F=0.1, V=0.2) == ["V"]
+    assert decoded(S=0.5, F=0.2, B=0.2) == ["S"]
