@@ -20,7 +20,12 @@ from vortex.runtime.setting import single_blas_thread
 from vortex.types import F32, PhonemeSpan
 
 CTC_DELAY_S = 0.06
-"""A network trained with CTC emits a sound this long after the sound began."""
+"""A network trained with CTC emits most sounds this long after they began."""
+SPIKE_DELAYS_S = {
+    "AA": 0.085, "AO": 0.08, "AE": 0.075, "P": 0.075, "F": 0.07, "G": 0.07, "K": 0.065, "OW": 0.05, "M": 0.05,
+    "V": 0.05, "Z": 0.05, "T": 0.045, "NG": 0.045, "N": 0.04, "D": 0.04, "R": 0.04, "UH": 0.03, "UW": 0.02,
+}  # fmt: skip
+"""Sounds whose spikes come earlier or later: medians of 2300 spikes in aligned speech of five voices."""
 CHUNK_S = 12.0
 CONTEXT_S = 1.0
 """Long speech is recognised in chunks, each with this much of its neighbours on both sides."""
@@ -95,7 +100,7 @@ def iter_spikes(emissions: Iterable[F32]) -> Iterator[Spike]:
 
     p, b and m count together, and :data:`CLOSURE_GAIN` times, as do f and v.
     """
-    frame, previous = 0, 0
+    frame, previous, start_s = 0, 0, 0.0
     for chunk in emissions:
         weighted = chunk.copy()
         for columns in _CLOSING_CLASSES:
@@ -103,7 +108,9 @@ def iter_spikes(emissions: Iterable[F32]) -> Iterator[Spike]:
             weighted[np.arange(len(chunk)), likeliest] = CLOSURE_GAIN * chunk[:, columns].sum(axis=1)
         for best in weighted.argmax(axis=1).tolist():
             if best not in (0, previous):
-                yield Spike(max(frame * HOP_S - CTC_DELAY_S, 0.0), CLASSES[best])
+                delay_s = SPIKE_DELAYS_S.get(CLASSES[best], CTC_DELAY_S)
+                start_s = max(frame * HOP_S - delay_s, start_s)
+                yield Spike(start_s, CLASSES[best])
             frame, previous = frame + 1, best
 
 
