@@ -54,10 +54,10 @@ def commands(snippet: Snippet) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-@pytest.fixture(scope="session")
-def folder(portrait: Path, speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the files that the pages speak of, small."""
-    made = tmp_path_factory.mktemp("docs")
+@pytest.fixture
+def folder(portrait: Path, speech: Path, tmp_path: Path) -> Path:
+    """Return a new folder with the files that the pages speak of, small; no page meets those of another."""
+    made = tmp_path
     for name in ("portrait.jpg", "group.jpg"):
         shutil.copy(portrait, made / name)
     with wave.open(str(made / "speech.wav"), "wb") as file:
@@ -99,11 +99,7 @@ def test_the_commands_of_the_readme_do_what_they_say(folder: Path) -> None:
 def test_python_runs(snippet: Snippet, folder: Path) -> None:
     if snippet.reason:
         pytest.skip(snippet.reason)
-    there = set(folder.iterdir())
     done = subprocess.run([sys.executable, "-c", snippet.code], cwd=folder, capture_output=True, text=True)
-    # The next page starts anew: no example replaces the files of another one.
-    for made in set(folder.iterdir()) - there:
-        shutil.rmtree(made) if made.is_dir() else made.unlink()
     assert done.returncode == 0, done.stderr
 
 
