@@ -16,7 +16,11 @@ def main() -> int:
             signal.signal(number, _leave)
     from vortex.cli.main import main as run
 
-    return run()
+    status = run()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # The command is done: while Python ends, a signal would print a traceback.
+        signal.signal(number, signal.SIG_IGN)
+    return status
 
 
 def _leave(number: int, _frame: object) -> None:

@@ -19,6 +19,7 @@ import command_line
 import numpy as np
 import server_requests
 from PIL import Image
+from support.sounds import encode_sound
 from support.tracks import moving_track
 
 from vortex.cli.check import read_phonemes
@@ -108,6 +109,16 @@ def _sounds() -> list[bytes]:
             out.mux(track.encode(frame))
             out.mux(track.encode(None))
         made.append(stream.getvalue())
+    noise = np.random.default_rng(1).normal(0, 0.2, (600, 64))
+    kinds = (
+        (8, "wav", "pcm_f32le"), (64, "wav", "pcm_s24le"), (16, "wv", "wavpack"), (8, "adts", "aac"),
+        (2, "flac", "flac"), (6, "matroska", "pcm_s16le"),
+    )  # fmt: skip
+    for channels, container, codec in kinds:
+        layout = {8: "7.1(wide)", 6: "5.1"}.get(channels) if codec != "pcm_f32le" else None
+        made.append(
+            encode_sound(noise[:, :channels], 48_000, container=container, codec=codec, layout=layout)
+        )
     return made
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 import wave
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ from vortex.live import LiveFace
 from vortex.media.audio import load_audio
 from vortex.server.app import create_app
 from vortex.server.context import ServerContext
+from vortex.server.inputs import PortraitCache
 from vortex.server.settings import ServerSettings
 from vortex.server.store import DataFolder, Store
 
@@ -213,6 +215,45 @@ def test_invented_methods_add_no_figures(client: TestClient) -> None:
         assert client.request(f"M{number}", "/").status_code == 405
     told = client.get("/metrics").text
     assert 'method="other"' in told and "M1" not in told
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("POST", "/healthz", "GET, HEAD"), ("PUT", "/v1/videos", "GET, POST"), ("POST", "/v1/limits", "GET"),
+     ("PUT", "/v1/videos/abc", "DELETE, GET")],
+)  # fmt: skip
+def test_a_method_that_is_not_allowed_is_answered_with_those_that_are(
+    client: TestClient, method: str, path: str, allowed: str
+) -> None:
+    refused = client.request(method, path)
+    assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+    assert client.head("/healthz").status_code == client.head("/readyz").status_code == 200
+
+
+def test_as_many_uploads_are_decoded_at_once_as_jobs_may_run(
+    client: TestClient, portrait: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may take hundreds of megabytes; the others wait, and nothing else waits for them."""
+    at_once, most, find = [0], [0], PortraitCache.add
+
+    def counted(self: PortraitCache, *args: Any, **options: Any) -> Any:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        time.sleep(0.1)
+        try:
+            return find(self, *args, **options)
+        finally:
+            at_once[0] -= 1
+
+    monkeypatch.setattr(PortraitCache, "add", counted)
+    content = portrait.read_bytes()
+    with ThreadPoolExecutor(6) as senders:
+        sent = [
+            senders.submit(client.post, "/v1/portraits", files={"portrait": ("p.jpg", content)})
+            for _ in range(6)
+        ]
+        assert [future.result().status_code for future in sent] == [201] * 6
+    assert most[0] == 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from types import FrameType
 from typing import NoReturn, TextIO, cast
 
 STOP_WITHIN_S = 1.5
@@ -29,17 +28,10 @@ class Stop:
 
     def listen(self) -> None:
         """Turn signals into KeyboardInterrupt from now on."""
-        self._handle_with(self._receive)
-
-    def finish(self) -> None:
-        """Ignore signals from now on: the command is done."""
-        self._handle_with(signal.SIG_IGN)
-
-    def _handle_with(self, handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             # A shell has background jobs ignore Ctrl-C; that stays.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, handler)
+                signal.signal(number, self._receive)
 
     def _receive(self, number: int, _frame: object) -> None:
         if not self.status:

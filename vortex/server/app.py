@@ -60,9 +60,13 @@ def create_app(context: ServerContext) -> FastAPI:
         docs_url=None, redoc_url=None, generate_unique_id_function=lambda route: route.name,
     )  # fmt: skip
     app.state.context = context
-    for module in pkgutil.iter_modules(routes.__path__):
-        app.include_router(importlib.import_module(f"{routes.__name__}.{module.name}").router)
-    add_error_handlers(app, context.folder)
+    routers = [
+        importlib.import_module(f"{routes.__name__}.{module.name}").router
+        for module in pkgutil.iter_modules(routes.__path__)
+    ]
+    for router in routers:
+        app.include_router(router)
+    add_error_handlers(app, context.folder, [route for router in routers for route in router.routes])
     app.add_middleware(Guard, settings=context.settings, metrics=context.metrics)
     return app
 

@@ -43,6 +43,8 @@ class ServerContext(AbstractContextManager["ServerContext"]):
         self.stopping = threading.Event()
         self.why_no_speech = why_not_installed("speech")
         self.live_places = threading.BoundedSemaphore(settings.max_live)
+        self.decoding = asyncio.Semaphore(settings.max_running)
+        """Uploads that are decoded at the same time, which bounds the memory that they take."""
         self.live_tasks: set[asyncio.Task[None]] = set()
         with ExitStack() as stack:
             self.session = session = stack.enter_context(Session(max_prepared=settings.max_prepared))

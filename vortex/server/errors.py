@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 from websockets.frames import CloseCode
 
 from vortex.errors import (
@@ -76,14 +76,17 @@ def summary(error: ValidationError | RequestValidationError) -> str:
     return "; ".join(found)
 
 
-def add_error_handlers(app: FastAPI, folder: DataFolder) -> None:
-    """Let the application answer with problem details, in which no path of the server is shown."""
+def add_error_handlers(app: FastAPI, folder: DataFolder, routes: Sequence[BaseRoute]) -> None:
+    """Let the application answer with problem details, in which no path of the server is shown.
+
+    ``routes`` are all routes: which methods a path allows is told where a request has another one.
+    """
 
     async def answer(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, HTTPException):
             headers = dict(error.headers or {})
             if error.status_code == 405:
-                headers["Allow"] = ", ".join(sorted(_allowed_methods(request)))
+                headers["Allow"] = ", ".join(sorted(_allowed_methods(request, routes)))
             return problem(error.status_code, str(error.detail), headers)
         if isinstance(error, RequestValidationError):
             return problem(422, summary(error))
@@ -114,7 +117,7 @@ def _unexpected(error: Exception) -> JSONResponse:
     return problem(503, f"{what} Try again later.", {"Retry-After": "30"})
 
 
-def _allowed_methods(request: Request) -> set[str]:
+def _allowed_methods(request: Request, routes: Sequence[BaseRoute]) -> set[str]:
     """Return all methods of a path; the router itself names those of one of its routes."""
-    matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    matching = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
     return {method for route in matching for method in getattr(route, "methods", None) or ()}

@@ -15,15 +15,18 @@ from vortex.version import __version__
 router = APIRouter(tags=["service"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", responses={503: {"model": Health}})
-def health(context: Context, response: Response) -> Health:
+async def health(context: Context, response: Response) -> Health:
     """Return whether the server runs; needs no key."""
+    # Asynchronous, because a thread for it may be hard to get while many uploads are read.
     stopping = context.stopping.is_set()
     response.status_code = 503 if stopping else 200
     status = "stopping" if stopping else "ok"
     return Health(status=status, version=__version__, engine=context.engine_spec.name)
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"model": Readiness}})
 def readiness(context: Context, response: Response) -> Readiness:
     """Return whether new videos can be made: workers, database and disk; needs no key."""

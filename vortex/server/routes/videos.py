@@ -59,7 +59,8 @@ async def make_video(context: Context, request: Request, response: Response) -> 
         raise _queue_is_full()
     with context.folder.incoming() as folder:
         wanted = await read_request(request, VideoRequest, folder, context.settings.max_upload_bytes)
-        job = await run_in_threadpool(_queue, context, wanted, folder)
+        async with context.decoding:
+            job = await run_in_threadpool(_queue, context, wanted, folder)
     response.headers["Location"] = f"/v1/videos/{job.id}"
     return Video.of(job, context.store.count_ahead(job))
 
