@@ -3,9 +3,12 @@ FROM python:3.11-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/vortex
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+# Every file by its hash: another one of the same version is refused.
+COPY requirements.lock ./
+RUN /opt/vortex/bin/pip install --require-hashes -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY vortex vortex
-RUN /opt/vortex/bin/pip install -c constraints.txt ".[server,speech]"
+RUN /opt/vortex/bin/pip install --no-deps --no-build-isolation .
 
 FROM python:3.11-slim-bookworm
 # MediaPipe and OpenCV need these libraries, even without a screen.

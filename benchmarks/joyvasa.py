@@ -16,6 +16,7 @@ import argparse
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from vortex.audio_motion.joyvasa.networks import JOYVASA_V1, SAMPLE_RATE_HZ
 from vortex.audio_motion.windows import Window
 from vortex.demo import DEMO_SPEECH
 from vortex.media.audio import load_audio
-from vortex.types import Audio
+from vortex.types import F32, Audio, FloatArray
 
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -48,10 +49,10 @@ def main() -> int:
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("--seams", type=float, metavar="SECONDS", help="compare steps from frame to frame")
     args = parser.parse_args()
-    from support.joyvasa_release import write_release
+    from support.joyvasa_release import GAINS, write_release
 
     with tempfile.TemporaryDirectory() as folder:
-        model = load_joyvasa(write_release(Path(folder), JOYVASA_V1), guidance=args.guidance)
+        model = load_joyvasa(write_release(Path(folder), JOYVASA_V1, gains=GAINS), guidance=args.guidance)
         return keep(measure_seams(model, args) if args.seams else measure_window(model, args), args)
 
 
@@ -81,12 +82,33 @@ def measure_window(model: JoyVasa, args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
+class Recorder(JoyVasa):
+    """Keeps the expression (F, 63) of each window, as it was sampled, in ``motions``."""
+
+    def __init__(self, model: JoyVasa) -> None:
+        super().__init__(model.networks, model.statistics, model.guidance)
+        self.motions: list[F32] = []
+
+    def sample(self, window: Window, seed: int) -> tuple[F32, F32]:
+        """Return what the model returns."""
+        motion, tokens = super().sample(window, seed)
+        self.motions.append(motion[:, :63])
+        return motion, tokens
+
+
+def rms(values: FloatArray) -> FloatArray:
+    """Return the root of the mean square along the last axis."""
+    return np.sqrt((values**2).mean(axis=-1))
+
+
 def measure_seams(model: JoyVasa, args: argparse.Namespace) -> dict[str, Any]:
     """Return a record of the mean step of the expression between windows, and inside them."""
     sound = load_audio(DEMO_SPEECH, SAMPLE_RATE_HZ).samples
     voice = Audio(np.resize(sound, round(args.seams * SAMPLE_RATE_HZ)), SAMPLE_RATE_HZ)
-    exp = keypoints_of_voice(model, voice, seed=1).exp.reshape(-1, 63) / model.statistics.exp_deviation
-    steps, plan = np.sqrt((np.diff(exp, axis=0) ** 2).mean(axis=1)), model.plan
+    recorder, plan = Recorder(model), model.plan
+    exp = keypoints_of_voice(recorder, voice, seed=1).exp.reshape(-1, 63) / model.statistics.exp_deviation
+    steps = rms(np.diff(exp, axis=0))
+    cuts = [rms(new[0] - old[plan.hop - 1]) for old, new in pairwise(recorder.motions[:-1])]
     starts = np.arange(plan.hop, len(exp) + LEAD_FRAMES - plan.frames, plan.hop) - LEAD_FRAMES
     between = (starts[:, None] + np.arange(-1, plan.frames - plan.hop)).ravel()
     inside = np.delete(steps, between)
@@ -94,6 +116,7 @@ def measure_seams(model: JoyVasa, args: argparse.Namespace) -> dict[str, Any]:
         "joyvasa_seams",
         params={"seconds": args.seams, "guidance": args.guidance},
         seams=len(starts),
+        step_if_windows_were_cut={"mean": float(np.mean(cuts)), "max": float(max(cuts))},
         step_between_windows={"mean": float(steps[between].mean()), "max": float(steps[between].max())},
         step_inside_windows={"mean": float(inside.mean()), "max": float(inside.max())},
     )

@@ -220,7 +220,7 @@ def measure_videos(chosen: Sequence[Clip], portraits: Sequence[Path]) -> dict[st
         for portrait in portraits:
             for _, path, truth, _ in chosen:
                 out = Path(folder) / "video.mp4"
-                vortex.animate(portrait, path, out, seed=1, session=session)
+                vortex.animate(portrait, path, out, force=True, seed=1, session=session)
                 reports.append(measure_sync(out, phonemes=truth).report)
     offsets, correlations = [r.offset_frames for r in reports], [r.correlation for r in reports]
     found = sum(len(r.closures_found_s) for r in reports)

@@ -101,9 +101,9 @@ def measure_command(args: argparse.Namespace) -> dict[str, Any]:
         speech, out = Path(folder) / "speech.wav", Path(folder) / "out.mp4"
         write_speech(speech, args.duration_s)
         command = [
-            *vortex_command(), "animate", str(demo_portrait()), str(speech), "-o", str(out), "--json",
-            "--engine", "mesh", "--preset", args.preset, "--seed", str(args.seed), "--fps", str(args.fps),
-            "--size-px", str(args.size_px),
+            *vortex_command(), "animate", str(demo_portrait()), str(speech), "-o", str(out), "--force",
+            "--json", "--engine", "mesh", "--preset", args.preset, "--seed", str(args.seed),
+            "--fps", str(args.fps), "--size-px", str(args.size_px),
         ]  # fmt: skip
 
         def once() -> float:
@@ -281,7 +281,14 @@ def measure_memory(runs: int, threads: int) -> dict[str, Any]:
         def digest(seed: int) -> str:
             out = speech.with_name(f"{seed}.mp4")
             vortex.animate(
-                demo_portrait(), speech, out, engine="mesh", size_px=256, seed=seed, preset="excited"
+                demo_portrait(),
+                speech,
+                out,
+                force=True,
+                engine="mesh",
+                size_px=256,
+                seed=seed,
+                preset="excited",
             )
             return hashlib.sha256(out.read_bytes()).hexdigest()
 

@@ -139,6 +139,7 @@ def mouth_measures(faces: Curves) -> dict[str, float]:
     acceleration = np.abs(_bend(opening)) / span
     return {
         "chin range": _range(faces[:, CHIN, 1]),
+        "upper lip range": _range(faces[:, LIPS[2], 1]),
         "opening, median": float(np.median(opening)),
         "opening, p95": float(np.percentile(opening, 95)),
         "opening speed p95, own ranges per s": float(np.percentile(speed, 95)),

@@ -96,9 +96,10 @@ def drive(
     it; with absolute motion it takes the pose, too.
 
     Args:
-        portrait: picture with a face, see :func:`animate`.
-        driving: path of a video or a picture with a face, of which the largest is taken; or for liveportrait
-            of a motion template, written by :func:`capture` or published for LivePortrait (.pkl).
+        portrait: picture with a face, see :func:`animate`; for liveportrait also the path of a video, whose
+            frames are driven one by one, whole and at their own rate.
+        driving: path of a video or a picture with a face, of which the largest is taken; or of a motion
+            template, written by :func:`capture` or published for LivePortrait (.pkl).
         out: the .mp4 to write; it appears when it is whole, and nothing is left on failure.
         force: replace a file that is there already; never one that is an input.
         session: keeps engines and portraits loaded between calls; default, one for this call.

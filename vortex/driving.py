@@ -21,7 +21,7 @@ from vortex.media.audio import fit_duration, load_video_sound
 from vortex.media.formats import HEAD_BYTES
 from vortex.media.picture import is_picture
 from vortex.media.reading import VideoFile, iter_timed_frames, probe_video, steady_rate
-from vortex.motion.capture import capture_motion, compare_faces, shown_times_s
+from vortex.motion.capture import capture_motion, compare_faces, retarget_keypoints, shown_times_s
 from vortex.motion.expression import own_expression
 from vortex.motion.template import is_template, load_template
 from vortex.motion.transfer import (
@@ -33,11 +33,12 @@ from vortex.motion.transfer import (
 )
 from vortex.options import DriveOptions, TransferOptions, default_of, options_of
 from vortex.performance import SOUND_HZ, Performance, StageClock
-from vortex.types import MAX_DURATION_S, Audio, Frame, KeypointTrack, MotionTrack, Portrait, frame_count
+from vortex.types import F32, MAX_DURATION_S, Audio, Frame, KeypointTrack, MotionTrack, Portrait, frame_count
 
 PICTURE_S, PICTURE_MOVE_S = 3.0, 1.0
 """Length of a video that a picture drives, and how long the portrait takes to its expression."""
 PICTURE_FPS = Fraction(24)
+_NO_SOUND = {"picture": "a picture has no sound", "template": "a motion template has no sound"}
 BLENDSHAPE_OPTIONS = ("region", "motion", "multiplier")
 """Options of a transfer that engines without keypoints have, too."""
 
@@ -91,15 +92,10 @@ def check_captures(engine_name: str) -> None:
         raise InputError(f"The {engine_name} engine reads no keypoints. Give engine {' or '.join(able)}.")
 
 
-def check_drive(engine_name: str, driver: Driver, options: TransferOptions) -> None:
-    """Raise InputError for a driver or an option that an engine cannot honour."""
+def check_drive(engine_name: str, options: TransferOptions) -> None:
+    """Raise InputError for an option that an engine cannot honour."""
     if captures(engine_name):
         return
-    if driver.kind == "template":
-        raise InputError(
-            f"'{driver.path.name}' is a motion template, which the {engine_name} engine cannot read. "
-            "Give engine 'liveportrait', or the video that the template was made from."
-        )
     for name in options_of(TransferOptions):
         value = getattr(options, name)
         if name not in BLENDSHAPE_OPTIONS and value != default_of(TransferOptions, name):
@@ -125,10 +121,10 @@ def perform_driver(
         NoFaceError: no face in it.
         AudioError: its sound cannot be decoded.
     """
-    check_drive(engine.name, driver, options)
+    check_drive(engine.name, options)
     reader = cast(CapturingEngine[Any], engine) if captures(engine.name) else None
     if driver.kind == "template":
-        return _perform_template(driver, options, max_duration_s)
+        return _perform_template(driver, reader, options, max_duration_s)
     if driver.kind == "picture":
         return _perform_picture(driver, reader, options, clock)
     return _perform_video(driver, reader, options, clock, max_duration_s)
@@ -189,35 +185,79 @@ def _perform_video(
 def _perform_picture(
     driver: Driver, reader: CapturingEngine[Any] | None, options: DriveOptions, clock: StageClock
 ) -> Performance:
-    """Return how the portrait moves to the expression of a picture, and holds it."""
-    fps = options.fps or PICTURE_FPS
-    length_s = PICTURE_S if options.duration_s is None else options.duration_s
-    frames = max(frame_count(length_s, fps), 1)
     with clock.stage("track"):
         face = load_portrait(driver.path, force_face=True)
-    middle_s = (np.arange(frames) + 0.5) / float(fps)
-    amount = options.multiplier * smoothstep(middle_s, 0.0, min(PICTURE_MOVE_S, length_s))
-    audio, notes = fit_duration(_silence(), frames, fps), ("a picture has no sound",)
-    transfer = options.transfer()
     if reader is not None:
         with clock.stage("capture"):
             track = _capture_picture(face, reader)
-        held = replace(track.rows(np.zeros(frames, np.int64)), fps=fps)
-        # The first frame shows the whole change already: there is no motion from it on that could be scaled.
-        moved = KeypointMotion(held, replace(transfer, scaling="pose"), amount)
-        return Performance(audio, fps, lambda _: moved, notes=notes, driver=driver.kind)
+        return _hold(track, driver, reader, options)
+    held, relative = _Held.of(options), options.transfer().relative
 
     def motion(portrait: Portrait) -> Motion:
         shapes, pose_deg = compare_faces(face, portrait)
-        turn = pose_deg * (not transfer.relative)
-        seen = MotionTrack(np.tile(shapes, (frames, 1)), np.tile(turn, (frames, 1)), fps)
-        return transfer_blendshapes(seen, own_expression(portrait), transfer, amount)
+        turn_deg = np.zeros(3) if relative else pose_deg
+        seen = MotionTrack(shapes[None], turn_deg[None].astype(np.float32), held.fps)
+        return held.blendshapes(seen, portrait, options)
 
-    return Performance(audio, fps, motion, notes=notes, driver=driver.kind)
+    return Performance(held.silence, held.fps, motion, notes=(_NO_SOUND[driver.kind],), driver=driver.kind)
 
 
-def _perform_template(driver: Driver, options: DriveOptions, max_duration_s: float) -> Performance:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Held:
+    """The time of a video in which a portrait moves to one expression and holds it.
+
+    ``amount`` (T,) is the factor of each frame.
+    """
+
+    fps: Fraction
+    amount: F32
+
+    @classmethod
+    def of(cls, options: DriveOptions) -> _Held:
+        fps = options.fps or PICTURE_FPS
+        length_s = PICTURE_S if options.duration_s is None else options.duration_s
+        middle_s = (np.arange(max(frame_count(length_s, fps), 1)) + 0.5) / float(fps)
+        return cls(fps, options.multiplier * smoothstep(middle_s, 0.0, min(PICTURE_MOVE_S, length_s)))
+
+    @property
+    def silence(self) -> Audio:
+        return fit_duration(_silence(), len(self.amount), self.fps)
+
+    def blendshapes(self, seen: MotionTrack, portrait: Portrait, options: DriveOptions) -> MotionTrack:
+        """Return the motion to the one frame of ``seen``."""
+        rows = np.zeros(len(self.amount), np.int64)
+        repeated = MotionTrack(seen.blendshapes[rows], seen.head_pose_deg[rows], self.fps)
+        return transfer_blendshapes(repeated, own_expression(portrait), options.transfer(), self.amount)
+
+    def keypoints(self, track: KeypointTrack, options: DriveOptions) -> KeypointMotion:
+        """Return the motion to the one frame of ``track``."""
+        repeated = replace(track.rows(np.zeros(len(self.amount), np.int64)), fps=self.fps)
+        # The first frame shows the whole change already: there is no motion from it on that could be scaled.
+        return KeypointMotion(repeated, replace(options.transfer(), scaling="pose"), self.amount)
+
+
+def _hold(
+    track: KeypointTrack, driver: Driver, reader: CapturingEngine[Any] | None, options: DriveOptions
+) -> Performance:
+    """Return how the portrait moves to the one frame of a track, and holds it."""
+    held = _Held.of(options)
+
+    def motion(portrait: Portrait) -> Motion:
+        if reader is not None:
+            return held.keypoints(track, options)
+        relative = options.transfer().relative
+        seen = retarget_keypoints(track, portrait, _known_rest(track), relative=relative)
+        return held.blendshapes(seen, portrait, options)
+
+    return Performance(held.silence, held.fps, motion, notes=(_NO_SOUND[driver.kind],), driver=driver.kind)
+
+
+def _perform_template(
+    driver: Driver, reader: CapturingEngine[Any] | None, options: DriveOptions, max_duration_s: float
+) -> Performance:
     track = load_template(driver.path)
+    if len(track) == 1:  # of a picture
+        return _hold(track, driver, reader, options)
     fps, length_s = options.fps or track.fps, options.duration_s or len(track) / float(track.fps)
     if length_s > max_duration_s:
         raise InputError(
@@ -227,10 +267,22 @@ def _perform_template(driver: Driver, options: DriveOptions, max_duration_s: flo
     step_s = 1 / float(track.fps)
     wanted_s = (np.arange(frames) + 0.5) / float(fps) - step_s / 2
     moved = resample_keypoints(track, np.arange(len(track)) * step_s, wanted_s, fps)
-    motion = KeypointMotion(moved, options.transfer(), np.full(frames, options.multiplier, np.float32))
+    amount, transfer = np.full(frames, options.multiplier, np.float32), options.transfer()
+
+    def motion(portrait: Portrait) -> Motion:
+        if reader is not None:
+            return KeypointMotion(moved, transfer, amount)
+        seen = retarget_keypoints(moved, portrait, _known_rest(track), relative=transfer.relative)
+        return transfer_blendshapes(seen, own_expression(portrait), transfer, amount)
+
     audio = fit_duration(_silence(), frames, fps)
-    notes = ("a motion template has no sound",)
-    return Performance(audio, fps, lambda _: motion, notes=notes, driver=driver.kind)
+    return Performance(audio, fps, motion, notes=(_NO_SOUND[driver.kind],), driver=driver.kind)
+
+
+def _known_rest(track: KeypointTrack) -> F32 | None:
+    """Return the expression (21, 3) at rest that a template knows; None if that of its first frame."""
+    rest = track.reference.exp[0]
+    return None if np.array_equal(rest, track.exp[0]) else rest
 
 
 def _silence() -> Audio:

@@ -35,3 +35,25 @@ def gaussian_smoothed(values: npt.NDArray[np.floating], sigma: float) -> npt.NDA
     reach = max(int(np.ceil(3 * sigma)), 1)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     return convolve_columns(values, kernel / kernel.sum())
+
+
+def kalman_smoothed(
+    values: npt.NDArray[np.floating], process: float, observation: float
+) -> npt.NDArray[np.float64]:
+    """Return (T, C) columns smoothed forwards and backwards: random walks seen with noise.
+
+    ``process`` is the variance of a step of a walk, ``observation`` that of the noise; a walk starts at the
+    first value with variance 1 (Rauch, Tung, Striebel 1965).
+    """
+    seen = np.asarray(values, np.float64)
+    means, variances = np.empty_like(seen), np.empty(len(seen))
+    mean, variance = seen[0], 1.0
+    for row, value in enumerate(seen):
+        variance += process * (row > 0)
+        gain = variance / (variance + observation)
+        mean, variance = mean + gain * (value - mean), (1 - gain) * variance
+        means[row], variances[row] = mean, variance
+    for row in range(len(seen) - 2, -1, -1):
+        share = variances[row] / (variances[row] + process)
+        means[row] += share * (means[row + 1] - means[row])
+    return means

@@ -25,7 +25,7 @@ from vortex.speech.registry import find_speech_engine
 from vortex.types import DEFAULT_SAMPLE_RATE_HZ, MAX_DURATION_S, MAX_OFFSET_FRAMES, parse_fps
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 MAX_SEED = 2**31 - 1
 

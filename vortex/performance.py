@@ -13,7 +13,7 @@ from functools import partial
 from vortex.audio_motion.base import AudioToMotion, keypoints_of_voice
 from vortex.audio_motion.merge import merge_motion
 from vortex.errors import InputError
-from vortex.lipsync.recognize import recognize_visemes
+from vortex.lipsync.recognize import recognize_speech
 from vortex.media.audio import fit_duration, resample, within_range
 from vortex.motion.drive import drive
 from vortex.motion.transfer import Motion
@@ -138,12 +138,14 @@ def perform_speech(
     with clock.stage("recognize"):
         # A transcript covers all of the sound, so the alignment needs all of it.
         heard = audio if len(audio.samples) < len(whole.samples) and not given.transcript else whole
-        visemes = recognize_visemes(heard, options.fps, transcript=given.transcript, phonemes=given.phonemes)
+        visemes, notes = recognize_speech(
+            heard, options.fps, transcript=given.transcript, phonemes=given.phonemes
+        )
     visemes = visemes.fit(frames)
     motion: Motion = drive(visemes, options.preset, options.seed or 0)
-    notes: tuple[str, ...] = ()
     if model is not None:
-        motion, notes = _learned_motion(model, audio, visemes, options, clock)
+        motion, learned = _learned_motion(model, audio, visemes, options, clock)
+        notes += learned
     return Performance(audio, options.fps, lambda _: motion, str(options.preset), options.seed, notes)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from vortex.audio_motion.registry import find_audio_motion
 from vortex.driving import (
     CaptureReport,
+    Driver,
     capture_driver,
     captures,
     check_captures,
@@ -26,11 +27,12 @@ from vortex.driving import (
 )
 from vortex.engines.base import CapturingEngine, Engine, LastingEngine
 from vortex.engines.registry import check_engine_options, resolve_engine
-from vortex.errors import VortexError
+from vortex.errors import InputError, VortexError
 from vortex.face.portrait import PortraitSource, load_portrait
 from vortex.live import LiveFace
 from vortex.media.audio import SoundSource, load_audio
 from vortex.media.containers import check_video_path
+from vortex.media.reading import is_video, probe_video
 from vortex.motion.presets import PresetLike
 from vortex.motion.template import check_template_path, save_template
 from vortex.options import (
@@ -43,6 +45,7 @@ from vortex.options import (
     RenderOptions,
     SpeakOptions,
     SpeechOptions,
+    default_of,
 )
 from vortex.performance import (
     SOUND_HZ,
@@ -56,6 +59,12 @@ from vortex.render import FrameCallback, PreparedPortrait, render_video
 from vortex.runtime.files import check_new_file
 from vortex.runtime.memory import BoundedCache, ModelCache
 from vortex.runtime.results import ResultFolder
+from vortex.source_video import (
+    SourceVideoEngine,
+    check_source_video,
+    perform_on_video,
+    read_source_video,
+)
 from vortex.speech.base import Speech, SpeechEngine
 from vortex.speech.registry import find_speech_engine
 from vortex.speech.synthesis import synthesize
@@ -247,8 +256,8 @@ class Session(AbstractContextManager["Session"]):
         """
         clock, path = clock or StageClock(), Path(out)
         check_video_path(path)
-        if isinstance(options, RenderOptions) and (spec := find_audio_motion(options.audio_motion)):
-            spec.check()  # before any work starts
+        if isinstance(options, RenderOptions):
+            check_motion(options)
         with clock.stage("engine"):
             engine, notes = self.engine(options)
 
@@ -309,7 +318,10 @@ class Session(AbstractContextManager["Session"]):
         """Make a video of a picture that moves as the face of a driver; see :func:`vortex.drive`."""
         _check_output(out, force, portrait, driving)
         driver = open_driver(Path(driving))  # refuses what cannot drive before any work starts
-        check_drive(self.engine_name(options), driver, options)
+        name = self.engine_name(options)
+        check_drive(name, options)
+        if captures(name) and isinstance(portrait, str | os.PathLike) and is_video(Path(portrait)):
+            return self._drive_video(Path(portrait), driver, out, options, StageClock(on_progress))
 
         def perform(clock: StageClock) -> Performance:
             return perform_driver(driver, self.engine(options)[0], options, clock)
@@ -320,6 +332,26 @@ class Session(AbstractContextManager["Session"]):
             out,
             options,
             clock=StageClock(on_progress),
+        )
+
+    def _drive_video(
+        self, source: Path, driver: Driver, out: str | Path, options: DriveOptions, clock: StageClock
+    ) -> RenderReport:
+        """Make a video of a video, whose face takes the motion of a driver."""
+        video, path = probe_video(source), Path(out)
+        check_source_video(video, options)
+        check_video_path(path)
+        with clock.stage("engine"):
+            engine, notes = self.engine(options)
+        reader = cast(CapturingEngine[Any], engine)
+        film = read_source_video(video, reader, options.duration_s, clock)
+        return render_video(
+            SourceVideoEngine(reader),
+            lambda: PreparedPortrait(film, film.still, notes),
+            lambda: perform_on_video(film, driver, reader, options, clock),
+            path,
+            options,
+            clock=clock,
         )
 
     def capture(
@@ -435,6 +467,23 @@ def _check_output(out: str | Path, force: bool, *inputs: object) -> None:
     """Refuse a video that cannot be written, or would replace a file, before any work starts."""
     check_new_file(Path(out), "Output", force=force, inputs=inputs)
     check_video_path(Path(out))
+
+
+def check_motion(options: RenderOptions) -> None:
+    """Raise an error, before any work starts, if the motion that the options name cannot be made here.
+
+    Raises:
+        InputError: a region of a learned motion, but no model.
+        MissingExtraError, WeightsError: see :meth:`Session.motion_model`.
+    """
+    spec, region = find_audio_motion(options.audio_motion), options.audio_motion_region
+    if spec is not None:
+        spec.check()
+    elif region != default_of(RenderOptions, "audio_motion_region"):
+        raise InputError(
+            f"audio_motion_region is {region!r}, which has no effect on the motion of visemes. "
+            "Leave it out, or give an audio_motion such as joyvasa."
+        )
 
 
 def source_key(source: PortraitSource | SoundSource) -> Hashable | None:

@@ -113,7 +113,7 @@ def _stand_ins(console: io.StringIO, folder: Path) -> Iterator[None]:
     def leave(status: int) -> NoReturn:
         raise _LeftError(status)
 
-    def run_tasks(_: object, tasks: Iterable[Any], folder: Path) -> Iterator[Any]:
+    def run_tasks(_: object, tasks: Iterable[Any], *_more: object) -> Iterator[Any]:
         return (Outcome(task.number, task.job.output, "done") for task in tasks)
 
     def refuse(name: str, **_: object) -> NoReturn:
@@ -135,8 +135,9 @@ def _stand_ins(console: io.StringIO, folder: Path) -> Iterator[None]:
         yield
 
 
-def _load_portrait(path: str) -> Portrait:
-    return _face() if Path(path).name == "portrait.jpg" and os.path.isfile(path) else load_portrait(path)
+def _load_portrait(path: str, *, force_face: bool = False) -> Portrait:
+    known = Path(path).name == "portrait.jpg" and os.path.isfile(path)
+    return _face() if known else load_portrait(path, force_face=force_face)
 
 
 @functools.cache

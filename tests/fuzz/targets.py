@@ -6,6 +6,7 @@ import atexit
 import functools
 import io
 import json
+import pickle
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ import command_line
 import numpy as np
 import server_requests
 from PIL import Image
+from support.sounds import encode_sound
+from support.tracks import moving_track
 
 from vortex.cli.check import read_phonemes
 from vortex.demo import DEMO_SPEECH
@@ -27,6 +30,7 @@ from vortex.media.audio import load_audio
 from vortex.media.picture import load_picture
 from vortex.motion.drive import drive
 from vortex.motion.presets import PresetTrack
+from vortex.motion.template import load_template, save_template
 from vortex.types import Audio, frame_count, parse_fps
 
 
@@ -105,6 +109,16 @@ def _sounds() -> list[bytes]:
             out.mux(track.encode(frame))
             out.mux(track.encode(None))
         made.append(stream.getvalue())
+    noise = np.random.default_rng(1).normal(0, 0.2, (600, 64))
+    kinds = (
+        (8, "wav", "pcm_f32le"), (64, "wav", "pcm_s24le"), (16, "wv", "wavpack"), (8, "adts", "aac"),
+        (2, "flac", "flac"), (6, "matroska", "pcm_s16le"),
+    )  # fmt: skip
+    for channels, container, codec in kinds:
+        layout = {8: "7.1(wide)", 6: "5.1"}.get(channels) if codec != "pcm_f32le" else None
+        made.append(
+            encode_sound(noise[:, :channels], 48_000, container=container, codec=codec, layout=layout)
+        )
     return made
 
 
@@ -170,6 +184,26 @@ def _releases() -> list[bytes]:
     return [(_release() / FILES["retargeting"]).read_bytes()]
 
 
+def _templates() -> list[bytes]:
+    """Return a motion template of ours, and two as LivePortrait's pipeline pickles them."""
+    track = moving_track(3)
+    assert track.lip_ratio is not None
+    with tempfile.TemporaryDirectory() as folder:
+        save_template(Path(folder) / "a.npz", track)
+        made = [(Path(folder) / "a.npz").read_bytes()]
+    names = {"exp": track.exp, "R": track.rotation, "scale": track.scale, "t": track.translation}
+    frames = [{name: array[i] for name, array in names.items()} for i in range(3)]
+    lips = [[row] for row in track.lip_ratio.tolist()]
+    published = {"n_frames": 3, "output_fps": 25, "motion": frames, "c_lip_lst": lips}
+    return [*made, pickle.dumps(published, 2), pickle.dumps(published, 4)]
+
+
+def _template(path: Path) -> object:
+    track = load_template(path)
+    assert np.isfinite(track.exp).all() and len(track) == len(track.rotation) > 0
+    return track
+
+
 _PHONEMES = json.dumps(
     [{"phone": "AH", "start_s": 0.0, "end_s": 0.2}, {"phone": "P", "start_s": 0.2, "end_s": 0.3}]
 )
@@ -177,6 +211,7 @@ _PHONEMES = json.dumps(
 TARGETS: Mapping[str, Target] = {
     "picture": Target(_from_file(_look, ".png"), _pictures),
     "sound": Target(_from_file(_listen, ".wav"), _sounds),
+    "templates": Target(_from_file(_template, ".npz"), _templates),
     "weights": Target(_weights, _releases),
     "presets": Target(
         _preset,

@@ -77,7 +77,9 @@ def video(
         demo_portrait(), SPEECH, path, given, on_progress=lambda stage, done, total: stages.append(stage)
     )
     assert report.frames == 8
-    return list(iter_video_frames(path)), report.notes, stages
+    frames = list(iter_video_frames(path))
+    path.unlink()
+    return frames, report.notes, stages
 
 
 def difference(one: list[Frame], other: list[Frame]) -> float:

@@ -63,7 +63,7 @@ def test_good_rows_become_videos_and_bad_ones_are_reported(files: Path) -> None:
         row(output="one.mp4"),
         row(output="bad.mp4", portrait="broken.jpg"),
         row(output="deep/two.mp4", preset="excited", fps="25"),
-        row(output="three.mp4", preset="angry"),
+        row(output="three.mp4", preset="furious"),
         row(output="../escape.mp4"),
         row(output="one.mp4"),
         row(output="lost.mp4", speech="gone.wav"),
@@ -76,7 +76,7 @@ def test_good_rows_become_videos_and_bad_ones_are_reported(files: Path) -> None:
     reasons = [entry["reason"] for entry in report["rows"]]
     for index, word in (
         (1, "not a picture"),
-        (3, "angry"),
+        (3, "furious"),
         (4, "below the folder"),
         (5, "earlier row"),
         (6, "does not exist"),
@@ -373,7 +373,7 @@ def test_flags_of_the_batch_are_defaults_of_rows(tmp_path: Path) -> None:
     assert (str(with_default.preset), with_default.speed, with_default.mark) == ("manic", 1.5, True)
     assert (str(without.preset), without.speed, without.mark) == ("calm", 1.5, False)
     with pytest.raises(InputError, match="preset"):
-        read_jobs(path, preset="angry")
+        read_jobs(path, preset="furious")
 
 
 # Python imports this module at the start of every process, also of the workers: it notes each model file that

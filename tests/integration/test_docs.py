@@ -54,10 +54,10 @@ def commands(snippet: Snippet) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-@pytest.fixture(scope="session")
-def folder(portrait: Path, speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the files that the pages speak of, small."""
-    made = tmp_path_factory.mktemp("docs")
+@pytest.fixture
+def folder(portrait: Path, speech: Path, tmp_path: Path) -> Path:
+    """Return a new folder with the files that the pages speak of, small; no page meets those of another."""
+    made = tmp_path
     for name in ("portrait.jpg", "group.jpg"):
         shutil.copy(portrait, made / name)
     with wave.open(str(made / "speech.wav"), "wb") as file:

@@ -205,7 +205,7 @@ def test_what_an_engine_cannot_do_is_refused_in_one_line(
     for name, given, message in (
         ("a.mp4", (driving, "--no-stitch"), "stitch is False, which the mesh engine cannot do"),
         ("b.mp4", (driving, "--eye-retarget"), "eye_retarget is True, which the mesh engine cannot do"),
-        ("c.mp4", (tmp_path / "motion.npz",), "which the mesh engine cannot read"),
+        ("c.mp4", (tmp_path / "motion.npz", "--lip-retarget"), "lip_retarget is True"),
         ("d.mp4", (driving, "--region", "nose"), "give one of all, expression, pose, lips, eyes"),
     ):
         done = run_vortex("drive", portrait, *given, "-o", tmp_path / name)
@@ -362,6 +362,12 @@ def test_the_server_takes_a_driving_picture_and_a_region(server, portrait: Path,
     assert video["options"]["multiplier"] == 0.5
 
 
+def test_the_server_takes_a_motion_template(server, portrait: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    save_template(tmp_path / "motion.npz", moving_track(8))
+    video = finished(server, post(server, portrait, tmp_path / "motion.npz"))
+    assert (video["report"]["frames"], video["report"]["fps"]) == (8, "25")
+
+
 def test_the_server_refuses_what_cannot_drive(
     server, portrait: Path, driving: Path, speech: Path, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]
@@ -374,9 +380,11 @@ def test_the_server_refuses_what_cannot_drive(
     assert long.status_code == 422, long.text
     assert "lasts more than 30 s" in long.json()["detail"]
     save_template(tmp_path / "motion.npz", moving_track())
+    content = (tmp_path / "motion.npz").read_bytes()
+    (tmp_path / "motion.npz").write_bytes(content[:-30])
     template = post(server, portrait, tmp_path / "motion.npz")
     assert template.status_code == 422, template.text
-    assert "which the mesh engine cannot read" in template.json()["detail"]
+    assert "not a motion template" in template.json()["detail"]
     unstitched = post(server, portrait, driving, stitch="false")
     assert unstitched.status_code == 422 and "stitch is False" in unstitched.json()["detail"]
     spoken = server.post(

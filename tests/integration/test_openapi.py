@@ -15,6 +15,9 @@ from support.running_server import post_json, running_server
 # Not checked: no schema can say that a text of base64 is a picture with a face in it.
 UNCHECKED = "positive_data_acceptance"
 
+OWN_FAULT = "ValueError: Unsupported type: 'Binary'"
+"""Schemathesis 4.32.5 sometimes refuses the wrapper in which it sends a file itself; other draws avoid it."""
+
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
@@ -31,9 +34,13 @@ def test_every_answer_is_as_described(address: str, portrait: Path, speech: Path
     config = tmp_path / "schemathesis.toml"
     config.write_text(f'[parameters]\n"path.portrait_id" = "{known}"\n"path.video_id" = "{video}"\n')
     command = [Path(sys.executable).parent / "schemathesis", "--config-file", config, "run"]
-    command += [address + "/openapi.json", "--exclude-checks", UNCHECKED, "--max-examples", "10"]
+    command += [address + "/openapi.json", "--exclude-checks", UNCHECKED]
     command += ["--generation-deterministic", "--suppress-health-check", "all", "--no-color"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    for examples in ("9", "10", "11"):
+        arguments = [*command, "--max-examples", examples]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+        if OWN_FAULT not in done.stdout:
+            break
     assert done.returncode == 0, done.stdout[-5000:]
     match = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
     assert match

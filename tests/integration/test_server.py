@@ -335,7 +335,7 @@ def test_bad_files_are_refused_before_they_are_queued_and_leave_nothing(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"preset": "angry"}, "neutral, excited, manic, calm"),
+        ({"preset": "furious"}, "neutral, excited, manic, calm, serious, happy, sad, angry"),
         ({"fps": "1000"}, "1 to 120"),
         ({"size_px": "129"}, "an even whole number from 128 to 2048"),
         ({"duration_s": "301"}, "at most 300"),

@@ -27,7 +27,8 @@ def test_animating_writes_nothing_with_and_without_a_transcript(tmp_path: Path) 
         with vortex.Session() as session:
             for options in ({"transcript": words}, {"duration_s": 0.5}):
                 vortex.animate(
-                    demo_portrait(), DEMO_SPEECH, sys.argv[1], session=session, size_px=128, **options
+                    demo_portrait(), DEMO_SPEECH, sys.argv[1], force=True, session=session, size_px=128,
+                    **options
                 )
         vortex.check(sys.argv[1])
         print("done")

@@ -117,7 +117,8 @@ def sample(
     """Tokens (F, width) of a window, noise (steps, F, M) -> its clean motion (F, M), frames in no order."""
     motion, sound = before or (w["start_motion_feat"][0], w["start_audio_feat"][0])
     silent = np.tile(w["null_audio_feat"][0], (len(memory), 1))
-    beta, alpha, bar = (w[f"diffusion_sched.{name}"] for name in ("betas", "alphas", "alpha_bars"))
+    beta = w["diffusion_sched.betas"]
+    alpha, bar = 1 - beta, np.cumprod(1 - beta)
     x, steps = noise[0], len(noise)
     for t in range(steps, 0, -1):
         rows = np.concatenate([motion, x])

@@ -6,8 +6,9 @@ import argparse
 import pathlib
 import pickle
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,13 @@ TOY = JoyVasaSizes(
     position_rows=30,
 )
 """The true architecture, for windows of 0.8 s: milliseconds on a CPU."""
+Gains = Mapping[str, float]
+GAINS: Gains = {
+    **dict.fromkeys(("out_proj", "linear2", "output_dense"), 0.6),
+    **dict.fromkeys(("in_proj", "k_proj", "q_proj", "feature_proj.", "conv_layers"), 1.8),
+}
+"""Part of a key and how far its layer spreads values, for the release's size: parts that are added to their
+input spread them less, so that frames stay as different as those of a face that speaks."""
 Tensors = dict[str, F32]
 STATISTICS = {"scale": 1, "R": 9, "t": 3, "exp": 63, "pitch": 1, "yaw": 1, "roll": 1, "lip": 1, "eyes": 2}
 
@@ -89,7 +97,7 @@ def denoiser_shapes(sizes: JoyVasaSizes) -> Iterator[tuple[str, tuple[int, ...]]
     yield from affine("motion_dec.2", sizes.motion, width // 2)
 
 
-def drawn(key: str, shape: tuple[int, ...], rng: np.random.Generator) -> F32:
+def drawn(key: str, shape: tuple[int, ...], rng: np.random.Generator, gains: Gains) -> F32:
     """Return a tensor whose layer keeps values of about 1; those of norms are near 1 and 0."""
     values = rng.standard_normal(shape)
     if key.endswith("original0"):
@@ -98,7 +106,8 @@ def drawn(key: str, shape: tuple[int, ...], rng: np.random.Generator) -> F32:
         return np.float32(1 + 0.2 * values)
     if len(shape) == 1:
         return np.float32(0.1 * values)
-    return np.float32(values * 1.3 / np.sqrt(np.prod(shape[1:])))
+    gain = next((gain for part, gain in gains.items() if part in key), 1.3)
+    return np.float32(values * gain / np.sqrt(np.prod(shape[1:])))
 
 
 def sinusoids(rows: int, width: int) -> F32:
@@ -113,7 +122,7 @@ def cosine_betas(steps: int) -> F32:
     return np.r_[0.0, np.clip(1 - level[1:] / level[:-1], 1e-4, 0.999)].astype(np.float32)
 
 
-def checkpoint_tensors(sizes: JoyVasaSizes, seed: int = 0) -> Tensors:
+def checkpoint_tensors(sizes: JoyVasaSizes, seed: int = 0, gains: Gains = MappingProxyType({})) -> Tensors:
     """Return every tensor of a checkpoint by its published key, as arrays."""
     rng = np.random.default_rng(seed)
     width, context = sizes.width, sizes.context_frames
@@ -125,7 +134,7 @@ def checkpoint_tensors(sizes: JoyVasaSizes, seed: int = 0) -> Tensors:
         **dict(affine("audio_feature_map", width, sizes.hubert.width)),
         **{f"denoising_net.{key}": shape for key, shape in denoiser_shapes(sizes)},
     }
-    tensors = {key: drawn(key, shape, rng) for key, shape in shapes.items()}
+    tensors = {key: drawn(key, shape, rng, gains) for key, shape in shapes.items()}
     tensors["denoising_net.alignment_mask"] = ~np.eye(sizes.rows, dtype=bool)  # type: ignore[assignment]
     tensors["denoising_net.TE.pe"] = sinusoids(sizes.step_rows, width)[None]
     tensors["denoising_net.PE.pe"] = sinusoids(sizes.position_rows, width)[None]
@@ -157,11 +166,14 @@ def training_options() -> argparse.Namespace:
     return argparse.Namespace(data_root=pathlib.PosixPath("data"), n_layers=6, use_indicator=True, fps=25)
 
 
-def write_release(folder: Path, sizes: JoyVasaSizes = TOY, seed: int = 0) -> Path:
+def write_release(
+    folder: Path, sizes: JoyVasaSizes = TOY, seed: int = 0, gains: Gains = MappingProxyType({})
+) -> Path:
     """Write checkpoint and template; return ``folder``."""
     for name in (CHECKPOINT, TEMPLATE):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    model = OrderedDict((key, torch.from_numpy(v)) for key, v in checkpoint_tensors(sizes, seed).items())
+    tensors = checkpoint_tensors(sizes, seed, gains)
+    model = OrderedDict((key, torch.from_numpy(value)) for key, value in tensors.items())
     content: dict[str, Any] = {"args": training_options(), "model": model, "iter": 20000}
     torch.save(content, folder / CHECKPOINT)
     (folder / TEMPLATE).write_bytes(old_numpy(pickle.dumps(statistics(seed), 4)))

@@ -6,12 +6,15 @@ the same on every machine, and those behind ``tests/data/liveportrait/reference.
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
 from torch import Tensor
 
@@ -19,6 +22,7 @@ from vortex.engines.liveportrait.keypoints import transform_keypoints
 from vortex.engines.liveportrait.load import rewrite_networks
 from vortex.engines.liveportrait.networks import FILES, LIVEPORTRAIT_V1, NetworkSizes, load_networks
 from vortex.types import Frame
+from vortex.weights.cache import WEIGHTS
 
 SEED = 20261123
 State = dict[str, Any]
@@ -299,3 +303,12 @@ class PublishedNames:
             "occlusion_map": warped.occlusion,
             "warp_out": warped.features,
         }
+
+
+def publish(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let the files of a release below ``folder`` be the published ones, whose hashes are checked."""
+    files = []
+    for file in WEIGHTS["liveportrait"]:
+        content = (folder / file.path).read_bytes()
+        files.append(replace(file, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
+    monkeypatch.setitem(WEIGHTS, "liveportrait", tuple(files))  # type: ignore[arg-type]

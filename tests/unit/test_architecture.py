@@ -25,6 +25,7 @@ LAYERS = [
     {"options"},
     {"performance"},
     {"driving"},
+    {"source_video"},
     {"render"},
     {"live"},
     {"session"},

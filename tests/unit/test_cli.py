@@ -54,6 +54,14 @@ def test_doctor_tells_what_can_run_and_why_not() -> None:
     assert reason is None or len(reason) > 10
 
 
+def test_doctor_names_the_command_that_a_model_of_motion_needs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VORTEX_CACHE", str(tmp_path))
+    reason = json.loads(vortex("doctor", "--json").stdout)["audio_motions"]["joyvasa"]
+    assert "vortex weights fetch joyvasa" in reason or "pip install" in reason
+
+
 def test_doctor_needs_no_heavy_package() -> None:
     code = (
         "import sys; from vortex.cli.main import main; main(['doctor']); "

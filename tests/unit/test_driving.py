@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from support.driving import (
     known_frames,
     write_timed_video,
 )
-from support.tracks import moving_track
+from support.tracks import moving_track, turn
 
 from vortex.driving import (
     PICTURE_FPS,
@@ -39,6 +40,8 @@ from vortex.face.portrait import load_portrait
 from vortex.face.shapes import without_pose
 from vortex.media.video import encode_video
 from vortex.motion.expression import mouth_measures
+from vortex.motion.keypoints import expression_of_measures
+from vortex.motion.measures import shape_measures
 from vortex.motion.template import save_template
 from vortex.motion.transfer import NEUTRAL_EXPRESSION, KeypointMotion
 from vortex.options import DriveOptions, TransferOptions
@@ -128,6 +131,9 @@ def test_a_driver_is_known_by_its_content(tmp_path: Path, video: Path) -> None:
     moving = [Image.fromarray(np.roll(actor(), 40 * shift, 0)) for shift in range(3)]
     moving[0].save(path, "gif", save_all=True, append_images=moving[1:])
     assert open_driver(path).kind == "video"
+    moving[0].save(path, "webp", save_all=True, append_images=moving[1:])
+    with pytest.raises(InputError, match=r"driving' is an animated WebP\. Convert it to MP4"):
+        open_driver(path)
     save_template(tmp_path / "a.npz", moving_track())
     assert open_driver(tmp_path / "a.npz").kind == "template"
     path.write_bytes(pickle.dumps({}, 4))
@@ -149,22 +155,64 @@ NEURAL = {"scaling": "pose", "eye_retarget": True, "lip_retarget": True, "stitch
 
 
 @pytest.mark.parametrize("name", NEURAL)
-def test_the_mesh_engine_refuses_what_it_cannot_do(video: Path, name: str) -> None:
+def test_the_mesh_engine_refuses_what_it_cannot_do(name: str) -> None:
     options = TransferOptions.parse(**{name: NEURAL[name]})
     message = f"{name} is {NEURAL[name]!r}, which the mesh engine cannot do. Leave {name} out"
     with pytest.raises(InputError, match=message):
-        check_drive("mesh", open_driver(video), options)
-    check_drive("liveportrait", open_driver(video), options)
-    check_drive("mesh", open_driver(video), TransferOptions.parse(region="lips", multiplier=2))
+        check_drive("mesh", options)
+    check_drive("liveportrait", options)
+    check_drive("mesh", TransferOptions.parse(region="lips", multiplier=2))
 
 
-def test_an_engine_without_keypoints_refuses_templates(tmp_path: Path) -> None:
-    save_template(tmp_path / "a.npz", moving_track())
-    with pytest.raises(InputError, match=r"'a\.npz' is a motion template, which the mesh engine cannot read"):
-        perform(tmp_path / "a.npz", MeshEngine())
+def test_an_engine_without_keypoints_makes_no_templates() -> None:
     with pytest.raises(InputError, match="mesh engine reads no keypoints"):
         check_captures("mesh")
     check_captures("liveportrait")
+
+
+def nodding_template(path: Path) -> KeypointTrack:
+    """Write and return a template of a face that opens its mouth in the middle, and nods by 8 degrees."""
+    amount = np.sin(np.linspace(0, np.pi, 25)) ** 2
+    exp = amount[:, None, None] * expression_of_measures(shape_measures()[[BLENDSHAPE_INDEX["jawOpen"]]])
+    rotation = np.stack([turn(8 * share, 0, 0) for share in amount])
+    track = KeypointTrack(exp, rotation, np.ones(25), np.zeros((25, 3)), Fraction(25))
+    save_template(path, track)
+    return track
+
+
+def test_a_template_moves_blendshapes_and_the_head(tmp_path: Path, portrait: Portrait) -> None:
+    nodding_template(tmp_path / "a.npz")
+    for rate in (25, 50):
+        made = perform(tmp_path / "a.npz", MeshEngine(), fps=rate)
+        motion = blendshapes(made, portrait)
+        assert (len(motion), made.driver, made.fps) == (rate, "template", rate)
+        gaps = aperture(motion)
+        assert abs(int(gaps.argmax()) - rate // 2) <= 1
+        assert gaps[0] < 0.02 < 0.1 < gaps.max()
+        np.testing.assert_allclose(motion.head_pose_deg[[0, rate // 2], 0], [0, 8], atol=0.2)
+    eyes = blendshapes(perform(tmp_path / "a.npz", MeshEngine(), region="eyes"), portrait)
+    assert np.ptp(aperture(eyes)) == 0 and not eyes.head_pose_deg.any()
+
+
+def test_absolutely_a_template_sets_the_pose_and_takes_off_what_the_picture_shows(
+    tmp_path: Path, portrait: Portrait
+) -> None:
+    nodding_template(tmp_path / "a.npz")
+    motion = blendshapes(perform(tmp_path / "a.npz", MeshEngine(), motion="absolute"), portrait)
+    # The photo looks by this much aside; the template begins straight ahead.
+    np.testing.assert_allclose(motion.head_pose_deg[0], -portrait.head_pose_deg, atol=1.0)
+    assert column(motion, "mouthSmileLeft").max() < -0.3, "the photo smiles, the template does not"
+
+
+def test_a_template_of_one_frame_is_held_like_a_picture(tmp_path: Path, portrait: Portrait) -> None:
+    track = nodding_template(tmp_path / "a.npz").part(12, 1)
+    rest = replace(track, exp=np.zeros((1, 21, 3), np.float32))
+    save_template(tmp_path / "b.npz", replace(track, neutral=rest))
+    made = perform(tmp_path / "b.npz", MeshEngine())
+    gaps = aperture(blendshapes(made, portrait))
+    assert len(gaps) == 72 and gaps[30:].min() > 0.1 and np.ptp(gaps[30:]) < 1e-6
+    driven = keypoints(perform(tmp_path / "b.npz", Recorder()), portrait)
+    assert len(driven) == 72 and driven.amounts[0] < 0.01 and driven.transfer.scaling == "pose"
 
 
 def test_every_frame_of_a_video_is_captured_in_the_same_crop(video: Path, portrait: Portrait) -> None:

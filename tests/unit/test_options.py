@@ -228,7 +228,7 @@ class Bad:
 
 BAD = [
     Bad("engine", "oil", "Unknown engine 'oil'"),
-    Bad("preset", "happy", "Unknown preset 'happy'"),
+    Bad("preset", "furious", "Unknown preset 'furious'"),
     Bad("preset", "neutral,calm", "Cannot read preset 'calm'"),
     Bad("fps", "0", "vortex renders 1 to 120"),
     Bad("fps", "1e9", "give a number such as 24"),

@@ -38,7 +38,6 @@ import numpy as np
 import vortex
 from support.syllables import column, speech
 from vortex.lipsync.stream import VisemeStream
-from vortex.lipsync.sync import MouthTrack, compare
 from vortex.lipsync.visemes import MOUTH_SHAPES, coarticulate, mouth_shape
 from vortex.motion.drive import VISEME_BLENDSHAPES
 from vortex.motion.drive import drive, still
@@ -65,9 +64,6 @@ for motion in (drive(track, "neutral", 1), MotionStream(fps, "neutral", 1).push(
     smile = column(motion, "mouthSmileLeft")
     assert np.allclose(smile[12:], smile[0] / 4)
 assert (column(still(2, fps), "mouthClose") == 1).all()
-# The sync check expects that the lips close for it.
-report = compare(MouthTrack(np.where(weights[:, new] > 0, 0, 0.1), 0.0, fps), track)
-assert report.closures_found_s == (0.729,) and not report.closures_missed_s  # frame 17, in the middle of it
 
 # A viseme that no sound shows changes nothing of the others.
 visemes = speech(30)
@@ -102,7 +98,7 @@ def test_closures_and_roundings_are_those_of_phonetics() -> None:
 def test_one_more_row_works_everywhere(tmp_path: Path) -> None:
     package = Path(vortex.__file__).parent
     copy = tmp_path / "vortex"
-    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("page", "__pycache__"))
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("kokoro*", "page", "__pycache__"))
     table = copy / "visemes.py"
     # The new row comes first, so that the columns of all others change.
     before, first, after = table.read_text().partition('    Viseme(name="sil"')

@@ -45,7 +45,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "drive", parents=[common], help="make a video that moves as the face in another one",
         description="The portrait moves as the face in DRIVER does, with the sound of a driving video.",
     )  # fmt: skip
-    drive.add_argument("portrait", metavar="PORTRAIT", help="picture with a face")
+    drive.add_argument(
+        "portrait", metavar="PORTRAIT", help="picture with a face; for liveportrait also a video"
+    )
     drive.add_argument(
         "driving", metavar="DRIVER", help="video or picture with a face, or a motion template (.npz, .pkl)"
     )

@@ -29,7 +29,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     check.set_defaults(run=_check)
 
 
-def _check(args: argparse.Namespace, console: TextIO) -> int:
+def _check(args: argparse.Namespace, _console: TextIO) -> int:
     from vortex.lipsync.sync import measure_sync, plot_sync
 
     options = parsed_options(args, CheckOptions)
@@ -45,28 +45,33 @@ def _check(args: argparse.Namespace, console: TextIO) -> int:
         max_offset_frames=options.max_offset_frames,
     )
     report = measured.report
-    complaints = report.complaints()
     if args.plot:
         plot_sync(Path(args.plot), measured)
     if args.json:
         print(json.dumps(report.as_json()))
     else:
         _print_figures(report)
-    for complaint in complaints:
-        print(f"vortex: {complaint}", file=console)
-    return 1 if complaints else 0
+    return 1 if report.complaints() else 0
 
 
 def _print_figures(report: SyncReport) -> None:
     found, missed = len(report.closures_found_s), report.closures_missed_s
-    still = "-" if report.still_in_silence is None else f"{report.still_in_silence:.0%}"
+    still = report.still_in_silence
+    silence = "too little of it" if still is None else f"lips still in {still:.0%}"
+    heard = {"phonemes": "given phonemes", "transcript": "aligned transcript"}.get(
+        report.evidence, f"heard in the sound, {report.certainty:.0%} sure"
+    )
+    at = "".join(f"  missed {t} s" for t in missed)
     print(f"offset       {report.offset_ms:+.0f} ms ({report.offset_frames:+.2f} frames; + is late picture)")
     print(f"correlation  {report.correlation:.2f}")
-    at = "".join(f"  missed {t} s" for t in missed)
-    print(f"closures     {found} of {found + len(missed)} of p, b, m{at}")
-    print(f"silence      lips still in {still} of it")
+    print(f"closures     {found} of {found + len(missed)} of p, b, m ({heard}){at}")
+    print(f"silence      {silence}")
+    print(
+        f"movement     {report.opening_range:.3f} outer-eye widths, {report.nervousness:.0f} ranges per s^2"
+    )
     print(f"jitter       {1000 * report.jitter:.1f} thousandths of the outer-eye width")
     print(f"face         in {report.face_share:.0%} of {report.frames} frames")
+    print(f"verdict      {report.verdict}: {'; '.join(report.complaints()) or 'in sync'}")
 
 
 def read_phonemes(path: Path) -> list[PhonemeSpan]:

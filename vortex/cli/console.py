@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NoReturn, TextIO
+from contextlib import suppress
+from typing import NoReturn, TextIO, cast
 
-from vortex.runtime.duration import in_words
+STOP_WITHIN_S = 1.5
+"""How long a command may take to end after a signal, before the process is ended."""
 
 RECENT_S, RECENT_REPORTS = 30.0, 8
 """The time left is judged by the reports of so many seconds, and by at least so many."""
@@ -19,19 +23,31 @@ RECENT_S, RECENT_REPORTS = 30.0, 8
 class Stop:
     """Turns SIGINT and SIGTERM into KeyboardInterrupt, and remembers that one came.
 
-    Native code may discard the exception; ``check``, called for every frame, raises it again.
+    Native code may discard the exception; ``check``, called for every frame, raises it again. A command that
+    has not ended soon after is ended: what it writes has no name yet.
     """
 
     def __init__(self) -> None:
         self.status = 0
+
+    def listen(self) -> None:
+        """Turn signals into KeyboardInterrupt from now on."""
         for number in (signal.SIGINT, signal.SIGTERM):
             # A shell has background jobs ignore Ctrl-C; that stays.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._receive)
 
     def _receive(self, number: int, _frame: object) -> None:
+        if not self.status:
+            threading.Thread(target=self._end, daemon=True).start()
         self.status = 128 + number
         raise KeyboardInterrupt
+
+    def _end(self) -> None:
+        time.sleep(STOP_WITHIN_S)
+        with suppress(OSError):
+            sys.stderr.write("vortex: stopped; nothing was written\n")
+        os._exit(self.status)
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if a signal has come."""
@@ -41,9 +57,28 @@ class Stop:
 
 def leave(status: int) -> NoReturn:
     """End the process now: Python itself would wait for a thread that still recognises long speech."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):  # a full or closed stream
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)
+
+
+class _Console(io.TextIOBase):
+    """Text to a descriptor; what cannot be written, as on a full disk, is lost without an error."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+        return len(text)
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def fileno(self) -> int:
+        return self._descriptor
 
 
 def open_console(debug: bool) -> TextIO:
@@ -54,7 +89,7 @@ def open_console(debug: bool) -> TextIO:
     if debug:
         return sys.stderr
     sys.stderr.flush()
-    console = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    console = cast("TextIO", _Console(os.dup(2)))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     os.close(null)

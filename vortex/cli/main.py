@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.debug:
         _show_only_our_warnings(console)
     try:
+        stop.listen()
         status: int = args.run(args, console)
         sys.stdout.flush()
         return status
@@ -53,9 +54,10 @@ def _show_only_our_warnings(console: TextIO) -> None:
     warnings.showwarning = lambda message, *_: print(f"vortex: {message}", file=console)
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", VortexWarning)
-    handler = logging.StreamHandler(console)
-    handler.addFilter(logging.Filter("vortex"))
-    logging.getLogger().addHandler(handler)
+    # Only records for which nobody has set up another handler get here.
+    logging.lastResort = logging.StreamHandler(console)
+    logging.lastResort.setLevel(logging.WARNING)
+    logging.lastResort.addFilter(logging.Filter("vortex"))
 
 
 def _in_one_line(error: Exception) -> str:

@@ -48,6 +48,18 @@ def driver_crop_transform(landmarks_px: F32, size_px: int) -> F64:
     return transform
 
 
+def crop_source(frame: Frame, landmarks_px: F32) -> tuple[Frame, F32]:
+    """Return the crop of :func:`crop_transform` at CROP_PX, its edge repeated, and the landmarks in it."""
+    import cv2
+
+    matrix = crop_transform(landmarks_px, CROP_PX)
+    crop = cv2.warpAffine(frame, matrix[:2], (CROP_PX, CROP_PX), borderMode=cv2.BORDER_REPLICATE)
+    moved = landmarks_px.copy()
+    moved[:, :2] = landmarks_px[:, :2] @ matrix[:2, :2].T + matrix[:2, 2]
+    moved[:, 2] *= np.float32(np.linalg.norm(matrix[0, :2]))
+    return np.asarray(crop, np.uint8), moved
+
+
 def crop_driver(frame: Frame, landmarks_px: F32, crop_from_frame: F64) -> tuple[Frame, F32]:
     """Return the crop of CROP_PX pixels of a driver's frame, black outside it, and the landmarks in it."""
     import cv2

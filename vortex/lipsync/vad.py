@@ -7,6 +7,7 @@ level in the band of speech tells when exactly a voice pauses.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,26 @@ DIGITAL_SILENCE_DB = -80.0
 """Nothing that a microphone hears is so far below the loud parts; zeros are."""
 
 _HOP, _WINDOW = ACOUSTIC_HZ // VAD_HZ, ACOUSTIC_HZ // 40
+
+
+class VoiceActivity(NamedTuple):
+    """Decisions (N,) at 100 Hz: what is loud, what may be a voice, and what only a voice is as loud as."""
+
+    loud: npt.NDArray[np.bool_]
+    voice: npt.NDArray[np.bool_]
+    vocalized: npt.NDArray[np.bool_]
+
+    @property
+    def speech(self) -> npt.NDArray[np.bool_]:
+        """Where a voice speaks."""
+        return self.loud & self.voice
+
+
+def detect_activity(samples: F32) -> VoiceActivity:
+    """Return where in a whole sound (N,) at 16 kHz there is a voice."""
+    level = relative_level_db(samples)
+    voice = detect_voice(voice_probability(samples), len(level))
+    return VoiceActivity(detect_speech(level), voice, detect_vocalization(level) & voice)
 
 
 def relative_level_db(samples: F32) -> F32:

@@ -46,7 +46,7 @@ RATE_HZ = 200
 """Sample rate of the articulation curves, before they are sampled at the frame rate."""
 BLOCK_S = 30
 """Long speech is blended in blocks of this length, so that memory does not grow with it."""
-SMOOTHING_S = 0.03
+SMOOTHING_S = 0.035
 """Standard deviation of the Gaussian that models the inertia of lips and jaw; 28 to 55 ms look natural."""
 CLOSURE_S = 0.015
 """Standard deviation of the edges of a closure, the fastest gesture of the mouth."""
@@ -90,13 +90,13 @@ _MOUTHS: Mapping[str, Articulation] = {
     "P B M": Articulation({"PP": 1}, dominance=6),
     "F V": Articulation({"FF": 1}, dominance=5),
     "TH DH": Articulation({"TH": 1}),
-    "T D": Articulation({"DD": 1}, dominance=1.2),
+    "T D": Articulation({"DD": 1}, dominance=2),
     "K G NG": Articulation({"kk": 1}, dominance=0.6),
     "HH": Articulation({"kk": 0.5, "E": 0.5}, dominance=0.2),
     "CH JH SH ZH": Articulation({"CH": 1}, dominance=2),
     "S Z": Articulation({"SS": 1}),
-    "N": Articulation({"nn": 1}, dominance=1.2),
-    "L": Articulation({"nn": 0.8, "E": 0.2}, dominance=1.2),
+    "N": Articulation({"nn": 1}, dominance=2),
+    "L": Articulation({"nn": 0.8, "E": 0.2}, dominance=2),
     "R": Articulation({"RR": 1}),
     "ER": Articulation({"RR": 0.8, "E": 0.2}),
     "AA": Articulation({"aa": 1}),

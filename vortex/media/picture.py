@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from vortex.errors import ImageError, OutOfMemoryError
-from vortex.media.formats import HEAD_BYTES, PICTURES, format_of, is_heic
+from vortex.media.formats import HEAD_BYTES, PICTURES, VIDEOS, format_of, is_heic
 from vortex.runtime.files import check_input_file
 from vortex.types import Frame
 
@@ -40,11 +40,16 @@ def picture_name(source: PictureSource) -> str:
 
 
 def is_picture(path: Path) -> bool:
-    """Return whether a file begins like a picture that does not move; it may be damaged further on."""
+    """Return whether a file begins like a picture that does not move; it may be damaged further on.
+
+    Raises:
+        ImageError: an animation that is not read as a video either, such as a WebP.
+    """
     from PIL import Image
 
     with path.open("rb") as file:
-        known = format_of(file.read(HEAD_BYTES), PICTURES)
+        head = file.read(HEAD_BYTES)
+    known = format_of(head, PICTURES)
     if known is None:
         return False
     try:
@@ -52,11 +57,12 @@ def is_picture(path: Path) -> bool:
             warnings.simplefilter("ignore")
             with Image.open(path, formats=(known.decoder,)) as picture:
                 # Phones write several pictures of one moment into a JPEG.
-                return picture.format == "MPO" or not getattr(picture, "is_animated", False)
-    except Image.DecompressionBombError:
-        return True
-    except (OSError, ValueError, SyntaxError):
-        return False
+                moves = picture.format != "MPO" and getattr(picture, "is_animated", False)
+    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError):
+        return True  # who decodes it says what is wrong
+    if moves and format_of(head, VIDEOS) is None:
+        raise ImageError(f"'{path}' is an animated {known.name}. Convert it to MP4.")
+    return not moves
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vortex.errors import InputError, VortexWarning
-from vortex.media.formats import PICTURE_CODECS, open_media
+from vortex.media.formats import (
+    HEAD_BYTES,
+    PICTURE_CODECS,
+    PICTURES,
+    VIDEOS,
+    format_of,
+    is_heic,
+    open_media,
+)
 from vortex.media.picture import MAX_SIDE_PX
 from vortex.runtime.files import check_input_file
 from vortex.types import F64, Frame
@@ -39,6 +47,15 @@ class VideoFile:
     frames: int | None
     size_px: tuple[int, int]
     has_sound: bool
+
+
+def is_video(path: Path) -> bool:
+    """Return whether a file begins like a video, and not like a picture, as some of both begin alike."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    return bool(format_of(head, VIDEOS)) and not (format_of(head, PICTURES) or is_heic(head))
 
 
 def probe_video(path: Path) -> VideoFile:
@@ -106,14 +123,20 @@ def iter_timed_frames(path: Path) -> Iterator[tuple[float, Frame]]:
             raise InputError(f"Video '{path}' holds no frames. Give an undamaged video.")
 
 
+def is_steady(times_s: Sequence[float] | F64, rate: Fraction) -> bool:
+    """Return whether frames shown at ``times_s`` (T,) are in the places of a steady rate."""
+    shown_s = np.asarray(times_s, np.float64) - times_s[0]
+    return bool(np.abs(shown_s * float(rate) - np.arange(len(shown_s))).max() <= STEADY_WITHIN)
+
+
 def steady_rate(times_s: Sequence[float] | F64, average: Fraction | None) -> Fraction:
     """Return the exact rate of frames shown at ``times_s`` (T,): ``average``, if all are in their places.
 
     Else the rate varies, and the nearest whole number of frames per second is returned.
     """
-    shown_s = np.asarray(times_s, np.float64) - times_s[0]
-    if average and np.abs(shown_s * float(average) - np.arange(len(shown_s))).max() <= STEADY_WITHIN:
+    if average and is_steady(times_s, average):
         return average
+    shown_s = np.asarray(times_s, np.float64) - times_s[0]
     if len(shown_s) < 2:
         return FALLBACK_FPS
     return Fraction(max(round((len(shown_s) - 1) / shown_s[-1]), 1))

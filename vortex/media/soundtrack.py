@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from av import AudioFrame, AudioStream, Packet
     from av.container import InputContainer
 
+MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
+"""FFmpeg's name of the format of MP4 and MOV."""
 TIMED = {"ogg", "flac", *(known.decoder for known in VIDEOS)}
 """FFmpeg's names of formats with time stamps of their own; in others they only count what came before."""
 GAP_FROM_S = 0.01
@@ -114,8 +116,9 @@ class _Joiner:
             self._write(np.zeros(min(left, 1 << 20), np.float32))
             left -= 1 << 20
 
-    def finish(self) -> F32:
-        """Return all samples."""
+    def finish(self, surplus_s: float = 0.0) -> F32:
+        """Return all samples but the last ``surplus_s`` seconds."""
+        self._count -= min(round(surplus_s * self._rate_hz), self._count)
         self._finish_part()
         return np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
 
@@ -150,11 +153,12 @@ class _Joiner:
         missing = round(self.end_s * self.sample_rate) - self._written
         if missing > 0:
             self._append(np.zeros(missing, np.float32))
-        elif missing < 0:
-            # Rounding of one part is less than a sample; the last part is longer than that.
+        while missing < 0:
             last = self._parts.pop()
-            self._parts.append(last[:missing])
-            self._written += missing
+            kept = last[:missing]
+            self._parts += [kept] if len(kept) else []
+            self._written -= len(last) - len(kept)
+            missing += len(last) - len(kept)
         self._began_s, self._count = self.end_s, 0
 
 
@@ -233,6 +237,8 @@ class _Reader:
         self._container, self._track, self._what, self._max_s = container, track, what, max_duration_s
         self._timed = container.format.name in TIMED
         self._start_s: float | None = None
+        self._stated_end_s = -math.inf
+        """Where the file says that its last packet ends."""
         self._shift_s = 0.0
         """From the clock of the file to that of the result."""
         self._lost_s = 0.0
@@ -256,13 +262,21 @@ class _Reader:
                 continue
             if frames:
                 self._read_bytes += packet.size
+            if self._container.format.name == MP4 and packet.pts is not None and packet.time_base:
+                end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                self._stated_end_s = max(self._stated_end_s, end_s)
             for frame in frames:
                 if frame.samples:
                     self._place(frame, joiner)
+        surplus_s = 0.0
         if self._start_s is not None:
             joiner.add_silence(self._owed_s)
+            # An encoder fills its last packet up; MP4 says how much of it counts.
+            surplus_s = joiner.end_s - self._shift_s - self._stated_end_s
+        if not 0 < surplus_s < self._frame_s:
+            surplus_s = 0.0
         return Soundtrack(
-            samples=joiner.finish(),
+            samples=joiner.finish(surplus_s),
             start_s=self._start_s or 0.0,
             origin_s=self._origin_s(),
             lost_s=self._lost_s,

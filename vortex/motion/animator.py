@@ -80,6 +80,8 @@ class FaceAnimator:
             shapes[:, BLENDSHAPE_INDEX[f"eyeSquint{side}"]] += narrowed
             shapes[:, BLENDSHAPE_INDEX[f"cheekSquint{side}"]] += SMILE_CHEEK * smile
             shapes[:, BLENDSHAPE_INDEX[f"eyeWide{side}"]] += style["eye_wide"]
+            shapes[:, BLENDSHAPE_INDEX[f"browDown{side}"]] += style["brow_down"]
+        shapes[:, BLENDSHAPE_INDEX["browInnerUp"]] += style["brow_inner"]
 
 
 def _add_sideways(shapes: F32, part: float) -> None:

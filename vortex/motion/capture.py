@@ -9,8 +9,9 @@ import numpy as np
 from vortex.face.pose import pose_of_rotation, rotation_of_pose
 from vortex.face.tracking import FaceTrack
 from vortex.interpolation import gaussian_smoothed
-from vortex.motion.expression import copy_expression, fit_expression
-from vortex.types import BLENDSHAPES, F32, F64, MotionTrack, Portrait, frame_count
+from vortex.motion.expression import copy_expression, fit_expression, scored_expression
+from vortex.motion.keypoints import head_turns_deg, motion_of_keypoints
+from vortex.types import BLENDSHAPES, F32, F64, KeypointTrack, MotionTrack, Portrait, frame_count
 
 SMOOTHING_S = 0.015
 """Standard deviation of the smoothing in time; landmarks of neighbouring frames scatter a little."""
@@ -74,6 +75,24 @@ def compare_faces(driver: Portrait, portrait: Portrait) -> tuple[F32, F64]:
     shapes = copy_expression(driver.landmarks_px[None], portrait, driver.blendshapes[None])[0]
     turn = rotation_of_pose(driver.head_pose_deg) @ rotation_of_pose(portrait.head_pose_deg).T
     return shapes, pose_of_rotation(turn)
+
+
+def retarget_keypoints(
+    track: KeypointTrack, portrait: Portrait, neutral: F32 | None = None, *, relative: bool = True
+) -> MotionTrack:
+    """Return the motion of a portrait that moves as LivePortrait's extractor says of a face.
+
+    Motion is measured from that face at rest, whose expression ``neutral`` (21, 3) is by default found in the
+    track. If not ``relative``, what the portrait's picture shows is taken off, and its head gets the pose of
+    the other one; lids and gaze stay relative.
+    """
+    motion = motion_of_keypoints(track, neutral)
+    if relative:
+        return motion
+    shapes = np.clip(motion.blendshapes - scored_expression(portrait), -1, 1)
+    poses = rotation_of_pose(head_turns_deg(track.rotation, np.eye(3)))
+    turn_deg = pose_of_rotation(poses @ rotation_of_pose(portrait.head_pose_deg).T)
+    return MotionTrack(shapes, turn_deg.astype(np.float32), track.fps)
 
 
 def relative_pose_deg(rotations: F64, reference: F64, portrait: Portrait) -> F64:

@@ -80,6 +80,15 @@ def copy_expression(landmarks_px: FloatArray, portrait: Portrait, scores: F32 | 
     return _changes(amounts, faces, start, lid_openings(own)[0], iris_places(own)[0])
 
 
+def scored_expression(portrait: Portrait) -> F32:
+    """Return the blendshapes (48,) that a portrait's picture shows by its scores, without jaw, lids, gaze."""
+    result = np.zeros(len(BLENDSHAPES), np.float32)
+    for name, amount in zip(load_shapes().names, _scored(portrait.blendshapes[None])[0], strict=True):
+        if name != "jawOpen" and not name.startswith(LID_SHAPES):
+            result[BLENDSHAPE_INDEX[name]] = amount
+    return result
+
+
 def own_expression(portrait: Portrait) -> F32:
     """Return the blendshapes (48,) with which a portrait looks as in its picture: its mouth may be open.
 

@@ -1,4 +1,4 @@
-"""Expression presets: four characters as numbers, their strength, and timed sequences with cross-fades."""
+"""Expression presets: characters as numbers, their strength, and timed sequences with cross-fades."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Preset:
     Args:
         articulation: scales mouth openings.
         smile, frown, brow_up, squint, eye_wide: held, as amounts of blendshapes.
+        brow_down, brow_inner: brows that are held together and low, and inner ends that are held high.
         smile_burst, smile_chance: a further smile, and how many phrases end with one.
         brow_accent, brow_chance: how far brows rise, and on what share of stressed syllables.
         brow_slow: scales the time that brows take.
@@ -54,6 +55,8 @@ class Preset:
     brow_up: float = _within(0, 1)
     squint: float = _within(0, 1)
     eye_wide: float = _within(0, 1)
+    brow_down: float = _within(0, 1)
+    brow_inner: float = _within(0, 1)
     smile_burst: float = _within(0, 0.8)
     smile_chance: float = _within(0, 1)
     brow_accent: float = _within(0, 2)
@@ -87,7 +90,8 @@ class Preset:
 PRESETS: Mapping[str, Preset] = {
     # A newsreader: eyes on the camera, nods on stressed syllables, a steady face.
     "neutral": Preset(
-        articulation=1.0, smile=0.08, frown=0.0, brow_up=0.0, squint=0.0, eye_wide=0.0,
+        articulation=1.0, smile=0.08, frown=0.0, brow_up=0.0, squint=0.0, eye_wide=0.0, brow_down=0.0,
+        brow_inner=0.0,
         smile_burst=0.12, smile_chance=0.3, brow_accent=0.75, brow_chance=0.5, brow_slow=1.0, asymmetry=0.2,
         nod_deg=4.4, nod_chance=0.75, sway_deg=1.6, pace=1.0, posture_deg=1.3, posture_s=0.8, lean_deg=0.0,
         breath_deg=0.4, glance_chance=0.16, glance_deg=11.0, gaze_pace=1.0, blink_period_s=3.2,
@@ -95,7 +99,8 @@ PRESETS: Mapping[str, Preset] = {
     ),
     # Quick brow flashes, many nods, leaning forward, a smile that reaches the eyes.
     "excited": Preset(
-        articulation=1.32, smile=0.5, frown=0.0, brow_up=0.2, squint=0.1, eye_wide=0.25,
+        articulation=1.32, smile=0.5, frown=0.0, brow_up=0.2, squint=0.1, eye_wide=0.25, brow_down=0.0,
+        brow_inner=0.0,
         smile_burst=0.3, smile_chance=0.7, brow_accent=1.2, brow_chance=0.75, brow_slow=0.65, asymmetry=0.15,
         nod_deg=6.4, nod_chance=0.95, sway_deg=2.0, pace=1.25, posture_deg=2.1, posture_s=0.55, lean_deg=1.5,
         breath_deg=0.55, glance_chance=0.2, glance_deg=12.0, gaze_pace=1.3, blink_period_s=2.7,
@@ -103,7 +108,8 @@ PRESETS: Mapping[str, Preset] = {
     ),
     # Wide eyes that dart, one brow higher, jerky shifts of the head, few blinks, all at full reach.
     "manic": Preset(
-        articulation=1.45, smile=0.85, frown=0.0, brow_up=0.45, squint=0.0, eye_wide=0.75,
+        articulation=1.45, smile=0.85, frown=0.0, brow_up=0.45, squint=0.0, eye_wide=0.75, brow_down=0.0,
+        brow_inner=0.0,
         smile_burst=0.15, smile_chance=0.5, brow_accent=1.2, brow_chance=0.65, brow_slow=0.8, asymmetry=0.9,
         nod_deg=6.4, nod_chance=0.65, sway_deg=2.6, pace=1.6, posture_deg=3.4, posture_s=0.3, lean_deg=0.8,
         breath_deg=0.6, glance_chance=0.34, glance_deg=14.0, gaze_pace=2.0, blink_period_s=4.6,
@@ -111,10 +117,44 @@ PRESETS: Mapping[str, Preset] = {
     ),
     # Slow and still: eyes that stay, long blinks, a small smile, few nods, deep breath.
     "calm": Preset(
-        articulation=0.86, smile=0.2, frown=0.0, brow_up=0.0, squint=0.2, eye_wide=0.0,
+        articulation=0.86, smile=0.2, frown=0.0, brow_up=0.0, squint=0.2, eye_wide=0.0, brow_down=0.0,
+        brow_inner=0.0,
         smile_burst=0.12, smile_chance=0.4, brow_accent=0.5, brow_chance=0.2, brow_slow=1.6, asymmetry=0.15,
         nod_deg=2.2, nod_chance=0.4, sway_deg=1.2, pace=0.6, posture_deg=1.2, posture_s=1.4, lean_deg=0.0,
         breath_deg=0.6, glance_chance=0.06, glance_deg=8.0, gaze_pace=0.6, blink_period_s=3.8, blink_slow=1.5,
+    ),
+    # A newsreader with bad news: brows a little low, no smile, few and small gestures, eyes that stay.
+    "serious": Preset(
+        articulation=1.0, smile=0.0, frown=0.08, brow_up=0.0, squint=0.08, eye_wide=0.0, brow_down=0.3,
+        brow_inner=0.0,
+        smile_burst=0.0, smile_chance=0.0, brow_accent=0.45, brow_chance=0.3, brow_slow=1.2, asymmetry=0.15,
+        nod_deg=3.6, nod_chance=0.6, sway_deg=1.2, pace=0.85, posture_deg=1.0, posture_s=1.0, lean_deg=0.6,
+        breath_deg=0.4, glance_chance=0.08, glance_deg=9.0, gaze_pace=0.8, blink_period_s=3.8, blink_slow=1.1,
+    ),
+    # A smile that raises the cheeks and grows at the ends of phrases, light brows, easy nods.
+    "happy": Preset(
+        articulation=1.15, smile=0.6, frown=0.0, brow_up=0.12, squint=0.05, eye_wide=0.0, brow_down=0.0,
+        brow_inner=0.0,
+        smile_burst=0.3, smile_chance=0.85, brow_accent=0.9, brow_chance=0.6, brow_slow=0.9, asymmetry=0.2,
+        nod_deg=4.8, nod_chance=0.8, sway_deg=1.9, pace=1.1, posture_deg=1.8, posture_s=0.7, lean_deg=0.5,
+        breath_deg=0.45, glance_chance=0.15, glance_deg=11.0, gaze_pace=1.1, blink_period_s=3.0,
+        blink_slow=1.0,
+    ),
+    # Inner ends of the brows high, corners of the mouth and head low, slow, eyes that often look away.
+    "sad": Preset(
+        articulation=0.85, smile=0.0, frown=0.35, brow_up=0.0, squint=0.1, eye_wide=0.0, brow_down=0.0,
+        brow_inner=0.65,
+        smile_burst=0.0, smile_chance=0.0, brow_accent=0.5, brow_chance=0.25, brow_slow=1.7, asymmetry=0.15,
+        nod_deg=2.4, nod_chance=0.35, sway_deg=1.1, pace=0.6, posture_deg=1.4, posture_s=1.4, lean_deg=2.4,
+        breath_deg=0.7, glance_chance=0.3, glance_deg=10.0, gaze_pace=0.7, blink_period_s=3.0, blink_slow=1.5,
+    ),
+    # Brows low and together, narrow eyes that do not leave the camera, hard nods, the head thrust forward.
+    "angry": Preset(
+        articulation=1.25, smile=0.0, frown=0.25, brow_up=0.0, squint=0.35, eye_wide=0.1, brow_down=0.85,
+        brow_inner=0.0,
+        smile_burst=0.0, smile_chance=0.0, brow_accent=0.4, brow_chance=0.3, brow_slow=0.7, asymmetry=0.3,
+        nod_deg=6.8, nod_chance=0.9, sway_deg=1.5, pace=1.3, posture_deg=1.8, posture_s=0.4, lean_deg=2.0,
+        breath_deg=0.6, glance_chance=0.04, glance_deg=9.0, gaze_pace=0.8, blink_period_s=4.6, blink_slow=0.9,
     ),
 }  # fmt: skip
 """The presets. Each differs in what it does and how fast, not only in how much."""

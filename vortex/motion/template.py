@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vortex.errors import InputError, in_one_line
 from vortex.media.formats import Format, format_of
 from vortex.motion.transfer import nearest_rotation
 from vortex.runtime.files import check_output_path, whole_file
-from vortex.types import FloatArray, KeypointTrack, parse_fps
+from vortex.types import F64, FloatArray, KeypointTrack, parse_fps
 
 SCHEMA = "vortex-motion-template"
 VERSION = 1
@@ -30,6 +31,8 @@ MAX_BYTES = 256 << 20
 """Largest template, before and after unpacking: more than four hours at 30 frames per second."""
 MAX_NUMBER = 100.0
 """Largest number in a template; those of faces are below 10."""
+MIN_SCALE = 0.01
+"""Least scale of a face; those of faces are above 0.5, and relative motion divides by it."""
 ROTATION_SLACK = 1e-2
 """Largest difference of R R^T from the identity; published rotations are rounded to float32."""
 _SHAPES: Mapping[str, tuple[int, ...]] = {
@@ -114,7 +117,7 @@ def _load_arrays(content: bytes) -> KeypointTrack:
         _check_members(content)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             stored = dict(arrays)
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as exc:
+    except Exception as exc:  # a damaged archive raises whatever its parts raise
         raise InputError(
             f"not a motion template ({in_one_line(exc)}). Make one with vortex capture."
         ) from exc
@@ -154,23 +157,27 @@ def _checked_track(stored: Mapping[str, Any], fps: Fraction) -> KeypointTrack:
             if name in _OPTIONAL:
                 continue
             raise InputError(f"{name} is missing. Make the template again.")
-        array = np.asarray(stored[name], np.float64)
-        if array.shape[1:] != shape or array.ndim != len(shape) + 1:
-            raise InputError(
-                f"{name} has shape {array.shape}; (frames, {', '.join(map(str, shape))}) is read."
-            )
-        if not (np.isfinite(array).all() and np.abs(array).max(initial=0) < MAX_NUMBER):
-            raise InputError(f"{name} has numbers that no face has. Make the template again.")
-        arrays[name] = array
+        arrays[name] = _checked_numbers(name, np.asarray(stored[name]), shape)
     if not len(arrays["exp"]) or len({len(array) for array in arrays.values()}) > 1:
         raise InputError("no frames, or not as many of each kind. Make the template again.")
     turn, scale = arrays["rotation"], arrays["scale"]
     if np.abs(turn @ turn.swapaxes(1, 2) - np.eye(3)).max() > ROTATION_SLACK or np.linalg.det(turn).min() < 0:
         raise InputError("rotation holds what is no rotation. Make the template again.")
-    if scale.min() <= 0:
-        raise InputError("scale is not above zero. Make the template again.")
+    if scale.min() < MIN_SCALE:
+        raise InputError(f"scale is below {MIN_SCALE}. Make the template again.")
     arrays["rotation"] = nearest_rotation(turn)
     return KeypointTrack(**arrays, fps=fps)
+
+
+def _checked_numbers(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> F64:
+    """Return an array of numbers with a row of ``shape`` for each frame; InputError for another one."""
+    wanted = f"(frames, {', '.join(map(str, shape))})"
+    if array.dtype.kind not in "fiu" or array.shape[1:] != shape or array.ndim != len(shape) + 1:
+        raise InputError(f"{name} has shape {array.shape} of {array.dtype}; numbers of {wanted} are read.")
+    numbers = array.astype(np.float64)
+    if not (np.isfinite(numbers).all() and np.abs(numbers).max(initial=0) < MAX_NUMBER):
+        raise InputError(f"{name} has numbers that no face has. Make the template again.")
+    return numbers
 
 
 class _NumberType:

@@ -19,7 +19,7 @@ from vortex.errors import InputError
 from vortex.server import routes
 from vortex.server.context import ServerContext
 from vortex.server.errors import add_error_handlers
-from vortex.server.security import Guard, header_timeout_protocol
+from vortex.server.security import Guard, timed_protocol
 from vortex.version import __version__
 
 DESCRIPTION = """A portrait and a voice become a lip-synced talking video.
@@ -60,9 +60,13 @@ def create_app(context: ServerContext) -> FastAPI:
         docs_url=None, redoc_url=None, generate_unique_id_function=lambda route: route.name,
     )  # fmt: skip
     app.state.context = context
-    for module in pkgutil.iter_modules(routes.__path__):
-        app.include_router(importlib.import_module(f"{routes.__name__}.{module.name}").router)
-    add_error_handlers(app, context.folder)
+    routers = [
+        importlib.import_module(f"{routes.__name__}.{module.name}").router
+        for module in pkgutil.iter_modules(routes.__path__)
+    ]
+    for router in routers:
+        app.include_router(router)
+    add_error_handlers(app, context.folder, [route for router in routers for route in router.routes])
     app.add_middleware(Guard, settings=context.settings, metrics=context.metrics)
     return app
 
@@ -85,7 +89,7 @@ def run_server(app: FastAPI, on_ready: Callable[[str], None]) -> None:
         ) from exc
     config = uvicorn.Config(
         app,
-        http=header_timeout_protocol(settings.idle_timeout_s),
+        http=timed_protocol(settings.idle_timeout_s),
         ws_max_size=1 << 20,
         log_level="warning",
         access_log=False,

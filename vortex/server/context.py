@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sqlite3
 import threading
 from collections.abc import Set
 from contextlib import AbstractContextManager, ExitStack, closing
@@ -23,6 +25,9 @@ from vortex.server.store import DataFolder, Store
 from vortex.server.workers import Workers
 from vortex.session import Session
 
+MIN_FREE_BYTES = 100_000_000
+"""Space on the disk below which the server says that it is not ready: a few uploads and videos."""
+
 Engines = TypeVar("Engines", bound=EngineOptions)
 
 
@@ -38,6 +43,8 @@ class ServerContext(AbstractContextManager["ServerContext"]):
         self.stopping = threading.Event()
         self.why_no_speech = why_not_installed("speech")
         self.live_places = threading.BoundedSemaphore(settings.max_live)
+        self.decoding = asyncio.Semaphore(settings.max_running)
+        """Uploads that are decoded at the same time, which bounds the memory that they take."""
         self.live_tasks: set[asyncio.Task[None]] = set()
         with ExitStack() as stack:
             self.session = session = stack.enter_context(Session(max_prepared=settings.max_prepared))
@@ -72,6 +79,22 @@ class ServerContext(AbstractContextManager["ServerContext"]):
             raise InputError(f"This server renders on {device}; device is {options.device!r}. Leave it out.")
         check_engine_options(self.engine_spec, None, options.quality)
         return replace(options, engine=name, device=self.settings.device)
+
+    def problems(self) -> list[str]:
+        """Return what keeps new videos from being made now; none if all is well."""
+        found = ["the server is stopping"] if self.stopping.is_set() else []
+        if not self.workers.alive():
+            found.append("a worker has ended")
+        try:
+            self.store.check_writable()
+        except sqlite3.Error as exc:
+            found.append(f"the database cannot be written ({exc})")
+        try:
+            if shutil.disk_usage(self.folder.root).free < MIN_FREE_BYTES:
+                found.append(f"the disk has less than {MIN_FREE_BYTES // 10**6} MB left")
+        except OSError as exc:
+            found.append(f"the data folder cannot be used ({exc.strerror})")
+        return found
 
     def check_running(self) -> None:
         """Refuse new work with status 503 while the server stops."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+import logging
+import sqlite3
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -12,11 +15,20 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 from websockets.frames import CloseCode
 
-from vortex.errors import InputError, MissingExtraError, OutOfMemoryError, VortexError, WeightsError
+from vortex.errors import (
+    InputError,
+    MissingExtraError,
+    OutOfMemoryError,
+    VortexError,
+    WeightsError,
+    in_one_line,
+)
 from vortex.server.store import DataFolder
+
+log = logging.getLogger("vortex.server")
 
 _STATUS_OF: Mapping[type[VortexError], int] = {
     InputError: 422,
@@ -64,14 +76,17 @@ def summary(error: ValidationError | RequestValidationError) -> str:
     return "; ".join(found)
 
 
-def add_error_handlers(app: FastAPI, folder: DataFolder) -> None:
-    """Let the application answer with problem details, in which no path of the server is shown."""
+def add_error_handlers(app: FastAPI, folder: DataFolder, routes: Sequence[BaseRoute]) -> None:
+    """Let the application answer with problem details, in which no path of the server is shown.
+
+    ``routes`` are all routes: which methods a path allows is told where a request has another one.
+    """
 
     async def answer(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, HTTPException):
             headers = dict(error.headers or {})
             if error.status_code == 405:
-                headers["Allow"] = ", ".join(sorted(_allowed_methods(request)))
+                headers["Allow"] = ", ".join(sorted(_allowed_methods(request, routes)))
             return problem(error.status_code, str(error.detail), headers)
         if isinstance(error, RequestValidationError):
             return problem(422, summary(error))
@@ -82,14 +97,27 @@ def add_error_handlers(app: FastAPI, folder: DataFolder) -> None:
             if error.code == CloseCode.POLICY_VIOLATION:
                 return problem(422, error.reason)
             return problem(503, error.reason, {"Retry-After": "10"})
+        if not isinstance(error, VortexError):
+            return _unexpected(error)
         status = next((status for kind, status in _STATUS_OF.items() if isinstance(error, kind)), 500)
         return problem(status, folder.without_paths(str(error)))
 
-    for kind in (VortexError, HTTPException, RequestValidationError, WebSocketException, ClientDisconnect):
+    kinds = (VortexError, HTTPException, RequestValidationError, WebSocketException, ClientDisconnect)
+    for kind in (*kinds, sqlite3.Error, OSError, Exception):
         app.add_exception_handler(kind, answer)
 
 
-def _allowed_methods(request: Request) -> set[str]:
+def _unexpected(error: Exception) -> JSONResponse:
+    """Return the answer to a fault of the server: one that may pass, as of a full disk, or another."""
+    log.error("a request failed: %s", in_one_line(error), exc_info=error)
+    if not isinstance(error, sqlite3.Error | OSError):
+        return problem(500, "The server failed on this request; its log has the reason.")
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    what = "The disk of the server is full." if full else "The server cannot store anything now."
+    return problem(503, f"{what} Try again later.", {"Retry-After": "30"})
+
+
+def _allowed_methods(request: Request, routes: Sequence[BaseRoute]) -> set[str]:
     """Return all methods of a path; the router itself names those of one of its routes."""
-    matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    matching = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
     return {method for route in matching for method in getattr(route, "methods", None) or ()}

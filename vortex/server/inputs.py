@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import sqlite3
 import time
 import warnings
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from vortex.motion.template import TEMPLATES, load_template
 from vortex.options import FrameOptions, PortraitOptions, SpeechOptions
 from vortex.performance import StageClock
 from vortex.render import PreparedPortrait
+from vortex.runtime.files import whole_file
 from vortex.server.errors import summary
 from vortex.server.settings import ServerSettings
 from vortex.server.store import DataFolder, PortraitRecord, Store, new_id
@@ -222,7 +224,8 @@ class PortraitCache:
         portrait = load_portrait(picture, max_pixels=self.settings.max_pixels, force_face=options.force_face)
         portrait_id, now_s = new_id(), time.time()
         # Uncompressed, the largest one would take 11 MB, and its close-up as much.
-        np.savez_compressed(self.folder.portrait(portrait_id), **_arrays(portrait))
+        with whole_file(self.folder.portrait(portrait_id)) as part, part.open("wb") as file:
+            np.savez_compressed(file, **_arrays(portrait))
         height_px, width_px = portrait.image.shape[:2]
         face = portrait.landmarks_px[:SKIN_LANDMARKS, :2]
         record = PortraitRecord(
@@ -235,7 +238,11 @@ class PortraitCache:
             notes=portrait.notes,
             shared=shared,
         )
-        self.store.add_portrait(record)
+        try:
+            self.store.add_portrait(record)
+        except sqlite3.Error:
+            self.folder.portrait(portrait_id).unlink(missing_ok=True)
+            raise
         surplus = len(self.store.portraits()) - self.settings.max_portraits
         # The newest is not yet in use, but its client is about to use it.
         for idle in self.store.idle_portraits(time.time())[:-1][: max(surplus, 0)]:

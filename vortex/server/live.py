@@ -24,6 +24,8 @@ from vortex.types import F32
 MAX_LAG_S = 3.0
 """A session ends when its frames are this far behind the clock."""
 SEND_TIMEOUT_S = 10.0
+PUSHED_S = 0.25
+"""Sound that is recognised at a time, in a thread: a long message must not keep the server from others."""
 
 Message: TypeAlias = "F32 | bytes | str"
 """What a client sends: samples (N,) float32, samples as 16-bit little-endian bytes, or a command as JSON."""
@@ -127,12 +129,12 @@ class LiveSession:
                 self._talk.end_of_speech()
             now_s = clock() - start_s
             self._check_limits(now_s)
-            await self._send(self._talk.advance(now_s))
+            await self._send(await run_in_threadpool(self._talk.advance, now_s))
             if now_s - self._frames / float(self.face.fps) > MAX_LAG_S:
                 reason = "The frames cannot be made or sent in time."
                 raise WebSocketException(CloseCode.TRY_AGAIN_LATER, reason)
             await asyncio.sleep(max(start_s + now_s + step_s - clock(), 0))
-        await self._send(self.face.finish())
+        await self._send(await run_in_threadpool(self.face.finish))
 
     async def _follow_sound(self) -> None:
         """Send the frames of the sound, as fast as it arrives."""
@@ -142,12 +144,17 @@ class LiveSession:
             self._check_limits(clock() - start_s)
             try:
                 message = await asyncio.wait_for(self._messages.get(), 0.5)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 continue
             samples = self._handle(message)
-            if samples is not None:
-                await self._send(self.face.push(samples))
-        await self._send(self.face.finish())
+            if samples is None:
+                continue
+            part = int(self.face.sample_rate_hz * PUSHED_S)
+            for first in range(0, len(samples), part):
+                self._check_limits(clock() - start_s)
+                frames = await run_in_threadpool(self.face.push, samples[first : first + part])
+                await self._send(frames)
+        await self._send(await run_in_threadpool(self.face.finish))
 
     def _check_limits(self, spent_s: float) -> None:
         if self._context.stopping.is_set():
@@ -200,7 +207,7 @@ class LiveSession:
         while (frame := await run_in_threadpool(next, frames, None)) is not None:
             try:
                 await asyncio.wait_for(self._transport.send_frame(frame), SEND_TIMEOUT_S)
-            except asyncio.TimeoutError as exc:
+            except TimeoutError as exc:
                 raise WebSocketDisconnect from exc
             self._frames += 1
             self._context.metrics.live_frames.inc()

@@ -179,6 +179,7 @@ class Sync(BaseModel):
     still_in_silence: float | None
     face_share: float
     complaints: list[str]
+    verdict: Literal["good", "doubtful", "bad"] | None = None
 
 
 class Video(BaseModel):
@@ -247,6 +248,13 @@ class Health(BaseModel):
     status: Annotated[str, Field(json_schema_extra={"enum": ["ok", "stopping"]})]
     version: str
     engine: Annotated[str, Field(json_schema_extra={"enum": list(engine_specs())})]
+
+
+class Readiness(BaseModel):
+    """Whether new videos can be made now, and if not, why."""
+
+    status: Annotated[str, Field(json_schema_extra={"enum": ["ready", "not ready"]})]
+    problems: list[str]
 
 
 class Limits(BaseModel):

@@ -22,7 +22,7 @@ from vortex.server.errors import problem
 from vortex.server.metrics import Metrics
 from vortex.server.settings import LOOPBACK, ServerSettings
 
-OPEN_PATHS = ("/", "/healthz", "/openapi.json")
+OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
 KEY_PROTOCOL = "key."
 """A websocket may send its key as a protocol with this prefix, beside that of the live route."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -36,12 +36,22 @@ SAFE_HEADERS = {
 }
 
 
-def _host_of(url: str) -> str:
-    """Return the host name in a Host header or an origin, without its port; empty if there is none."""
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+"""Methods that the figures tell apart: clients may invent others."""
+READ_PATIENCE = 4
+"""How many idle time-outs a client may read nothing of an answer."""
+PORTS = {"http": 80, "https": 443}
+
+
+def _place_of(url: str, scheme: str) -> tuple[str, int] | None:
+    """Return host name and port of an origin or a Host header; None for none, or of another scheme."""
     try:
-        return (urlsplit(url if "//" in url else f"//{url}").hostname or "").lower()
+        parts = urlsplit(url if "//" in url else f"{scheme}://{url}")
+        if parts.scheme != scheme or not parts.hostname:
+            return None
+        return parts.hostname.lower(), parts.port or PORTS[scheme]
     except ValueError:
-        return ""
+        return None
 
 
 class Guard:
@@ -49,7 +59,7 @@ class Guard:
 
     - A page of another site can make a browser call this server: requests under an unknown host name (DNS
       rebinding), and requests from another origin that change something, are refused with 403.
-    - With API keys, everything but the description, the page and ``/healthz`` needs one (401).
+    - With API keys, everything but the description, the page, ``/healthz`` and ``/readyz`` needs one (401).
     - Bodies end at ``max_body_bytes`` (413), must not pause (408) and must be complete in time (408).
     """
 
@@ -58,6 +68,10 @@ class Guard:
         names = (*LOOPBACK, settings.host, *settings.allow_host)
         # A public address without allow_host may have any name.
         known = settings.host in LOOPBACK or settings.allow_host
+        # A proxy may speak TLS to the browser; to this machine alone, nobody does.
+        self._schemes = (
+            ("http", "https") if settings.host not in LOOPBACK or settings.allow_host else ("http",)
+        )
         self._hosts = [f"[{name}]" if ":" in name else name for name in names] if known else ["*"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,8 +97,7 @@ class Guard:
             return 403, "This server does not answer to that host name. Add it to the setting allow_host."
         if scope.get("method") not in SAFE_METHODS and "origin" in headers:
             # A page may open websockets to any site, too: only those of the own origin are accepted.
-            origin = _host_of(headers["origin"])
-            if not origin or origin != _host_of(headers.get("host", "")):
+            if not self._is_own(headers["origin"], headers.get("host", "")):
                 return 403, "Pages of other sites may not use this server."
         if settings.api_keys and path not in OPEN_PATHS and not path.startswith("/page/"):
             given = _key_in(headers).encode()
@@ -95,6 +108,11 @@ class Guard:
         if length.isdigit() and int(length) > settings.max_body_bytes:
             return 413, f"The request has {length} bytes; at most {most} bytes are accepted for each file."
         return None
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        """Return whether a page's origin is this server: scheme, name and port."""
+        places = ((_place_of(origin, scheme), _place_of(host, scheme)) for scheme in self._schemes)
+        return any(page is not None and page == server for page, server in places)
 
     async def _host_is_known(self, scope: Scope, receive: Receive) -> bool:
         """Return what Starlette's middleware decides; its own answer is a text without a next step."""
@@ -120,7 +138,8 @@ class Guard:
                 headers.update(SAFE_HEADERS)
                 if scope["path"].startswith("/v1/"):
                     headers.setdefault("Cache-Control", "no-store")
-                self._metrics.requests.labels(scope["method"], str(message["status"])).inc()
+                method = scope["method"] if scope["method"] in METHODS else "other"
+                self._metrics.requests.labels(method, str(message["status"])).inc()
             await send(message)
 
         return send_with_headers
@@ -151,7 +170,7 @@ def _limited(receive: Receive, settings: ServerSettings) -> Receive:
         wait_s = min(settings.idle_timeout_s, end_s - time.monotonic())
         try:
             message = await asyncio.wait_for(receive(), max(wait_s, 0))
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise HTTPException(408, "The upload is too slow.", {"Connection": "close"}) from None
         bytes_left -= len(message.get("body", b""))
         if bytes_left < 0:
@@ -163,25 +182,74 @@ def _limited(receive: Receive, settings: ServerSettings) -> Receive:
     return receive_part
 
 
-def header_timeout_protocol(timeout_s: float) -> type[H11Protocol]:
-    """Return uvicorn's HTTP protocol with a time-out for headers; it has one between requests only."""
+class _TimedProtocol(H11Protocol):
+    """uvicorn's HTTP protocol with time-outs for every header, and for a client that reads nothing.
 
-    class HeaderTimeoutProtocol(H11Protocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._header_timer = self.loop.call_later(timeout_s, self._close_if_no_request)
+    uvicorn has one for connections on which nothing at all arrives between requests.
+    """
 
-        def _close_if_no_request(self) -> None:
-            if self.cycle is None and not self.transport.is_closing():
-                self.transport.close()
+    timeout_s: float
+    _header_timer: asyncio.TimerHandle | None = None
+    _reader_timer: asyncio.TimerHandle | None = None
+    _is_websocket = False
 
-        def handle_websocket_upgrade(self, event: Any) -> None:
-            # From here on, the connection belongs to the websocket protocol.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch_header()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_header()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch_header()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._reader_timer = self.loop.call_later(self.timeout_s * READ_PATIENCE, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_reader_timer()
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        # From here on, the connection belongs to the websocket protocol.
+        self._is_websocket = True
+        self._stop_header_timer()
+        super().handle_websocket_upgrade(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_header_timer()
+        self._stop_reader_timer()
+        super().connection_lost(exc)
+
+    def _waits_for_header(self) -> bool:
+        idle = self.cycle is None or self.cycle.response_complete
+        return idle and not self._is_websocket and not self.transport.is_closing()
+
+    def _watch_header(self) -> None:
+        if not self._waits_for_header():
+            self._stop_header_timer()
+        elif self._header_timer is None:
+            self._header_timer = self.loop.call_later(self.timeout_s, self._close_if_no_request)
+
+    def _close_if_no_request(self) -> None:
+        self._header_timer = None
+        if self._waits_for_header():
+            self.transport.close()
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
             self._header_timer.cancel()
-            super().handle_websocket_upgrade(event)
+            self._header_timer = None
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._header_timer.cancel()
-            super().connection_lost(exc)
+    def _stop_reader_timer(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
 
-    return HeaderTimeoutProtocol
+
+def timed_protocol(timeout_s: float) -> type[H11Protocol]:
+    """Return the HTTP protocol of the server, which closes connections that are idle for ``timeout_s``."""
+    return type("TimedProtocol", (_TimedProtocol,), {"timeout_s": timeout_s})

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from vortex.errors import InputError
+from vortex.media.picture import MAX_PIXELS
 from vortex.options import EngineOptions, default_of, options_of
+from vortex.types import MAX_DURATION_S
 
+LONGEST_S = 10 * 365 * 86_400.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MIN_KEY_LENGTH = 16
 PREFIX = "VORTEX_"
@@ -23,6 +27,15 @@ def _as_tuple(value: str | Iterable[str]) -> tuple[str, ...]:
     """Return the names of a list, or of a text with commas between them."""
     names = value.split(",") if isinstance(value, str) else value
     return tuple(name.strip() for name in names if name.strip())
+
+
+def _as_ice(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not re.fullmatch(
+            r"(stuns?|turns?):(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(\?transport=\w+)?", name
+        ):
+            raise ValueError(f"{name[:60]!r} is no address such as stun:HOST:PORT")
+    return names
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_as_tuple)]
@@ -60,34 +73,43 @@ class ServerSettings(BaseSettings):
     api_key: str = Field("", repr=False, description="a key that clients must send")
     api_key_file: Path | None = Field(None, description="file of keys that clients must send, one a line")
     allow_host: Names = Field((), description="name by which a proxy calls the server, such as *.example.org")
-    ice_server: Names = Field((), description="STUN or TURN server for WebRTC, as stun:HOST:PORT")
-    max_upload_mb: PositiveFloat = Field(
-        50, allow_inf_nan=False, description="megabytes of one picture, sound or video"
+    ice_server: Annotated[Names, AfterValidator(_as_ice)] = Field(
+        (), description="STUN or TURN server for WebRTC, as stun:HOST:PORT"
     )
-    max_pixels: PositiveInt = Field(40_000_000, description="pixels of a picture")
-    max_duration_s: PositiveFloat = Field(300, description="seconds of speech or video")
-    max_queued: PositiveInt = Field(100, description="jobs that wait")
-    max_running: PositiveInt = Field(
+    max_upload_mb: float = Field(50, gt=0, le=100_000, description="megabytes of one picture, sound or video")
+    max_pixels: int = Field(40_000_000, gt=0, le=MAX_PIXELS, description="pixels of a picture")
+    max_duration_s: float = Field(300, gt=0, le=MAX_DURATION_S, description="seconds of speech or video")
+    max_queued: int = Field(100, gt=0, le=1_000_000, description="jobs that wait")
+    max_running: int = Field(
         default_factory=lambda: max((os.cpu_count() or 2) // 2, 1),
+        gt=0,
+        le=1000,
         description="jobs that run at the same time; default, one for every two processors",
     )
-    max_live: PositiveInt = Field(
+    max_live: int = Field(
         default_factory=lambda: os.cpu_count() or 2,
+        gt=0,
+        le=1000,
         description="live faces at the same time; default, one for every processor",
     )
-    max_live_s: PositiveFloat = Field(3600, description="seconds for which a face may be live")
-    max_portraits: PositiveInt = Field(200, description="portraits kept on disk")
-    max_prepared: PositiveInt = Field(16, description="portraits kept in memory, about 15 MB each")
-    max_connections: PositiveInt = Field(200, description="connections at the same time")
-    keep_s: PositiveFloat = Field(
-        86_400, description="seconds for which results and unused portraits are kept"
+    max_live_s: float = Field(3600, gt=0, le=LONGEST_S, description="seconds for which a face may be live")
+    max_portraits: int = Field(200, gt=0, le=1_000_000, description="portraits kept on disk")
+    max_prepared: int = Field(16, gt=0, le=10_000, description="portraits kept in memory, about 15 MB each")
+    max_connections: int = Field(200, gt=0, le=65_535, description="connections at the same time")
+    keep_s: float = Field(
+        86_400, gt=0, le=LONGEST_S, description="seconds for which results and unused portraits are kept"
     )
-    upload_timeout_s: PositiveFloat = Field(
-        120, description="seconds within which an upload must be complete"
+    upload_timeout_s: float = Field(
+        120, gt=0, le=LONGEST_S, description="seconds within which an upload must be complete"
     )
-    idle_timeout_s: PositiveFloat = Field(15, description="seconds for which a header or an upload may pause")
-    grace_s: PositiveFloat = Field(
-        10, description="seconds that running jobs get when the server stops, before they are queued again"
+    idle_timeout_s: float = Field(
+        15, gt=0, le=LONGEST_S, description="seconds for which a header or an upload may pause"
+    )
+    grace_s: float = Field(
+        10,
+        gt=0,
+        le=86_400,
+        description="seconds that running jobs get when the server stops, before they are queued again",
     )
 
     def __init__(self, **values: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import re
 import secrets
 import shutil
@@ -41,6 +42,10 @@ CREATE TABLE IF NOT EXISTS portraits (
 UPDATE jobs SET state = 'queued', revision = revision + 1 WHERE state = 'running';
 UPDATE jobs SET measuring = 0, revision = revision + 1 WHERE measuring;
 """
+log = logging.getLogger("vortex.server")
+
+BUSY_TIMEOUT_S = 2.0
+"""How long a change waits for another process that uses the database, such as a backup."""
 _PATH = re.compile(r"(?<![\w:/.])/(?:[^\s'/]+/)+[^\s'/]*")
 """An absolute path, but not that of a URL."""
 
@@ -171,6 +176,10 @@ class DataFolder:
             if store.portrait(file.stem) is None:
                 file.unlink(missing_ok=True)
 
+    def has_results(self) -> bool:
+        """Return whether there are files of jobs or portraits."""
+        return any(any((self.root / name).iterdir()) for name in ("jobs", "portraits"))
+
     def without_paths(self, message: str) -> str:
         """Return a message for clients, in which paths are cut to their last part, and fields not quoted."""
         message = _PATH.sub(lambda path: Path(path[0]).name, message.replace(str(self.root), "/server/data"))
@@ -184,17 +193,47 @@ class DataFolder:
 class Store:
     """The database, an SQLite file in the data folder. Safe to call from any thread.
 
-    At the start, jobs that were running are queued again, and unfinished measurements are dropped.
+    At the start, jobs that were running are queued again, and unfinished measurements are dropped. Each
+    method raises sqlite3.Error while the database is locked, full or read-only.
+
+    Raises InputError if the database is damaged, cannot be written, or is missing where there are videos.
     """
 
     def __init__(self, folder: DataFolder) -> None:
         self._lock = threading.Lock()
         path = folder.root / "server.sqlite3"
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._database.row_factory = sqlite3.Row
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = NORMAL")
-        self._database.executescript(_AT_START)
+        try:
+            self._database = sqlite3.connect(
+                path, check_same_thread=False, isolation_level=None, timeout=BUSY_TIMEOUT_S
+            )
+            self._database.row_factory = sqlite3.Row
+            self._check_content(path, folder)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.executescript(_AT_START)
+        except sqlite3.Error as exc:
+            raise InputError(
+                f"The database '{path}' cannot be used ({exc}). Restore it from a backup, or set another "
+                "folder as data."
+            ) from exc
+
+    def _check_content(self, path: Path, folder: DataFolder) -> None:
+        """Refuse a damaged database, and an empty one beside files that it does not know any more."""
+        (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+        known = self._database.execute("SELECT name FROM sqlite_master WHERE name = 'jobs'").fetchone()
+        if known is None and folder.has_results():
+            raise InputError(
+                f"The database '{path}' is empty or missing, but its folder has videos or portraits. "
+                "Restore it from a backup, or move the folders 'jobs' and 'portraits' away."
+            )
+
+    def check_writable(self) -> None:
+        """Raise sqlite3.Error if nothing can be written now."""
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close the file."""
@@ -208,21 +247,37 @@ class Store:
             return [dict(row) for row in self._database.execute(sql, stored)]
 
     def _all(self, kind: type[Record], sql: str, *values: Any) -> list[Record]:
-        return [kind.model_validate(row) for row in self._run(sql, values)]
+        """Return the records of a query; a row that cannot be read is left out, and logged."""
+        records = []
+        for row in self._run(sql, values):
+            try:
+                records.append(kind.model_validate(row))
+            except ValueError as exc:
+                log.error(
+                    "a row of the database is damaged: id %s: %s", row.get("id"), " ".join(str(exc).split())
+                )
+        return records
 
     def _first(self, kind: type[Record], sql: str, *values: Any) -> Record | None:
         return next(iter(self._all(kind, sql, *values)), None)
 
     def add_job(
-        self, job_id: str, options: Mapping[str, Any], portrait_id: str, *, owns_portrait: bool
-    ) -> Job:
-        """Queue a job."""
+        self,
+        job_id: str,
+        options: Mapping[str, Any],
+        portrait_id: str,
+        *,
+        owns_portrait: bool,
+        max_queued: int = 2**62,
+    ) -> Job | None:
+        """Queue a job; return None if so many are queued already."""
         sql = (
             "INSERT INTO jobs (id, state, options, portrait_id, owns_portrait, created_s) "
-            "VALUES (?, 'queued', ?, ?, ?, ?) RETURNING *"
+            "SELECT ?, 'queued', ?, ?, ?, ? WHERE (SELECT COUNT(*) FROM jobs WHERE state = 'queued') < ? "
+            "RETURNING *"
         )
-        (job,) = self._all(Job, sql, job_id, dict(options), portrait_id, owns_portrait, time.time())
-        return job
+        values = (job_id, dict(options), portrait_id, owns_portrait, time.time(), max_queued)
+        return self._first(Job, sql, *values)
 
     def job(self, job_id: str) -> Job | None:
         """Return a job, or None."""
@@ -234,14 +289,18 @@ class Store:
         return self._all(Job, sql, 2**62 if before is None else before, state, state, limit)
 
     def claim_job(self) -> Job | None:
-        """Mark the oldest queued job as running and return it, or None."""
-        return self._first(
-            Job,
+        """Mark the oldest queued job as running and return it, or None; one that cannot be read fails."""
+        sql = (
             "UPDATE jobs SET state = 'running', started_s = ?, attempts = attempts + 1, "
             "revision = revision + 1 WHERE seq = (SELECT seq FROM jobs WHERE state = 'queued' "
-            "ORDER BY seq LIMIT 1) RETURNING *",
-            time.time(),
+            "ORDER BY seq LIMIT 1) RETURNING id"
         )
+        while claimed := self._run(sql, (time.time(),)):
+            job = self.job(claimed[0]["id"])
+            if job is not None:
+                return job
+            self._run("UPDATE jobs SET state = 'failed' WHERE id = ?", (claimed[0]["id"],))
+        return None
 
     def move_job(self, job_id: str, *, expect: tuple[str, ...], **columns: Any) -> Job | None:
         """Change a job if it is in one of the expected states; return it, or None if it is not."""

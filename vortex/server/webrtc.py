@@ -72,7 +72,7 @@ class PeerTransport:
         self._pictures.fps = fps
         try:
             await asyncio.wait_for(self._connected.wait(), CONNECT_TIMEOUT_S)
-        except asyncio.TimeoutError as exc:
+        except TimeoutError as exc:
             raise WebSocketDisconnect from exc
 
     async def close(self) -> None:

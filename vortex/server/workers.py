@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from vortex.driving import open_driver, perform_driver
-from vortex.errors import InputError, VortexError
+from vortex.errors import InputError, VortexError, in_one_line
 from vortex.lipsync.sync import measure_sync
 from vortex.media.audio import load_audio
 from vortex.options import DriveOptions, Options, VideoOptions, options_of
@@ -23,10 +25,13 @@ from vortex.session import Session
 from vortex.types import ProgressCallback, RenderReport
 
 log = logging.getLogger("vortex.server")
+Result = TypeVar("Result")
 
 MAX_ATTEMPTS = 3
 """A job that was running when the server died this often is assumed to be the cause."""
 PROGRESS_INTERVAL_S = 0.2
+IDLE_S = 1.0
+"""How often a thread without work looks for some, and one that cannot record a job tries again."""
 SWEEP_INTERVAL_S = 30.0
 
 
@@ -92,7 +97,10 @@ class Workers:
         settled = self.store.move_job(job.id, expect=expect, **columns)
         if settled:
             self.metrics.jobs.labels(state).inc()
-            self._delete_inputs(settled)
+            try:
+                self._delete_inputs(settled)
+            except (sqlite3.Error, OSError) as exc:
+                log.warning("inputs of job %s are deleted later: %s", job.id, in_one_line(exc))
         return settled
 
     def _delete_inputs(self, job: Job) -> None:
@@ -101,16 +109,23 @@ class Workers:
         if job.owns_portrait:
             self.portraits.delete(job.portrait_id)
 
+    def alive(self) -> bool:
+        """Return whether every thread runs."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def _render_jobs(self) -> None:
-        while True:
-            with self._work:
-                if self._stopping:
-                    return
-                job = self.store.claim_job()
-                if job is None:
-                    self._work.wait(timeout=1.0)
-                    continue
-            self._render_one(job)
+        while not self._stopping:
+            try:
+                with self._work:
+                    job = None if self._stopping else self.store.claim_job()
+                    if job is None:
+                        self._work.wait(timeout=IDLE_S)
+                        continue
+                self._render_one(job)
+            except Exception as exc:  # whatever fails, such as a full disk, the thread goes on
+                log.error("a worker goes on after: %s", in_one_line(exc), exc_info=exc)
+                with self._work:
+                    self._work.wait_for(lambda: self._stopping, timeout=IDLE_S)
 
     def _render_one(self, job: Job) -> None:
         try:
@@ -120,9 +135,28 @@ class Workers:
                 report, speech = self._render(job)
             self._finish(job, report, speech)
         except _AbandonedError:
-            self._after_abandoning(job)
+            self._insist(lambda: self._after_abandoning(job))
+        except sqlite3.OperationalError as exc:
+            # Locked or full: the job waits until the database can be used again.
+            log.warning("job %s is queued again: %s", job.id, in_one_line(exc))
+            self._insist(lambda: self._queue_again(job))
         except Exception as exc:
-            self._fail(job, exc)
+            failure = exc
+            self._insist(lambda: self._fail(job, failure))
+
+    def _insist(self, record: Callable[[], Result]) -> Result:
+        """Return what ``record`` returns, as soon as the database can be written and the disk has room.
+
+        Raises what it raises when the server stops: the next one queues the job again.
+        """
+        while True:
+            try:
+                return record()
+            except (sqlite3.Error, OSError) as exc:
+                log.error("a job cannot be recorded, and is tried again: %s", in_one_line(exc))
+                with self._work:
+                    if self._work.wait_for(lambda: self._stopping, timeout=IDLE_S):
+                        raise
 
     def _render(self, job: Job) -> tuple[RenderReport, SpeechInput | None]:
         """Render a job; return the report and the sound, with its transcript or phonemes, if it speaks."""
@@ -182,10 +216,16 @@ class Workers:
                 return
             next_s = now_s + PROGRESS_INTERVAL_S
             eta_s = spent_s / completed * (total - completed) if completed and spent_s else None
-            if not self.store.move_job(
-                job.id, expect=("running",), stage=stage, completed=completed, total=total,
-                eta_s=None if eta_s is None else round(eta_s, 2),
-            ):  # fmt: skip
+            try:
+                moved = self.store.move_job(
+                    job.id, expect=("running",), stage=stage, completed=completed, total=total,
+                    eta_s=None if eta_s is None else round(eta_s, 2),
+                )  # fmt: skip
+            except sqlite3.Error as exc:
+                # The work goes on: the next progress is recorded when the database can be written again.
+                log.warning("progress of job %s is not recorded: %s", job.id, in_one_line(exc))
+                return
+            if not moved:
                 raise _AbandonedError
 
         return on_progress
@@ -194,7 +234,7 @@ class Workers:
         measure = bool(job.options.get("check"))
         shown = report_as_json(report)
         del shown["path"]
-        if not self._settle(job, "done", report=shown, measuring=measure):
+        if not self._insist(lambda: self._settle(job, "done", report=shown, measuring=measure)):
             raise _AbandonedError
         self.metrics.video_seconds.inc(report.duration_s)
         if not measure:
@@ -211,18 +251,21 @@ class Workers:
         except (VortexError, OSError) as exc:
             # A video that cannot be measured, such as one without a face, is still a video.
             log.warning("job %s: sync not measured: %s", job.id, exc)
-        self.store.move_job(job.id, expect=("done",), sync=sync, measuring=False)
+        self._insist(lambda: self.store.move_job(job.id, expect=("done",), sync=sync, measuring=False))
 
     def _after_abandoning(self, job: Job) -> None:
         self.folder.video(job.id).unlink(missing_ok=True)
         if self.store.job(job.id) is None:
             self.folder.delete_job(job.id)
         elif self._interrupt.is_set():
-            # An attempt that the server itself ended does not count.
-            self.store.move_job(
-                job.id, expect=("running",), state="queued", attempts=job.attempts - 1, stage=None,
-                completed=0, total=0, eta_s=None,
-            )  # fmt: skip
+            self._queue_again(job)
+
+    def _queue_again(self, job: Job) -> None:
+        """Queue a running job; an attempt that the server itself ended does not count."""
+        self.store.move_job(
+            job.id, expect=("running",), state="queued", attempts=job.attempts - 1, stage=None,
+            completed=0, total=0, eta_s=None,
+        )  # fmt: skip
 
     def _fail(self, job: Job, error: Exception) -> None:
         if isinstance(error, VortexError):
@@ -235,7 +278,10 @@ class Workers:
 
     def _sweep(self) -> None:
         while not self._stopping:
-            self.delete_expired()
+            try:
+                self.delete_expired()
+            except Exception as exc:  # it is tried again
+                log.error("what has expired is deleted later: %s", in_one_line(exc))
             with self._work:
                 self._work.wait_for(lambda: self._stopping, timeout=SWEEP_INTERVAL_S)
 

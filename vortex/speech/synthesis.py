@@ -42,6 +42,10 @@ PRESET_PROSODY: Mapping[str, Prosody] = {
     "excited": Prosody(1.1, 2.0),
     "manic": Prosody(1.22, 3.5),
     "calm": Prosody(0.9, -2.0),
+    "serious": Prosody(0.95, 0.0),
+    "happy": Prosody(1.05, 1.0),
+    "sad": Prosody(0.85, -3.0),
+    "angry": Prosody(1.08, 3.0),
 }
 """Name of a preset of :data:`vortex.motion.presets.PRESETS` -> how it sounds."""
 

@@ -153,8 +153,15 @@ SNAPSHOTS: Mapping[str, Snapshot] = {
 def hub_endpoint() -> str:
     """Return the address of the hub: ``$HF_ENDPOINT``, or else the public one; InputError if it is none."""
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
-    parts = urllib.parse.urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if "@" in endpoint:
+        # Not shown: it may be a password.
+        raise InputError(f"HF_ENDPOINT has a user name or password; give an address such as {HUB} without.")
+    try:
+        parts = urllib.parse.urlsplit(endpoint)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
+    except ValueError:
+        usable = None
+    if not usable or not endpoint.isprintable():
         raise InputError(f"HF_ENDPOINT is {endpoint!r}; give an address such as {HUB}, or unset it.")
     return endpoint
 
@@ -176,19 +183,35 @@ def weights_dir(name: str) -> Path:
 def weights_files(name: str) -> tuple[WeightsFile, ...]:
     """Return the files of the weights ``name``; of a snapshot that was never fetched, none.
 
+    If every hash of a snapshot was known before, files that somebody copied into its folder count, too.
+
     Raises InputError for an unknown name, WeightsCorruptError if the listing of a snapshot is damaged.
     """
     if name in WEIGHTS:
         return WEIGHTS[name]
     listing = weights_dir(name) / LISTING
     if not listing.is_file():
-        return ()
+        return _copied_files(name)
     try:
         return tuple(WeightsFile(**row) for row in json.loads(listing.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as exc:
         raise WeightsCorruptError(
             f"{listing} is damaged. Delete it and run: vortex weights fetch {name}"
         ) from exc
+
+
+def _copied_files(name: str) -> tuple[WeightsFile, ...]:
+    """Return the files of a snapshot whose hashes were known before, if all of them exist, else none."""
+    release, folder = SNAPSHOTS[name], weights_dir(name)
+    if not all((folder / path).is_file() for path in release.sha256):
+        return ()
+    return tuple(
+        WeightsFile(
+            path, (folder / path).stat().st_size, sha256, path, release.repository, release.revision,
+            release.licence, release.commercial_use,
+        )
+        for path, sha256 in release.sha256.items()
+    )  # fmt: skip
 
 
 def describe_weights(name: str) -> str:

@@ -55,7 +55,7 @@ def fetch_weights(name: str = "liveportrait", *, on_progress: ProgressCallback |
         with open(folder / ".lock", "ab") as lock:
             # The system releases the lock when the process dies.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not weights_files(name):
+            if _needs_listing(name, folder):
                 _check_network(name, folder, "all files")
                 hub.write_listing(folder / LISTING, SNAPSHOTS[name])
             files = weights_files(name)
@@ -76,6 +76,14 @@ def fetch_weights(name: str = "liveportrait", *, on_progress: ProgressCallback |
     except OSError as exc:
         raise _disk_error(folder, exc) from exc
     return folder
+
+
+def _needs_listing(name: str, folder: Path) -> bool:
+    """Return whether only the hub knows the files: there is no listing, and no right copy of all files."""
+    if name not in SNAPSHOTS or (folder / LISTING).is_file():
+        return False
+    copied = weights_files(name)
+    return not copied or any(difference_from_published(file, folder / file.path) for file in copied)
 
 
 def _check_network(name: str, folder: Path, lacking: str) -> None:

@@ -23,6 +23,7 @@ from vortex.weights.cache import Snapshot, WeightsFile, hub_endpoint
 REACH_TIMEOUT_S = 2.5
 """A hub that does not accept a connection within this time counts as out of reach."""
 READ_TIMEOUT_S = 30.0
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MAX_SMALL_BYTES = 32 << 20
 """Files without a SHA-256 on the hub are smaller than this."""
 
@@ -45,12 +46,14 @@ class HubRefusalError(WeightsError):
 def open_url(url: str, *, offset: int = 0) -> http.client.HTTPResponse:
     """Return the answer to a GET request for the bytes from ``offset``; a server may answer from 0 instead.
 
-    The request carries ``$HF_TOKEN`` if it is set; a redirection does not pass it on.
+    The request carries ``$HF_TOKEN`` if it is set, but not over plain HTTP, except to this machine; a
+    redirection does not pass it on.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "vortex", "Accept-Encoding": "identity"})
     if offset:
         request.add_header("Range", f"bytes={offset}-")
-    if token := os.environ.get("HF_TOKEN"):
+    token, parts = os.environ.get("HF_TOKEN"), urllib.parse.urlsplit(url)
+    if token and (parts.scheme == "https" or parts.hostname in LOOPBACK):
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
         response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=READ_TIMEOUT_S)
@@ -81,10 +84,10 @@ def write_listing(path: Path, release: Snapshot) -> None:
             name = str(entry["rfilename"])
             if not any(fnmatch.fnmatch(name, pattern) for pattern in release.patterns):
                 continue
-            if name.startswith("/") or ".." in name.split("/"):
+            if name.startswith("/") or ".." in name.split("/") or not name.isprintable():
                 raise WeightsError(f"{url} lists {name!r}, which is outside its folder. Nothing was fetched.")
             files.append(_listed_file(release, name, entry))
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
         raise WeightsError(
             f"{url} does not answer as a hub does. Set HF_ENDPOINT to another mirror."
         ) from exc

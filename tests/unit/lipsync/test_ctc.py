@@ -55,9 +55,9 @@ def test_the_classes_are_blank_silence_and_the_phonemes() -> None:
 
 
 def test_repeats_are_one_sound_and_a_blank_between_makes_two() -> None:
-    frames = emitted(BLANK, BLANK, BLANK, "AA", "AA", BLANK, "AA", "T", SILENCE, BLANK)
+    frames = emitted(BLANK, BLANK, BLANK, "IY", "IY", BLANK, "IY", "S", SILENCE, BLANK)
     spikes = list(iter_spikes([frames[:4], frames[4:]]))  # the repeat goes over the edge of a chunk
-    assert [spike.phoneme for spike in spikes] == ["AA", "AA", "T", SILENCE]
+    assert [spike.phoneme for spike in spikes] == ["IY", "IY", "S", SILENCE]
     assert [spike.start_s for spike in spikes] == pytest.approx([0.0, 0.06, 0.08, 0.10])
     assert (HOP_S, CTC_DELAY_S) == (0.02, 0.06)
 
@@ -172,3 +172,25 @@ def test_spikes_alone_make_spans_that_fit_the_speech() -> None:
         PhonemeSpan("T", 0.5, 0.6),
     ]
     assert spans_of_spikes([], speech, speech) == [PhonemeSpan("AH", 0.15, 0.6)]
+
+
+def test_sounds_that_close_alike_count_together_and_more() -> None:
+    def decoded(**probabilities: float) -> list[str]:
+        frame = np.zeros((1, len(CLASSES)), np.float32)
+        for name, probability in probabilities.items():
+            frame[0, CLASSES.index(name)] = probability
+        return [spike.phoneme for spike in iter_spikes([frame])]
+
+    # Together p, b and m have 0.27, twice that is more than 0.5; the likeliest of them is named.
+    assert decoded(N=0.5, M=0.15, B=0.12) == ["M"]
+    assert decoded(N=0.6, M=0.15, B=0.12) == ["N"]
+    assert decoded(S=0.5, F=0.1, V=0.2) == ["V"]
+    assert decoded(S=0.5, F=0.2, B=0.2) == ["S"]
+
+
+def test_spikes_stay_in_order_whatever_their_delay() -> None:
+    starts_s = [spike.start_s for spike in iter_spikes([emitted(*[BLANK] * 20, "D", "AA", "UW", "P", "N")])]
+    assert starts_s == sorted(starts_s)
+    # D is emitted in frame 20, at 0.40 s, and P three frames later, each with a delay of its own.
+    assert starts_s[0] == pytest.approx(0.36)
+    assert starts_s[1] == starts_s[0]

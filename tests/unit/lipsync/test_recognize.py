@@ -7,13 +7,15 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import spoil
 from support.demo_labels import CLOSURES_S, LABELS, TRANSCRIPT
 from support.noises import NOISES
 from support.paths import DEMO_SPEECH
 
 from vortex.errors import AudioError, InputError
 from vortex.lipsync import recognize
-from vortex.lipsync.recognize import PhonemeAligner, align_transcript, audio_to_visemes, recognize_visemes
+from vortex.lipsync.alignment import PhonemeAligner, align_transcript
+from vortex.lipsync.recognize import audio_to_visemes, recognize_phonemes, recognize_visemes
 from vortex.lipsync.visemes import mouth_shape
 from vortex.media.audio import load_audio
 from vortex.types import Audio, PhonemeSpan
@@ -232,3 +234,55 @@ def test_recognised_words_are_aligned_like_a_transcript(samples: np.ndarray) -> 
     # An aligner can be used again, and returns nothing if the words do not fit the sound.
     assert aligner.align(samples[start:end], words) == found
     assert aligner.align(samples[: 16_000 // 20], words) == []
+
+
+def test_fast_speech_is_aligned_with_wider_beams(
+    samples: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spoil, "SPEED", 2.5)
+    fast = spoil.CONDITIONS["fast"](samples, np.random.default_rng(0)).astype(np.float32)
+    found = align_transcript(fast, TRANSCRIPT)
+    assert len(found) == len([span for span in LABELS if span.phoneme != "SIL"])
+    for name in ("P", "B"):
+        (span,) = (span for span in found if span.phoneme == name)
+        assert span.start_s == pytest.approx(label_of(name).start_s / 2.5, abs=0.1)
+
+
+def test_a_right_transcript_is_followed_even_where_the_aligner_fails(samples: np.ndarray) -> None:
+    # The noise is as loud as the voice: PocketSphinx finds no path at all.
+    loud = np.sqrt(np.mean(samples**2))
+    noisy = (samples + np.random.default_rng(0).normal(0, loud, len(samples))).astype(np.float32)
+    with pytest.raises(AudioError, match="does not match"):
+        align_transcript(noisy, TRANSCRIPT)
+    heard = recognize_phonemes(noisy, TRANSCRIPT)
+    assert heard.notes == ()
+    for name in ("P", "B"):
+        (span,) = (span for span in heard.spans if span.phoneme == name)
+        assert span.start_s == pytest.approx(label_of(name).start_s, abs=0.085)
+
+
+WRONG = "seven small green boats float quietly under an old wooden bridge before midnight"
+
+
+def test_a_wrong_transcript_changes_nothing_and_is_named(samples: np.ndarray) -> None:
+    without, wrong = recognize_phonemes(samples), recognize_phonemes(samples, WRONG)
+    assert wrong.spans == without.spans
+    assert without.notes == ()
+    assert wrong.notes == (
+        "the transcript does not match the speech from 0.0 to 3.1 s; the lips follow the sound there",
+    )
+
+
+def test_the_part_of_a_transcript_that_matches_is_used(samples: np.ndarray) -> None:
+    # Twice the sentence; the transcript is right for the first.
+    both = np.concatenate([samples, samples])
+    heard = recognize_phonemes(both, f"{TRANSCRIPT} {WRONG}")
+    (note,) = heard.notes
+    assert "to 6.2 s" in note
+    spoken = [span.phoneme for span in LABELS if span.phoneme != "SIL"]
+    # Some words at the seam may be left to the sound.
+    assert [span.phoneme for span in heard.spans][:22] == spoken[:22]
+    closures = [span.start_s for span in heard.spans if span.phoneme in ("P", "B")]
+    for late_s in (0.0, len(samples) / 16_000):
+        for time_s in CLOSURES_S:
+            assert min(abs(start_s - late_s - time_s) for start_s in closures) < 0.1

@@ -20,6 +20,8 @@ from support.sounds import encode_sound, write_tracks
 from vortex.errors import AudioError
 from vortex.media import soundtrack
 from vortex.media.audio import load_audio, load_video_sound
+from vortex.media.video import encode_video
+from vortex.types import Audio
 
 RATE_HZ = 48_000
 
@@ -304,3 +306,15 @@ def random_sound(chance: random.Random) -> bytes:
     for _ in range(chance.choice((0, 0, 1, 5))):
         data[chance.randrange(len(data))] = chance.randrange(256)
     return bytes(data[: chance.choice((len(data), chance.randrange(len(data)) + 1))])
+
+
+@pytest.mark.parametrize("length_s", [1.0, 1.25, 2.01])
+def test_what_an_encoder_adds_to_the_end_is_left_out(tmp_path: Path, length_s: float) -> None:
+    """AAC has packets of 1024 samples; an MP4 says how much of the last one counts."""
+    audio = Audio(tone(length_s)[:, 0].astype(np.float32), RATE_HZ)
+    frames = round(length_s * 100)
+    picture = np.zeros((16, 16, 3), np.uint8)
+    encode_video(tmp_path / "a.mp4", iter([picture] * frames), audio, Fraction(100), (16, 16))
+    heard = load_audio(tmp_path / "a.mp4", RATE_HZ)
+    assert len(heard.samples) == len(audio.samples)
+    assert frequency_hz(heard.samples[-9600:], RATE_HZ) == pytest.approx(440, abs=5)

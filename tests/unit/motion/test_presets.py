@@ -24,7 +24,16 @@ def test_sequences_are_read_in_every_form() -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["", "happy", "neutral,manic", "neutral@1", "neutral,manic@0", "neutral,calm@3,manic@2", "neutral@x", []],
+    [
+        "",
+        "furious",
+        "neutral,manic",
+        "neutral@1",
+        "neutral,manic@0",
+        "neutral,calm@3,manic@2",
+        "neutral@x",
+        [],
+    ],
 )
 def test_unknown_names_and_times_that_do_not_rise_are_refused(given: str) -> None:
     with pytest.raises(UnknownPresetError):

@@ -15,7 +15,7 @@ pytest.importorskip("onnxruntime", reason="the extra 'speech' is not installed")
 pytest.importorskip("misaki", reason="the extra 'speech' is not installed")
 
 from vortex.errors import EngineError, InputError, MissingExtraError, WeightsMissingError
-from vortex.lipsync.recognize import align_transcript
+from vortex.lipsync.alignment import align_transcript
 from vortex.lipsync.visemes import SILENCE
 from vortex.media.audio import loudness_db, resample
 from vortex.speech import kokoro

@@ -110,8 +110,18 @@ def test_a_description_names_size_origin_and_licence(monkeypatch: pytest.MonkeyP
         assert fact in line
 
 
-@pytest.mark.parametrize("endpoint", ["hub.example", "ftp://hub.example", "http://"])
+@pytest.mark.parametrize(
+    "endpoint",
+    ["hub.example", "ftp://hub.example", "http://", "http://[", "http://hub.example:99999", "http://a\nb"],
+)
 def test_a_bad_mirror_is_named(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
     with pytest.raises(InputError, match="HF_ENDPOINT is"):
         hub_endpoint()
+
+
+def test_a_password_in_the_address_of_a_mirror_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://me:hunter2@hub.example")
+    with pytest.raises(InputError, match="password") as refused:
+        hub_endpoint()
+    assert "hunter2" not in str(refused.value)

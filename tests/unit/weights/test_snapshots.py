@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,7 @@ import pytest
 from vortex.errors import WeightsCorruptError, WeightsError, WeightsMissingError
 from vortex.weights.cache import LISTING, SNAPSHOTS, Snapshot, verify_weights, weights_dir
 from vortex.weights.fetch import fetch_weights
+from vortex.weights.hub import open_url
 
 REVISION = "0123456789abcdef"
 LARGE, SMALL = b"large " * 1000, b'{"small": true}'
@@ -169,3 +171,55 @@ def test_joyvasa_is_fetched_where_its_loader_looks(
     assert load_networks(folder, TOY).sizes == TOY
     load_statistics(folder)
     assert sorted(path.name for path in folder.rglob("*.p*")) == sorted(Path(path).name for path in hashes)
+
+
+def test_copied_files_need_no_hub_if_their_hashes_were_known(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = {path: hashlib.sha256(content).hexdigest() for path, content in hub.files.items()}
+    release = replace(SNAPSHOTS["thing"], sha256=right)
+    monkeypatch.setitem(SNAPSHOTS, "thing", release)  # type: ignore[arg-type]
+    for path, content in hub.files.items():
+        copy = weights_dir("thing") / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with pytest.raises(WeightsMissingError, match="vortex weights fetch thing"):
+            verify_weights("thing")
+        copy.write_bytes(content)
+    with monkeypatch.context() as offline:
+        offline.setenv("VORTEX_OFFLINE", "1")
+        assert verify_weights("thing") == fetch_weights("thing")
+        copy.write_bytes(b"other")
+        with pytest.raises(WeightsCorruptError, match="vortex weights fetch thing"):
+            verify_weights("thing")
+        with pytest.raises(WeightsMissingError, match="VORTEX_OFFLINE forbids"):
+            fetch_weights("thing")
+    assert hub.requests == []
+    verify_weights(fetch_weights("thing").name)
+    assert copy.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [("https://huggingface.co/a", True), ("https://mirror.example.org/a", True),
+     ("http://127.0.0.1:1/a", True),
+     ("http://mirror.example.org/a", False), ("http://huggingface.co/a", False)],
+)  # fmt: skip
+def test_a_token_does_not_travel_over_plain_http(
+    monkeypatch: pytest.MonkeyPatch, url: str, sent: bool
+) -> None:
+    asked: list[urllib.request.Request] = []
+
+    def answer(request: urllib.request.Request, timeout: float) -> None:
+        asked.append(request)
+
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    open_url(url)
+    assert (asked[0].get_header("Authorization") == "Bearer hf_secret") is sent
+
+
+@pytest.mark.parametrize("name", ["a\0b.json", "a\ud800.json", "a\nb.json"])
+def test_a_listing_with_an_impossible_name_is_refused(hub: Hub, name: str) -> None:
+    hub.siblings.append({**hub.siblings[0], "rfilename": name})
+    with pytest.raises(WeightsError):
+        fetch_weights("thing")

@@ -32,7 +32,7 @@ from vortex.engines.liveportrait.networks import (
 )
 from vortex.engines.liveportrait.renderer import Renderer
 from vortex.errors import DeviceUnavailableError, VortexWarning, in_one_line
-from vortex.weights.cache import weights_dir
+from vortex.weights.cache import verify_weights
 
 SMALL = NetworkSizes(
     input_px=64,
@@ -65,7 +65,7 @@ def load_renderer(
     resolved = resolve_device(device)
     cuda = resolved.type == "cuda"
     dtype = resolve_dtype(precision, resolved)
-    published = load_networks(weights_dir("liveportrait"))
+    published = load_networks(verify_weights("liveportrait"))
     # Apple's devices cannot be relied on to multiply complex numbers, as the Fourier domain needs.
     direct = dtype != torch.float32 or resolved.type == "mps"
     networks = rewrite_networks(published, tensor_cores=direct).set_precision(dtype)

@@ -122,7 +122,7 @@ function syncRows(sync) {
   const frames = Math.abs(sync.offset_frames).toFixed(1);
   const side = sync.offset_frames > 0 ? "late" : "early";
   return [
-    ["Verdict", sync.complaints.join("; ") || "in sync", sync.complaints.length ? "bad" : "good"],
+    ["Verdict", sync.complaints.join("; ") || "in sync", sync.verdict ?? (sync.complaints.length ? "bad" : "good")],
     ["Lips and sound", `${frames} frames ${side} (${Math.round(sync.offset_ms)} ms)`],
     ["Agreement", `correlation ${sync.correlation.toFixed(2)}`],
     ["Closures of p, b, m", closures ? `${sync.closures_found_s.length} of ${closures} seen` : "none in this speech"],

@@ -35,7 +35,8 @@ async def add_portrait(context: Context, request: Request, response: Response) -
     with context.folder.incoming() as folder:
         wanted = await read_request(request, PortraitRequest, folder, context.settings.max_upload_bytes)
         options = wanted.options(PortraitOptions)
-        record = await run_in_threadpool(context.portraits.add, folder / "portrait", options, shared=True)
+        async with context.decoding:
+            record = await run_in_threadpool(context.portraits.add, folder / "portrait", options, shared=True)
     response.headers["Location"] = f"/v1/portraits/{record.id}"
     return record
 

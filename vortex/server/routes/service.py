@@ -1,4 +1,4 @@
-"""What the server is and allows: ``/healthz``, ``/v1/limits``, ``/v1/voices`` and ``/metrics``."""
+"""What the server is and allows: health, readiness, limits, voices and metrics."""
 
 from __future__ import annotations
 
@@ -8,20 +8,31 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from vortex.server.context import Context
-from vortex.server.schema import MAX_TEXT_LENGTH, Health, Limits, VoiceList
+from vortex.server.schema import MAX_TEXT_LENGTH, Health, Limits, Readiness, VoiceList
 from vortex.speech.registry import list_voices
 from vortex.version import __version__
 
 router = APIRouter(tags=["service"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", responses={503: {"model": Health}})
-def health(context: Context, response: Response) -> Health:
-    """Return whether the server takes jobs; needs no key."""
+async def health(context: Context, response: Response) -> Health:
+    """Return whether the server runs; needs no key."""
+    # Asynchronous, because a thread for it may be hard to get while many uploads are read.
     stopping = context.stopping.is_set()
     response.status_code = 503 if stopping else 200
     status = "stopping" if stopping else "ok"
     return Health(status=status, version=__version__, engine=context.engine_spec.name)
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", responses={503: {"model": Readiness}})
+def readiness(context: Context, response: Response) -> Readiness:
+    """Return whether new videos can be made: workers, database and disk; needs no key."""
+    problems = context.problems()
+    response.status_code = 503 if problems else 200
+    return Readiness(status="not ready" if problems else "ready", problems=problems)
 
 
 @router.get("/v1/limits")

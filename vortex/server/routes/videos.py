@@ -56,10 +56,11 @@ async def make_video(context: Context, request: Request, response: Response) -> 
     """
     context.check_running()
     if context.store.count_jobs("queued") >= context.settings.max_queued:
-        raise HTTPException(429, "The queue is full. Try again later.", {"Retry-After": "30"})
+        raise _queue_is_full()
     with context.folder.incoming() as folder:
         wanted = await read_request(request, VideoRequest, folder, context.settings.max_upload_bytes)
-        job = await run_in_threadpool(_queue, context, wanted, folder)
+        async with context.decoding:
+            job = await run_in_threadpool(_queue, context, wanted, folder)
     response.headers["Location"] = f"/v1/videos/{job.id}"
     return Video.of(job, context.store.count_ahead(job))
 
@@ -79,13 +80,27 @@ def _queue(context: ServerContext, wanted: VideoRequest, folder: Path) -> Job:
     job_id = new_id()
     driven = isinstance(options, DriveOptions)
     target = context.folder.driving(job_id) if driven else context.folder.speech(job_id)
-    target.parent.mkdir()
-    if wanted.text is None:
-        os.replace(folder / target.name, target)
     stored = {**options.as_json(), "text": wanted.text, "driven": driven, "check": wanted.check}
-    job = context.store.add_job(job_id, stored, portrait_id, owns_portrait=wanted.portrait_id is None)
+    owns, most = wanted.portrait_id is None, context.settings.max_queued
+    job = None
+    try:
+        target.parent.mkdir()
+        if wanted.text is None:
+            os.replace(folder / target.name, target)
+        job = context.store.add_job(job_id, stored, portrait_id, owns_portrait=owns, max_queued=most)
+    finally:
+        if job is None:
+            context.folder.delete_job(job_id)
+            if owns:
+                context.portraits.delete(portrait_id)
+    if job is None:
+        raise _queue_is_full()
     context.workers.wake()
     return job
+
+
+def _queue_is_full() -> HTTPException:
+    return HTTPException(429, "The queue is full. Try again later.", {"Retry-After": "30"})
 
 
 def _checked_options(
@@ -101,11 +116,11 @@ def _checked_options(
         raise InputError(f"duration_s is {options.duration_s:g}; at most {most_s:g} are allowed.")
     if driving.exists():
         check_drives(given)
-        driver = check_driving(driving, most_s, context.settings.max_pixels)
+        check_driving(driving, most_s, context.settings.max_pixels)
         # What was left out takes the defaults of these options: fps is that of the video.
         known = given & options_of(DriveOptions).keys()
         drive = context.with_engine(DriveOptions(**{name: getattr(wanted, name) for name in known}), given)
-        check_drive(context.session.engine_name(drive), driver, drive)
+        check_drive(context.session.engine_name(drive), drive)
         return drive
     check_speaks(given)
     options = context.with_engine(options, given)

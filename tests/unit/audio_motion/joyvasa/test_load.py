@@ -52,6 +52,17 @@ def test_the_stored_options_and_their_path_do_not_hinder(release: Path) -> None:
     assert load_networks(release, TOY).sizes == TOY
 
 
+def test_a_stored_path_is_read_where_no_such_path_can_be_made(
+    release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refused:
+        def __init__(self, *parts: str) -> None:
+            raise NotImplementedError("cannot instantiate 'PosixPath' on your system")
+
+    monkeypatch.setattr("pathlib.PosixPath", Refused)  # as on Windows
+    assert load_networks(release, TOY).sizes == TOY
+
+
 @pytest.mark.parametrize("spelling", ["weight_norm", "folded"])
 def test_the_position_weight_is_read_in_every_spelling(release: Path, folder: Path, spelling: str) -> None:
     def rename(content: dict[str, Any]) -> None:

@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 from support.paths import ROOT
 
-PROGRAM = os.environ.get("VORTEX_JOYVASA_PARITY", "")
-"""A program with ``make-weights FOLDER`` and ``compare REFERENCE FOLDER --impl MODULE:FACTORY``."""
+FOLDER = os.environ.get("VORTEX_JOYVASA_REFERENCE", "")
+"""Folder of the stored outputs and of the program that makes the weights behind them, and compares."""
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not PROGRAM, reason="VORTEX_JOYVASA_PARITY names no program with the numeric reference")
+@pytest.mark.skipif(not FOLDER, reason="VORTEX_JOYVASA_REFERENCE names no folder with outputs of JoyVASA")
 def test_networks_agree_with_the_published_ones(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
 
     def run(*arguments: str) -> str:
-        command = [sys.executable, PROGRAM, *arguments]
+        command = [sys.executable, str(Path(FOLDER) / "joyvasa_parity.py"), *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
     run("make-weights", str(tmp_path))
-    reference = Path(PROGRAM).with_name("reference.npz")
+    reference = Path(FOLDER) / "reference.npz"
     implementation = "support.joyvasa_published:factory"
     try:
         shown = run("compare", str(reference), str(tmp_path), "--impl", implementation)

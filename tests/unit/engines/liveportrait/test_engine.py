@@ -126,7 +126,8 @@ def test_a_template_drives_as_the_video_that_it_was_made_of(
             )
             for kind, path in drivers.items()
         }
-    assert (report.frames, report.engine, report.path) == (6, "liveportrait", tmp_path / "a.npz")
+    assert (report.engine, report.path) == ("liveportrait", tmp_path / "a.npz")
+    assert report.frames == reports["video"].frames == reports["template"].frames >= 6
     assert report.fps == reports["video"].fps == reports["template"].fps
     assert "a motion template has no sound" in reports["template"].notes
     np.testing.assert_array_equal(decoded(tmp_path / "video.mp4"), decoded(tmp_path / "template.mp4"))

@@ -22,8 +22,10 @@ from vortex.errors import (
     InputError,
     OutOfMemoryError,
     PrecisionUnsupportedError,
+    WeightsCorruptError,
     WeightsMissingError,
 )
+from vortex.weights.cache import WEIGHTS
 
 GB = 1_000_000_000
 
@@ -49,14 +51,30 @@ def test_the_engine_loads_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path:
     )
     monkeypatch.setenv("VORTEX_CACHE", str(tmp_path))
     release.write_release(tmp_path / "liveportrait", release.TOY)
+    release.publish(monkeypatch, tmp_path / "liveportrait")
     engine = load_engine("liveportrait", device="cpu")
     assert engine.name == "liveportrait"
     engine.close()
 
 
+def test_weights_in_the_cache_are_verified_when_they_are_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VORTEX_CACHE", str(tmp_path))
+    release.write_release(tmp_path / "liveportrait", release.TOY)
+    release.publish(monkeypatch, tmp_path / "liveportrait")
+    spoiled = tmp_path / "liveportrait" / WEIGHTS["liveportrait"][0].path
+    content = bytearray(spoiled.read_bytes())
+    content[-1] ^= 1
+    spoiled.write_bytes(content)
+    with pytest.raises(WeightsCorruptError, match="SHA-256"):
+        load_liveportrait("cpu", "fp32")
+
+
 def test_a_budget_limits_the_frames_rendered_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VORTEX_CACHE", str(tmp_path))
     release.write_release(tmp_path / "liveportrait")
+    release.publish(monkeypatch, tmp_path / "liveportrait")
     model = load_liveportrait("cpu", "fp32", memory_budget_bytes=2 * GB)
     assert model.renderer.batch_frames == 2
     model.close()
