@@ -13,9 +13,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn, TextIO, cast
 
+from vortex.runtime.duration import in_words
+
 STOP_WITHIN_S = 1.5
 """How long a command may take to end after a signal, before the process is ended."""
-
 RECENT_S, RECENT_REPORTS = 30.0, 8
 """The time left is judged by the reports of so many seconds, and by at least so many."""
 

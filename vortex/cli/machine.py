@@ -99,16 +99,23 @@ def _verify_deep(folder: Path, device: str | None) -> None:
 
 
 def _doctor(args: argparse.Namespace, console: TextIO) -> int:
-    engines = {name: spec.why_unavailable(None) for name, spec in engine_specs().items()}
+    specs = engine_specs()
+    engines = {name: spec.why_unavailable(None) for name, spec in specs.items()}
+    # An engine that lacks its usual device may run on the CPU, where it may lack something else.
+    others = [name for name, reason in engines.items() if reason and "cpu" in specs[name].devices[1:]]
+    on_cpu = {name: specs[name].why_unavailable("cpu") for name in others}
     motions = {spec.name: _why_not(spec) for spec in AUDIO_MOTIONS}
     extras = {name: why_not_installed(name) for name in EXTRAS}
     if args.json:
         versions = {"vortex": __version__, "python": platform.python_version()}
-        print(json.dumps({**versions, "engines": engines, "audio_motions": motions, "extras": extras}))
+        found = {"engines": engines, "engines_on_cpu": on_cpu, "audio_motions": motions, "extras": extras}
+        print(json.dumps({**versions, **found}))
     else:
         print(f"vortex {__version__}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
         for name, reason in [*engines.items(), *motions.items()]:
             print(f"  {name:<13} {'can run' if reason is None else 'cannot run: ' + reason}")
+            if name in on_cpu:
+                print(f"  {'':<13} with --device cpu: {on_cpu[name] or 'can run, seconds for each frame'}")
         for name, reason in extras.items():
             print(f"  {name:<13} {'installed' if reason is None else reason}")
     return 0 if None in engines.values() else 1

@@ -1,4 +1,4 @@
-"""One frame of the built-in portrait, by which anybody can see whether fetched weights render what they should.
+"""One frame of the built-in portrait, which shows whether fetched weights render what they should.
 
 Nobody of ours has rendered with the released weights yet. The first frame that somebody renders and sends is
 kept as :data:`RECORDED`; from then on, others are compared with it.
@@ -31,7 +31,7 @@ RECORDED = Path(__file__).parents[2] / "data" / "liveportrait_frame.json"
 """The small frame that was recorded, if there is one."""
 SMALL_PX = 32
 MAX_DIFFERENCE = 2.0
-"""Mean difference of small frames that passes, of 255: half precision and other processors make less than 1."""
+"""Mean difference of small frames that passes, of 255, which leaves room for half precision."""
 POSE = {"jawOpen": 0.5, "mouthSmileLeft": 0.4, "mouthSmileRight": 0.4, "browInnerUp": 0.5}
 HEAD_DEG = (4.0, 8.0, 3.0)
 
@@ -54,8 +54,8 @@ class DeepCheck:
         """Raise EngineError if the frame shows no face, or another one than was recorded."""
         if not self.face:
             raise EngineError(
-                f"No face is found in the frame that liveportrait rendered on {self.device}. Compare with the "
-                "device 'cpu', or another version of torch, and report it."
+                f"No face is found in the frame that liveportrait rendered on {self.device}. "
+                "Compare with the device 'cpu', or another version of torch, and report it."
             )
         if self.difference is not None and not self.difference <= MAX_DIFFERENCE:
             raise EngineError(
@@ -74,8 +74,12 @@ def posed() -> MotionTrack:
     return replace(motion, blendshapes=shapes, head_pose_deg=np.array([HEAD_DEG], np.float32))
 
 
-def render_check(engine: LivePortraitEngine, recorded: Path = RECORDED) -> DeepCheck:
-    """Render the frame with an engine, look for a face in it, and compare it with the ``recorded`` one."""
+def render_check(engine: LivePortraitEngine, recorded: Path | None = None) -> DeepCheck:
+    """Render the frame with an engine, look for a face in it, and compare it with the ``recorded`` one.
+
+    Default, with :data:`RECORDED`.
+    """
+    recorded = recorded or RECORDED
     portrait = load_portrait(demo_portrait())
     start_s = time.perf_counter()
     frame = next(iter(engine.iter_frames(engine.prepare(portrait), posed())))
