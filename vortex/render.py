@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from vortex.engines.base import Engine, P
+from vortex.engines.base import Engine, LastingEngine, LastingWork, P
+from vortex.errors import VortexWarning
 from vortex.media.containers import choose_video_encoder, container_of
 from vortex.media.video import encode_video
 from vortex.options import DriveOptions, RenderOptions
 from vortex.performance import Performance, StageClock
+from vortex.runtime.duration import in_words
 from vortex.runtime.memory import release_freed_memory
 from vortex.types import Frame, Portrait, RenderReport
 from vortex.version import __version__
@@ -22,6 +26,9 @@ T = TypeVar("T")
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeSynthetic"
 """IPTC's term for pictures that mix captured and synthetic elements, which programs look for."""
+
+LONG_S = 60.0
+"""A video that takes longer is announced before it starts."""
 
 FrameCallback = Callable[[int, int, Frame], None]
 """Called as on_frame(index, total, frame) with every frame as it is rendered, in the renderer's thread."""
@@ -79,8 +86,16 @@ def render_video(
     notes = face.notes + performance.notes + engine.notes(face.prepared, motion, quality=options.quality)
     if encoder != container.video_encoders["cpu"]:
         notes += (f"encoded on the GPU ({encoder})",)
+    work = None
+    if isinstance(engine, LastingEngine):
+        work = engine.lasting(face.prepared, motion, quality=options.quality)
+    if work is not None:
+        notes += _work_ahead(work, performance.seed, clock)
     with clock.stage("render"):
-        frames = engine.iter_frames(face.prepared, motion, quality=options.quality)
+        if work is not None:
+            frames = work.iter_frames()
+        else:
+            frames = engine.iter_frames(face.prepared, motion, quality=options.quality)
         count = encode_video(
             out,
             _reported(frames, len(motion), on_frame) if on_frame else frames,
@@ -92,6 +107,8 @@ def render_video(
             part=part,
             on_progress=clock.on_progress,
         )
+    if work is not None:
+        work.discard()
     release_freed_memory()
     return RenderReport(
         path=out,
@@ -105,6 +122,24 @@ def render_video(
         stage_s=clock.stage_s,
         notes=notes,
     )
+
+
+def _work_ahead(work: LastingWork, seed: int | None, clock: StageClock) -> tuple[str, ...]:
+    """Do what takes long before the first frame; return a note, of which a warning says how long it takes."""
+    with clock.stage("ahead"):
+        forecast = work.forecast()
+        found = forecast.full - forecast.left
+        note = (
+            f"{forecast.full} of {forecast.frames} frames are rendered in full; {found} of them are there, "
+            f"the others take about {in_words(forecast.left_s)}, {forecast.frame_s:.1f} s each"
+        )
+        if forecast.left_s > LONG_S:
+            same = "the same command" if seed is None else f"the same command with the seed {seed}"
+            warnings.warn(
+                f"{note}. If it is stopped, {same} goes on from there.", VortexWarning, stacklevel=3
+            )
+        work.render_ahead(partial(clock.report, "ahead"))
+    return (note,) if forecast.left else ()
 
 
 def _comment(engine: str, performance: Performance, *, mark: bool) -> str:

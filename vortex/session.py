@@ -25,7 +25,7 @@ from vortex.driving import (
     open_driver,
     perform_driver,
 )
-from vortex.engines.base import CapturingEngine, Engine
+from vortex.engines.base import CapturingEngine, Engine, LastingEngine
 from vortex.engines.registry import check_engine_options, resolve_engine
 from vortex.errors import InputError, VortexError
 from vortex.face.portrait import PortraitSource, load_portrait
@@ -58,6 +58,7 @@ from vortex.performance import (
 from vortex.render import FrameCallback, PreparedPortrait, render_video
 from vortex.runtime.files import check_new_file
 from vortex.runtime.memory import BoundedCache, ModelCache
+from vortex.runtime.results import ResultFolder
 from vortex.source_video import (
     SourceVideoEngine,
     check_source_video,
@@ -174,12 +175,13 @@ class Session(AbstractContextManager["Session"]):
         if spec is None:
             return None
         engine, _ = self.engine(options)
+        device = engine.device if engine.device.startswith("cuda") else "cpu"
         use = partial(
             self.models.use,
-            f"{spec.name} on {engine.device}",
+            f"{spec.name} on {device}",
             spec.memory_bytes,
-            partial(spec.load, engine.device),
-            device=engine.device.split(":")[0],
+            partial(spec.load, device),
+            device=device.split(":")[0],
         )
         return MotionModel(use, keypoints=captures(engine.name))
 
@@ -290,13 +292,18 @@ class Session(AbstractContextManager["Session"]):
         def load() -> SpeechInput:
             return SpeechInput(load_audio(speech, SOUND_HZ), options.transcript)
 
-        return self.render(
+        seed = _DrawnSeed(options, (os.path.abspath(out), source_key(portrait), source_key(speech)))
+        report = self.render(
             lambda clock: self.prepare_source(portrait, options, clock),
-            lambda clock: perform_speech(load, options, clock, self.motion_model(options)),
+            lambda clock: perform_speech(
+                load, seed.options(self.engine(options)[0]), clock, self.motion_model(options)
+            ),
             out,
             options,
             clock=StageClock(on_progress),
         )
+        seed.forget()
+        return report
 
     def drive(
         self,
@@ -388,13 +395,17 @@ class Session(AbstractContextManager["Session"]):
             spoken.append(self.say(text, options, options.preset, on_progress=on_progress))
             return SpeechInput(spoken[0].audio, spoken[0].words, spoken[0].phonemes)
 
+        seed = _DrawnSeed(options, (os.path.abspath(out), source_key(portrait), text))
         report = self.render(
             lambda clock: self.prepare_source(portrait, options, clock),
-            lambda clock: perform_speech(speech, options, clock, self.motion_model(options)),
+            lambda clock: perform_speech(
+                speech, seed.options(self.engine(options)[0]), clock, self.motion_model(options)
+            ),
             out,
             options,
             clock=StageClock(on_progress),
         )
+        seed.forget()
         return report, spoken[0]
 
     def say(
@@ -420,6 +431,38 @@ class Session(AbstractContextManager["Session"]):
         return LiveFace(engine, self.prepare_source(portrait, options).prepared, options)
 
 
+class _DrawnSeed:
+    """The seed of a video that gets none: drawn, and kept until the video is done where that takes long.
+
+    Who makes the same video again after it was stopped gets the same seed, without which it could not go on.
+    ``video`` is what identifies it, beside its options.
+    """
+
+    def __init__(self, options: RenderOptions, video: tuple[object, ...]) -> None:
+        self._options, self._video = options, video
+        self._kept: tuple[ResultFolder, str] | None = None
+
+    def options(self, engine: Engine[Any]) -> RenderOptions:
+        """Return the options with a seed, for an engine that is loaded."""
+        options = self._options
+        results = engine.results if isinstance(engine, LastingEngine) else None
+        if results is None or options.seed is not None or None in self._video:
+            return options.with_seed()
+        identity = (self._video, sorted(options.as_json().items()))
+        name = hashlib.sha256(repr(identity).encode()).hexdigest()
+        drawn = results.read(name)
+        options = options.with_seed() if drawn is None else replace(options, seed=int(drawn))
+        results.write(name, str(options.seed).encode())
+        self._kept = results, name
+        return options
+
+    def forget(self) -> None:
+        """Forget the seed, because the video is done."""
+        if self._kept is not None:
+            results, name = self._kept
+            results.remove([name])
+
+
 def _check_output(out: str | Path, force: bool, *inputs: object) -> None:
     """Refuse a video that cannot be written, or would replace a file, before any work starts."""
     check_new_file(Path(out), "Output", force=force, inputs=inputs)
@@ -443,10 +486,10 @@ def check_motion(options: RenderOptions) -> None:
         )
 
 
-def source_key(source: PortraitSource) -> Hashable | None:
-    """Return what identifies a picture: a file's path, time and size, or a hash of the content.
+def source_key(source: PortraitSource | SoundSource) -> Hashable | None:
+    """Return what identifies a picture or a sound: a file's path, time and size, or a hash of the content.
 
-    A file that changes on disk becomes another picture. An open file or a PIL image has no key.
+    A file that changes on disk becomes another one. Open files, PIL images and samples with a rate have none.
     """
     if isinstance(source, str | os.PathLike):
         try:

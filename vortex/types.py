@@ -30,7 +30,7 @@ ProgressCallback: TypeAlias = Callable[[str, int, int], None]
 
 Stages of a video: "engine", "portrait", "prepare", "speech" (sentences of a text, or 0 of 1 while a file is
 decoded), "recognize", "motion" (samples given to a learned model), or "track" with frames of a video that
-drives; then "render" with frames.
+drives; "ahead" with the frames that networks render, where these take seconds; then "render" with frames.
 :func:`vortex.generate` adds "image" (steps), "clip" and "check"; :func:`vortex.fetch_weights` reports "fetch"
 with bytes.
 """

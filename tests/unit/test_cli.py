@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,21 @@ def test_the_progress_line_ends_full() -> None:
     assert "[########################] 100/100" in last
     assert " fps " in last
     assert "\n" not in console.getvalue()
+
+
+def test_the_time_left_counts_only_frames_that_took_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 162 frames, 100 were there; the others take 70 s each."""
+    now_s = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now_s[0])
+    console = io.StringIO()
+    show = progress_line(console)
+    show("ahead", 0, 1)
+    now_s[0] = 200.0
+    for done in range(100, 113):
+        show("ahead", done, 162)
+        now_s[0] += 70.0
+    last = console.getvalue().split("\r\x1b[2K")[-1]
+    assert last.endswith("112/162  70.0 s each  58 min left")
 
 
 def test_weights_that_are_missing_are_listed_with_size_and_licence(

@@ -8,12 +8,17 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn, TextIO, cast
 
+from vortex.runtime.duration import in_words
+
 STOP_WITHIN_S = 1.5
 """How long a command may take to end after a signal, before the process is ended."""
+RECENT_S, RECENT_REPORTS = 30.0, 8
+"""The time left is judged by the reports of so many seconds, and by at least so many."""
 
 
 class Stop:
@@ -95,25 +100,39 @@ def open_console(debug: bool) -> TextIO:
 
 
 def progress_line(console: TextIO) -> Callable[[str, int, int], None]:
-    """Return a progress callback that draws one line: stage, bar, frames per second, time left."""
-    first_s: dict[str, float] = {}
+    """Return a progress callback that draws one line: stage, bar, frames per second, time left.
+
+    The rate is that of the last half minute, or of the last frames: what was there already took no time.
+    """
+    reports: dict[str, deque[tuple[float, int]]] = {}
     last_s = 0.0
 
     def show(stage: str, completed: int, total: int) -> None:
         nonlocal last_s
         now_s = time.perf_counter()
-        started_s = first_s.setdefault(stage, now_s)
+        if total > 1 and stage not in reports:
+            reports[stage] = deque([(now_s, completed)])
         if completed < total and now_s - last_s < 0.1:
             return
         last_s = now_s
         line = f"{stage:<10}"
         if total > 1:
             filled = 24 * completed // total
-            rate = completed / max(now_s - started_s, 1e-3)
-            left_s = (total - completed) / max(rate, 1e-3)
+            rate = _recent_rate(reports[stage], now_s, completed)
             each, unit = (2**20, "MiB/s") if stage == "fetch" else (1, "fps")
             line += f" [{'#' * filled}{'.' * (24 - filled)}] {completed // each}/{total // each}"
-            line += f"  {rate / each:.0f} {unit}  {left_s:.0f} s left"
+            if rate > 0:
+                speed = f"{rate / each:.0f} {unit}" if rate >= 1 else f"{1 / rate:.1f} s each"
+                line += f"  {speed}  {in_words((total - completed) / rate)} left"
         print(f"\r\x1b[2K{line}", end="", file=console, flush=True)
 
     return show
+
+
+def _recent_rate(reports: deque[tuple[float, int]], now_s: float, completed: int) -> float:
+    """Add a report, drop those that are old, and return how many a second were completed between them."""
+    reports.append((now_s, completed))
+    while len(reports) > RECENT_REPORTS and now_s - reports[1][0] > RECENT_S:
+        reports.popleft()
+    start_s, before = reports[0]
+    return (completed - before) / max(now_s - start_s, 1e-3)

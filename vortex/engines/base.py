@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from vortex.errors import InputError
 from vortex.motion.transfer import Motion
+from vortex.runtime.results import ResultFolder
 from vortex.types import BLENDSHAPE_INDEX, F32, Frame, KeypointTrack, MotionTrack, Portrait
 
 
@@ -81,6 +82,52 @@ class CapturingEngine(Engine[P], Protocol[P]):
 
         All crops of a video show the same part of it. Few of them are in memory at a time.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """How long a video will take: of ``frames``, the networks render ``full``, of which ``left`` are left.
+
+    ``frame_s`` is what one of them took just now, in seconds; 0 if all are there.
+    """
+
+    frames: int
+    full: int
+    left: int
+    frame_s: float
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that the frames left will take."""
+        return self.left * self.frame_s
+
+
+class LastingWork(Protocol):
+    """What takes long in one video. What is done is kept, also when the process is killed."""
+
+    def forecast(self) -> Forecast:
+        """Do a little of the work, and return how long the rest will take."""
+
+    def render_ahead(self, on_progress: Callable[[int, int], None]) -> None:
+        """Do what can be done before the first frame; ``on_progress(done, total)`` may raise to end it."""
+
+    def iter_frames(self) -> Iterator[Frame]:
+        """Return what :meth:`Engine.iter_frames` does."""
+
+    def discard(self) -> None:
+        """Forget the work, because the video is done."""
+
+
+@runtime_checkable
+class LastingEngine(Protocol):
+    """An engine that takes seconds for a frame on some devices, and can go on with a video after a kill."""
+
+    @property
+    def results(self) -> ResultFolder | None:
+        """Where finished work is kept; None on devices that take no seconds for a frame."""
+
+    def lasting(self, prepared: Any, motion: Motion, *, quality: str = "full") -> LastingWork | None:
+        """Return what takes long in a video; None on devices that take no seconds for a frame."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import platform
 import runpy
 import sys
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vortex.errors import DeviceUnavailableError, InputError, OutOfMemoryError, PrecisionUnsupportedError
 from vortex.runtime.setting import RefCountedSetting, Restore
-from vortex.weights.cache import missing_weights
+from vortex.weights.cache import in_mib, missing_weights
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("fp16", "bf16", "fp32")
 ADVICE = "use the mesh engine, or give the device 'cpu', which needs seconds for each frame"
+NEURAL_COMMAND = "pip install 'vortex-portrait[neural]'"
+FETCH_COMMAND = "vortex weights fetch liveportrait"
+CUDA_COMMAND = "pip install --force-reinstall torch --index-url https://pypi.org/simple"
+"""On Linux, PyPI has torch's build for CUDA."""
 GPU_DEVICE_FILES = ("/dev/nvidia[0-9]*", "/dev/dxg", "/dev/kfd")
 """Files on Linux by which drivers show a GPU: NVIDIA's own, Windows' under WSL, and AMD's."""
 DEFAULT_BUDGET_BYTES = 4_000_000_000
@@ -38,20 +43,23 @@ FIXED_BYTES = 800_000_000
 
 
 def why_unavailable(device: str | None = None) -> str | None:
-    """Return why the engine cannot run on ``device`` (None: CUDA) and what to do, or None if it can.
+    """Return why the engine cannot run on ``device`` (None: a GPU) and what to do, or None if it can.
 
     Checks the device first, then torch, then the weights, so nobody downloads anything for a machine that
     cannot use it. Imports torch only if all of that is in place and a GPU is to be used.
     """
-    on_gpu = (device or "cuda").split(":")[0] != "cpu"
-    if on_gpu and not gpu_present():
-        return f"no GPU was found; {ADVICE}"
+    kind = (device or default_device_type()).split(":")[0]
+    on_gpu = kind != "cpu"
+    if on_gpu and not gpu_present(kind):
+        lacking = "no Apple GPU was found" if kind == "mps" else "no GPU was found"
+        return f"{lacking}; {ADVICE}"
     if importlib.util.find_spec("torch") is None:
-        return "torch is not installed; run: pip install 'vortex-portrait[neural]'"
-    if on_gpu and not _torch_supports_gpus():
-        return f"this build of torch has no CUDA; install one from https://pytorch.org/get-started, {ADVICE}"
-    if missing_weights("liveportrait"):
-        return "its weights are missing; run: vortex weights fetch liveportrait (498 MiB)"
+        return f"torch is not installed; run: {NEURAL_COMMAND}"
+    if kind == "cuda" and not _torch_supports_gpus():
+        return f"this build of torch has no CUDA; run: {CUDA_COMMAND} (or {ADVICE})"
+    if missing := missing_weights("liveportrait"):
+        size = in_mib(sum(file.size_bytes for file in missing))
+        return f"its weights are missing; run: {FETCH_COMMAND} ({size})"
     if on_gpu:
         try:
             resolve_device(device)
@@ -60,9 +68,19 @@ def why_unavailable(device: str | None = None) -> str | None:
     return None
 
 
-def gpu_present() -> bool:
-    """Return whether a driver shows a GPU; True on systems where only torch can find out."""
+def default_device_type() -> str:
+    """Return the kind of GPU that a machine like this one can have: "mps" on a Mac, else "cuda"."""
+    return "mps" if sys.platform == "darwin" else "cuda"
+
+
+def gpu_present(kind: str) -> bool:
+    """Return whether there is a GPU of the ``kind``; True on systems where only torch can find out.
+
+    "mps" is that of Apple's own processors; torch supports no GPU of Macs with Intel's.
+    """
     if sys.platform == "darwin":
+        return kind == "mps" and platform.machine() == "arm64"
+    if kind == "mps":
         return False
     return sys.platform != "linux" or any(map(glob.glob, GPU_DEVICE_FILES))
 
@@ -78,20 +96,29 @@ def _torch_supports_gpus() -> bool:
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """Return the device to compute on; None means the current CUDA device. The CPU is used only if named.
+    """Return the device to compute on; None means the current CUDA device, on a Mac Apple's GPU.
 
-    DeviceUnavailableError is raised if it is not available, InputError if that is no name of a device.
+    The CPU is used only if named. DeviceUnavailableError is raised if the device is not available, InputError
+    if that is no name of a device.
     """
     import torch
 
     try:
-        wanted = torch.device("cuda" if device is None else device)
+        wanted = torch.device(default_device_type() if device is None else device)
     except (RuntimeError, TypeError) as exc:
-        raise InputError(f"device is {device!r}; give 'cuda', 'cuda:1' or 'cpu'.") from exc
+        raise InputError(f"device is {device!r}; give 'cuda', 'cuda:1', 'mps' or 'cpu'.") from exc
     if wanted.type == "cpu":
         return wanted
+    if wanted.type == "mps":
+        if torch.backends.mps.is_available():
+            return wanted
+        raise DeviceUnavailableError(
+            f"Torch finds no Apple GPU: it needs a Mac with one of Apple's processors and macOS 14; {ADVICE}."
+        )
     if wanted.type != "cuda":
-        raise DeviceUnavailableError(f"The device {str(wanted)!r} is not supported; give 'cuda' or 'cpu'.")
+        raise DeviceUnavailableError(
+            f"The device {str(wanted)!r} is not supported; give 'cuda', 'mps' or 'cpu'."
+        )
     if torch.version.cuda is None and torch.version.hip is None:
         raise DeviceUnavailableError(
             f"This build of torch ({torch.__version__}) has no CUDA. Install one that has from "
@@ -109,6 +136,17 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     return wanted
 
 
+def paste_device(device: torch.device) -> torch.device:
+    """Return where rendered squares are blended and pasted: on ``device``, for Apple's GPU on the CPU.
+
+    Torch for it lacked the sampling beyond borders, and equations solved by :mod:`.fast.reuse`, in versions
+    that vortex accepts. Both share one memory, and pasting takes a thousandth of rendering.
+    """
+    import torch
+
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Return the type in which F, W and G compute; InputError if it is not one of :data:`PRECISIONS`.
 
@@ -121,15 +159,29 @@ def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     if dtype == torch.float32:
         return dtype
-    if device.type == "cpu":
+    if device.type == "mps":
         raise PrecisionUnsupportedError(
-            f"precision is {precision!r}, which is slower than 'fp32' on a CPU. Give precision='fp32' there."
+            f"precision is {precision!r}, in which torch has no transposed 3-D convolutions on 'mps'. "
+            "Give precision='fp32' there."
+        )
+    if device.type == "cpu":
+        if dtype == torch.bfloat16 and computes_bf16_fast():
+            return dtype
+        raise PrecisionUnsupportedError(
+            f"precision is {precision!r}, which is slower than 'fp32' on this CPU. Give precision='fp32'."
         )
     if dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise PrecisionUnsupportedError(
             f"{torch.cuda.get_device_name(device)} cannot compute in bf16. Give precision='fp16' or 'fp32'."
         )
     return dtype
+
+
+def computes_bf16_fast() -> bool:
+    """Return whether this CPU multiplies bf16 faster than float32: by AVX512-BF16 or AMX."""
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def networks_bytes(networks: nn.Module) -> int:

@@ -11,10 +11,12 @@ from torch import Tensor
 from vortex.engines.base import CroppedFace
 from vortex.engines.liveportrait.device import resolve_device
 from vortex.engines.liveportrait.load import load_renderer
-from vortex.engines.liveportrait.renderer import PreparedFace, Renderer, check_quality
+from vortex.engines.liveportrait.overnight import NetworkFrames
+from vortex.engines.liveportrait.renderer import PreparedFace, Renderer, check_quality, pixels_of
 from vortex.engines.liveportrait.retarget import transfer_notes
 from vortex.face.crop import crop_face, even_sides
 from vortex.motion.transfer import KeypointMotion, Motion
+from vortex.runtime.results import ResultFolder, state_dir
 from vortex.types import Frame, KeypointTrack, Portrait
 
 SQUARE_PX = 512
@@ -25,12 +27,15 @@ Copy = Callable[[Tensor, Tensor], Wait]
 
 
 class LivePortraitEngine:
-    """Renders with the networks; ``prepare`` and the iterator raise OutOfMemoryError if memory is short."""
+    """Renders with the networks; ``prepare`` and the iterator raise OutOfMemoryError if memory is short.
+
+    What the networks render for a video is kept in ``results``, if given, so that it goes on after a kill.
+    """
 
     name = "liveportrait"
 
-    def __init__(self, renderer: Renderer) -> None:
-        self.renderer = renderer
+    def __init__(self, renderer: Renderer, results: ResultFolder | None = None) -> None:
+        self.renderer, self.results = renderer, results
 
     @property
     def device(self) -> str:
@@ -53,13 +58,17 @@ class LivePortraitEngine:
         return self._iter_frames(prepared, motion, quality)
 
     def _iter_frames(self, prepared: PreparedFace, motion: Motion, quality: str) -> Iterator[Frame]:
-        x0, y0, x1, y1 = prepared.box
-        batches = map(_pixels, self.renderer.iter_boxes(prepared, motion, quality))
-        for pixels in iter_on_host(batches, self.renderer.device):
-            for box in pixels.numpy():
-                frame = prepared.canvas.copy()
-                frame[y0:y1, x0:x1] = box
-                yield frame
+        batches = map(pixels_of, self.renderer.iter_boxes(prepared, motion, quality))
+        for pixels in iter_on_host(batches, self.renderer.paste_device):
+            yield from prepared.frames_of(pixels.numpy())
+
+    def lasting(
+        self, prepared: PreparedFace, motion: Motion, *, quality: str = "full"
+    ) -> NetworkFrames | None:
+        """Return what takes long in a video, where it takes so long that it is kept; else None."""
+        if self.results is None:
+            return None
+        return NetworkFrames(self.renderer, self.results, prepared, motion, quality)
 
     def notes(self, prepared: PreparedFace, motion: Motion, *, quality: str = "full") -> tuple[str, ...]:
         """Return how many frames the quality "fast" renders, and what relative motion starts from."""
@@ -79,15 +88,11 @@ class LivePortraitEngine:
         self.renderer.close()
 
 
-def _pixels(boxes: Tensor) -> Tensor:
-    """(B, 3, h, w) float32 in [0, 1] -> (B, h, w, 3) uint8, which is a quarter of the bytes to copy."""
-    return (boxes * 255 + 0.5).byte().permute(0, 2, 3, 1).contiguous()
-
-
 def load_liveportrait_engine(device: str | None = None) -> LivePortraitEngine:
-    """Return the engine in fp16 on CUDA, in fp32 on "cpu"; errors as of :func:`vortex.load_liveportrait`."""
-    precision = "fp32" if resolve_device(device).type == "cpu" else "fp16"
-    return LivePortraitEngine(load_renderer(device, precision))
+    """Return the engine in fp16 on CUDA, else in fp32; errors as of :func:`vortex.load_liveportrait`."""
+    if resolve_device(device).type == "cuda":
+        return LivePortraitEngine(load_renderer(device, "fp16"))
+    return LivePortraitEngine(load_renderer(device, "fp32"), ResultFolder(state_dir() / "unfinished"))
 
 
 def iter_on_host(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:

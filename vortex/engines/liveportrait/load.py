@@ -23,11 +23,34 @@ from vortex.engines.liveportrait.fast.generator import (
     NormalizedFeatures,
     RewrittenGenerator,
 )
-from vortex.engines.liveportrait.networks import DenseMotion, Networks, SpadeGenerator, load_networks
+from vortex.engines.liveportrait.networks import (
+    DenseMotion,
+    Networks,
+    NetworkSizes,
+    SpadeGenerator,
+    load_networks,
+)
 from vortex.engines.liveportrait.renderer import Renderer
-from vortex.errors import VortexWarning, in_one_line
+from vortex.errors import DeviceUnavailableError, VortexWarning, in_one_line
 from vortex.weights.cache import verify_weights
 
+SMALL = NetworkSizes(
+    input_px=64,
+    feature_channels=8,
+    feature_depth=4,
+    appearance_channels=(8, 16, 16),
+    appearance_blocks=1,
+    motion_channels=(8, 8, 8, 8),
+    motion_blocks=(1, 1, 1, 1),
+    hourglass_channels=(8, 16, 16),
+    warped_channels=16,
+    generator_channels=(16, 12, 8),
+    generator_blocks=1,
+    spade_hidden=8,
+)
+"""The architecture, small: a frame of 128 px takes milliseconds."""
+MAX_ARITHMETIC_ERROR = 0.01
+"""Largest accepted difference of a device's picture from the CPU's, of 1; float32 makes less than 1e-4."""
 MAX_KERNEL_ERROR_EPS = 16.0
 """Largest accepted difference of our kernels from torch's operations; two roundings make one or two."""
 
@@ -43,7 +66,10 @@ def load_renderer(
     cuda = resolved.type == "cuda"
     dtype = resolve_dtype(precision, resolved)
     published = load_networks(verify_weights("liveportrait"))
-    networks = rewrite_networks(published, tensor_cores=dtype != torch.float32).set_precision(dtype)
+    # Apple's devices cannot be relied on to multiply complex numbers, as the Fourier domain needs.
+    direct = dtype != torch.float32 or resolved.type == "mps"
+    networks = rewrite_networks(published, tensor_cores=direct).set_precision(dtype)
+    check_arithmetic(resolved)
     if memory_budget_bytes is None and cuda:
         memory_budget_bytes = DEFAULT_BUDGET_BYTES
     if memory_budget_bytes is not None:
@@ -52,6 +78,45 @@ def load_renderer(
         )
     set_normalization(networks, fastest_normalize(resolved, dtype))
     return Renderer(networks, resolved, batch_frames or 1)
+
+
+def check_arithmetic(device: torch.device) -> None:
+    """Compare small networks on an Apple device with the same ones on the CPU.
+
+    No test of ours has run on one, and torch has computed wrong convolutions there before.
+
+    Raises:
+        DeviceUnavailableError: torch lacks an operation there, or computes something else.
+    """
+    if device.type != "mps":
+        return
+    try:
+        error = arithmetic_error(device)
+        problem = f"its pictures are off by {error:.2g}" if not error < MAX_ARITHMETIC_ERROR else ""
+    except (NotImplementedError, RuntimeError, TypeError) as exc:
+        problem = in_one_line(exc)
+    if problem:
+        raise DeviceUnavailableError(
+            f"Torch {torch.__version__} cannot render on {str(device)!r} ({problem}). Install a newer torch, "
+            "or give the device 'cpu', which needs seconds for each frame."
+        )
+
+
+@torch.no_grad()
+def arithmetic_error(device: torch.device) -> float:
+    """Return the largest difference of a small random picture rendered on ``device`` and on the CPU, of 1."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        networks = rewrite_networks(Networks(SMALL), tensor_cores=True)
+        picture = torch.rand(1, 3, SMALL.input_px, SMALL.input_px)
+        x_s = torch.rand(1, SMALL.keypoints, 3) * 2 - 1
+    frames = []
+    for place in (torch.device("cpu"), device):
+        networks.to(place)
+        source = networks.prepare_warp(networks.extract_appearance(picture.to(place)), x_s.to(place))
+        networks.extract_motion(picture.to(place))
+        frames.append(networks.decode(networks.warp(source, x_s.to(place) * 0.9).features).float().cpu())
+    return float((frames[1] - frames[0]).abs().max())
 
 
 def fastest_normalize(device: torch.device, dtype: torch.dtype) -> Normalize:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import cast
@@ -266,8 +267,25 @@ def coordinate_grid(depth: int, height: int, width: int, device: torch.device) -
 
 def sample_volume(volume: Tensor, grid: Tensor) -> Tensor:
     """Read (B, c, D, H, W) at (B, D', H', W', 3) float32 in [-1, 1] -> (B, c, D', H', W'), dtype kept."""
-    sampled = functional.grid_sample(volume.float(), grid, align_corners=False)
-    return sampled.to(volume.dtype)
+    place = grid.device if samples_volumes(grid.device.type) else torch.device("cpu")
+    sampled = functional.grid_sample(volume.to(place, torch.float32), grid.to(place), align_corners=False)
+    return sampled.to(grid.device, volume.dtype)
+
+
+@cache
+def samples_volumes(device_type: str) -> bool:
+    """Return whether torch can sample volumes on a device; on Apple's "mps" it cannot before torch 2.9."""
+    if device_type != "mps":
+        return True
+    try:
+        functional.grid_sample(
+            torch.zeros(1, 1, 2, 2, 2, device=device_type),
+            torch.zeros(1, 1, 1, 1, 3, device=device_type),
+            align_corners=False,
+        )
+    except (NotImplementedError, RuntimeError):
+        return False
+    return True
 
 
 class HourglassEncoder(nn.Module):

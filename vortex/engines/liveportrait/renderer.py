@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vortex.engines.base import CroppedFace
-from vortex.engines.liveportrait.device import repeatable
+from vortex.engines.liveportrait.device import paste_device, repeatable
 from vortex.engines.liveportrait.fast.reuse import REUSE_DISTANCE, ReusePlan, displacement, plan_reuse
 from vortex.engines.liveportrait.keypoints import (
     SourceFace,
@@ -46,6 +46,8 @@ CAPTURED_FRAMES = 8
 """Faces of a driver that M sees at once."""
 _NO_FACES = [np.zeros(shape, np.float32) for shape in ((0, 21, 3), (0, 3, 3), 0, (0, 3), (0, 2), 0)]
 QUALITIES = ("full", "fast")
+SIGNS_OF_SHORT_MEMORY = ("not enough memory", "can't allocate memory", "MPS backend out of memory")
+"""Parts of the messages of torch's plain RuntimeError."""
 TYPICAL_EYE_RATIO = 0.35
 """Assumed for a picture without landmarks."""
 HEAD_ACROSS, HEAD_UP, HEAD_DOWN = 1.25, 1.75, 1.35
@@ -80,24 +82,35 @@ class PreparedFace:
         """Width and height of the frames."""
         return self.canvas.shape[1], self.canvas.shape[0]
 
+    def frames_of(self, pixels: npt.NDArray[np.uint8]) -> Iterator[Frame]:
+        """Yield the frames (H, W, 3) of boxes (B, h, w, 3)."""
+        x0, y0, x1, y1 = self.box
+        for box in pixels:
+            frame = self.canvas.copy()
+            frame[y0:y1, x0:x1] = box
+            yield frame
+
 
 class Renderer:
     """The networks on their device. It keeps no other state, so any number of threads may share it."""
 
     def __init__(self, networks: Networks, device: torch.device, batch_frames: int = 1) -> None:
         self.networks, self.device, self.batch_frames = networks.to(device), device, batch_frames
+        self.paste_device = paste_device(device)
+        self.digest: bytes | None = None
+        """Identifies the networks; see :mod:`vortex.engines.liveportrait.overnight`."""
 
     def prepare(self, portrait: Portrait) -> PreparedFace:
         """Return the face's features and keypoints, and how its rendering is pasted into the picture."""
         landmarks_px = portrait.landmarks_px
         eyes, lips = eye_ratios(landmarks_px), lip_ratio(landmarks_px)
         image, crop_from_image = portrait.image, portrait.crop_from_image
-        return self._guarded(partial(self._prepare, image, crop_from_image, eyes, lips, landmarks_px))
+        return self.guarded(partial(self._prepare, image, crop_from_image, eyes, lips, landmarks_px))
 
     def prepare_crop(self, crop: Frame) -> PreparedFace:
         """Like :meth:`prepare`, for a picture (512, 512, 3) that is itself a crop and is replaced whole."""
         eyes = (TYPICAL_EYE_RATIO, TYPICAL_EYE_RATIO)
-        prepared = self._guarded(partial(self._prepare, crop, np.eye(3), eyes, 0.0))
+        prepared = self.guarded(partial(self._prepare, crop, np.eye(3), eyes, 0.0))
         return replace(prepared, alpha=torch.ones_like(prepared.alpha))
 
     @torch.no_grad()
@@ -117,9 +130,9 @@ class Renderer:
         return PreparedFace(
             canvas=canvas,
             box=box,
-            ground=self._planes(canvas[y0:y1, x0:x1]),
-            alpha=torch.from_numpy(alpha).to(self.device)[None, None],
-            grid=_sampling_grid(matrix, alpha.shape, square_px).to(self.device),
+            ground=self._planes(canvas[y0:y1, x0:x1]).to(self.paste_device),
+            alpha=torch.from_numpy(alpha).to(self.paste_device)[None, None],
+            grid=_sampling_grid(matrix, alpha.shape, square_px).to(self.paste_device),
             shrink=max(int(1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))), 1),
             warp=self.networks.prepare_warp(self.networks.extract_appearance(picture), source.x_s),
             source=source,
@@ -145,7 +158,7 @@ class Renderer:
         """Return M's results for a driver's faces, and how far their eyes and lips are open."""
         remaining = iter(faces)
         batches = iter(lambda: list(islice(remaining, CAPTURED_FRAMES)), [])
-        parts = [self._guarded(partial(self._capture, batch)) for batch in batches]
+        parts = [self.guarded(partial(self._capture, batch)) for batch in batches]
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else _NO_FACES
         exp, rotation, scale, translation, eyes, lips = columns
         return KeypointTrack(exp, np.asarray(rotation, np.float64), scale, translation, fps, eyes, lips)
@@ -155,7 +168,8 @@ class Renderer:
         """Return exp, rotation, scale, translation, eye ratios and lip ratio of some faces."""
         pictures = torch.cat([self._planes(self._input_size(face.crop)) for face in faces])
         info = self.networks.extract_motion(pictures)
-        numbers = (info.exp, rotation_matrix(info.angles_deg.double()), info.scale[:, 0], info.translation)
+        rotation = rotation_matrix(info.angles_deg.cpu().double())
+        numbers = (info.exp, rotation, info.scale[:, 0], info.translation)
         eyes = np.array([eye_ratios(face.landmarks_px) for face in faces])
         lips = np.array([lip_ratio(face.landmarks_px) for face in faces])
         return (*(tensor.cpu().numpy() for tensor in numbers), eyes, lips)
@@ -163,7 +177,7 @@ class Renderer:
     def iter_boxes(
         self, prepared: PreparedFace, motion: Motion, quality: str = "full", frames: range | None = None
     ) -> Iterator[Tensor]:
-        """Yield (B, 3, h, w) float32 in [0, 1] on the device: the box of the next B frames.
+        """Yield (B, 3, h, w) float32 in [0, 1] on the paste device: the box of the next B frames.
 
         ``frames`` are the numbers of the frames to render, a range of step 1; default, all frames. With the
         ``quality`` "fast", frames are derived from similar ones; see :class:`ReuseRenderer`.
@@ -172,40 +186,44 @@ class Renderer:
         if quality == "full":
             render: Callable[[slice], Tensor] = partial(self._render, prepared, keypoints)
         else:
-            render = ReuseRenderer(self, prepared, *self._plan(prepared, motion)).render
+            render = ReuseRenderer(self, prepared, *self.plan_driven(prepared, motion)).render
         frames = range(len(motion)) if frames is None else frames
         for start in frames[:: self.batch_frames]:
             stop = min(start + self.batch_frames, frames.stop)
-            yield self._guarded(partial(render, slice(start, stop)))
+            yield self.guarded(partial(render, slice(start, stop)))
 
     def plan(self, prepared: PreparedFace, motion: Motion) -> ReusePlan:
         """Return which frames of a motion the quality "fast" renders in full."""
-        return self._plan(prepared, motion)[0]
+        return self.plan_driven(prepared, motion)[0]
+
+    def driven(self, prepared: PreparedFace, motion: Motion, at_once: int | None = None) -> Tensor:
+        """Return x_d (T, 21, 3) of every frame, computed for so many frames at once; default, for all."""
+        keypoints, total = self._keypoints(prepared, motion), len(motion)
+        step = at_once or max(total, 1)
+        parts = (slice(start, min(start + step, total)) for start in range(0, max(total, 1), step))
+        return torch.cat([self.guarded(partial(keypoints, rows)) for rows in parts])
 
     def _keypoints(self, prepared: PreparedFace, motion: Motion) -> Callable[[slice], Tensor]:
         """Return a function from frames to their x_d (B, 21, 3)."""
         networks, source = self.networks, prepared.source
         if isinstance(motion, KeypointMotion):
             moved = transferred_keypoints(source_keypoints(source.info), motion).astype(np.float32)
-            x_d = self._guarded(lambda: torch.from_numpy(moved).to(self.device))
+            x_d = self.guarded(lambda: torch.from_numpy(moved).to(self.device))
             return lambda rows: finish_keypoints(
                 networks, source, x_d[rows], motion.part(rows.start, rows.stop - rows.start)
             )
         face = motion.face if isinstance(motion, KeypointChange) else motion
-        track = self._guarded(lambda: drive_expression(face, self.device))
+        track = self.guarded(lambda: drive_expression(face, self.device))
         if isinstance(motion, KeypointChange):
-            change = self._guarded(lambda: torch.tensor(motion.exp, device=self.device))
+            change = self.guarded(lambda: torch.tensor(motion.exp, device=self.device))
             track = replace(track, exp=track.exp + change)
         return partial(driven_keypoints, networks, source, track)
 
-    def _plan(self, prepared: PreparedFace, motion: Motion) -> tuple[ReusePlan, Tensor]:
-        """Return the plan, and x_d (T, 21, 3) of every frame."""
-        everything = slice(0, len(motion))
-        still, driven = (
-            self._guarded(partial(self._keypoints(prepared, moved), everything))
-            for moved in (without_head_motion(motion), motion)
-        )
-        return plan_reuse(still.cpu().numpy(), driven.cpu().numpy(), REUSE_DISTANCE), driven
+    def plan_driven(self, prepared: PreparedFace, motion: Motion) -> tuple[ReusePlan, Tensor]:
+        """Return the plan, and x_d (T, 21, 3) of every frame, on the paste device."""
+        still, driven = (self.driven(prepared, moved) for moved in (without_head_motion(motion), motion))
+        plan = plan_reuse(still.cpu().numpy(), driven.cpu().numpy(), REUSE_DISTANCE)
+        return plan, driven.to(self.paste_device)
 
     @torch.no_grad()
     def _render(self, prepared: PreparedFace, keypoints: Callable[[slice], Tensor], rows: slice) -> Tensor:
@@ -214,9 +232,9 @@ class Renderer:
         return self.paste(prepared, face, prepared.grid.expand(len(face), -1, -1, -1))
 
     def render_square(self, prepared: PreparedFace, x_d: Tensor) -> Tensor:
-        """Return the rendered squares (B, 3, 512, 512) float32 in [0, 1] of driven keypoints (B, 21, 3)."""
-        warped = self.networks.warp(prepared.warp, x_d)
-        return self.networks.decode(warped.features).float()
+        """Return squares (B, 3, 512, 512) float32 in [0, 1], on the paste device, of keypoints (B, 21, 3)."""
+        warped = self.networks.warp(prepared.warp, x_d.to(self.device))
+        return self.networks.decode(warped.features).float().to(self.paste_device)
 
     def paste(self, prepared: PreparedFace, face: Tensor, grid: Tensor) -> Tensor:
         """Return boxes (B, 3, h, w): squares (B, 3, 512, 512) read at ``grid`` (B, h, w, 2), blended in."""
@@ -225,7 +243,7 @@ class Renderer:
         face = functional.grid_sample(face, grid, padding_mode="border", align_corners=False)
         return torch.lerp(prepared.ground, face, prepared.alpha)
 
-    def _guarded(self, work: Callable[[], Result]) -> Result:
+    def guarded(self, work: Callable[[], Result]) -> Result:
         """Return ``work()``; raise OutOfMemoryError if memory is short. The renderer stays usable."""
         try:
             with repeatable():
@@ -233,7 +251,7 @@ class Renderer:
         except torch.OutOfMemoryError:
             pass
         except RuntimeError as exc:
-            if "not enough memory" not in str(exc) and "can't allocate memory" not in str(exc):
+            if not any(sign in str(exc) for sign in SIGNS_OF_SHORT_MEMORY):
                 raise
         # Raised outside the handler: a chained exception would keep the failed batch's tensors alive.
         raise OutOfMemoryError(self._memory_report())
@@ -265,11 +283,22 @@ def check_quality(quality: str) -> None:
 
 
 class ReuseRenderer:
-    """Renders one motion with the quality "fast"; one object per iteration over the frames."""
+    """Renders one motion with the quality "fast"; one object per iteration over the frames.
 
-    def __init__(self, renderer: Renderer, prepared: PreparedFace, plan: ReusePlan, driven: Tensor) -> None:
+    ``squares_of`` returns the squares (B, 3, 512, 512) uint8 of some keys; default, it renders them.
+    """
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        prepared: PreparedFace,
+        plan: ReusePlan,
+        driven: Tensor,
+        squares_of: Callable[[list[int]], Tensor] | None = None,
+    ) -> None:
         self.renderer, self.prepared, self.plan, self.driven = renderer, prepared, plan, driven
         self.x_keys = driven[torch.from_numpy(plan.keys).to(driven.device)]
+        self.squares_of = squares_of or self._rendered
         self.squares: OrderedDict[int, Tensor] = OrderedDict()
 
     @torch.no_grad()
@@ -284,13 +313,16 @@ class ReuseRenderer:
         missing = sorted(wanted - self.squares.keys())
         for start in range(0, len(missing), self.renderer.batch_frames):
             batch = missing[start : start + self.renderer.batch_frames]
-            faces = self.renderer.render_square(self.prepared, self.x_keys[batch])
-            # Bytes take a quarter of the memory of float32, and the video has 8 bits anyway.
-            self.squares.update(zip(batch, (faces * 255 + 0.5).byte(), strict=True))
+            self.squares.update(zip(batch, self.squares_of(batch), strict=True))
         for key in wanted:
             self.squares.move_to_end(key)
         while len(self.squares) > max(KEPT_SQUARES, len(wanted)):
             self.squares.popitem(last=False)
+
+    def _rendered(self, keys: list[int]) -> Tensor:
+        faces = self.renderer.render_square(self.prepared, self.x_keys[keys])
+        # Bytes take a quarter of the memory of float32, and the video has 8 bits anyway.
+        return (faces * 255 + 0.5).byte()
 
     def _blend(self, x_frame: Tensor, keys: npt.NDArray[np.intp], weights: F32) -> Tensor:
         """Return the box (1, 3, h, w) of a frame: key frames warped to its keypoints (21, 3), and blended."""
@@ -301,6 +333,11 @@ class ReuseRenderer:
         boxes = self.renderer.paste(self.prepared, faces, grid - moved.permute(0, 2, 3, 1))
         shares = torch.from_numpy(weights).to(boxes.device).view(-1, 1, 1, 1)
         return (boxes * shares).sum(dim=0, keepdim=True)
+
+
+def pixels_of(boxes: Tensor) -> Tensor:
+    """(B, 3, h, w) float32 in [0, 1] -> (B, h, w, 3) uint8, which is a quarter of the bytes to copy."""
+    return (boxes * 255 + 0.5).byte().permute(0, 2, 3, 1).contiguous()
 
 
 def _sampling_grid(matrix: F64, shape: tuple[int, ...], size_px: int) -> Tensor:

@@ -18,7 +18,7 @@ SPEC = EngineSpec(
     "liveportrait",
     load=_load,
     why_unavailable=why_unavailable,
-    devices=("cuda", "cpu"),
+    devices=("cuda", "mps", "cpu"),
     qualities=("full", "fast"),
     preference=10,
     captures=True,

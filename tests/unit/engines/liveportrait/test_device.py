@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 import weakref
@@ -24,6 +25,7 @@ from vortex.engines.liveportrait.device import (
     fit_frames,
     needed_bytes,
     networks_bytes,
+    paste_device,
     resolve_device,
     resolve_dtype,
     why_unavailable,
@@ -67,8 +69,8 @@ def test_a_gpu_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
         DeviceUnavailableError, match="'cuda:3' does not exist; CUDA devices of this machine: 1"
     ):
         resolve_device("cuda:3")
-    with pytest.raises(DeviceUnavailableError, match="'mps' is not supported"):
-        resolve_device("mps")
+    with pytest.raises(DeviceUnavailableError, match="'meta' is not supported"):
+        resolve_device("meta")
     with pytest.raises(InputError, match="device is 'tpu'"):
         resolve_device("tpu")
 
@@ -77,13 +79,50 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert resolve_dtype("fp32", cpu) == torch.float32
     assert resolve_dtype("fp16", cuda) == torch.float16
-    for precision in ("fp16", "bf16"):
-        with pytest.raises(PrecisionUnsupportedError, match="Give precision='fp32' there"):
-            resolve_dtype(precision, cpu)
+    for place in (cpu, torch.device("mps")):
+        monkeypatch.setattr(device, "computes_bf16_fast", lambda: False)
+        for precision in ("fp16", "bf16"):
+            with pytest.raises(PrecisionUnsupportedError, match="Give precision='fp32'"):
+                resolve_dtype(precision, place)
+        monkeypatch.setattr(device, "computes_bf16_fast", lambda: True)
+        with pytest.raises(PrecisionUnsupportedError, match="Give precision='fp32'"):
+            resolve_dtype("fp16", place)
+    assert resolve_dtype("bf16", cpu) == torch.bfloat16
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GTX 1080")
     with pytest.raises(PrecisionUnsupportedError, match="GTX 1080 cannot compute in bf16"):
         resolve_dtype("bf16", cuda)
+
+
+def test_a_mac_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(DeviceUnavailableError, match=r"no Apple GPU.*the device 'cpu'"):
+        resolve_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device("mps") == torch.device("mps")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert resolve_device(None) == torch.device("mps")
+    assert paste_device(torch.device("mps")) == torch.device("cpu")
+    assert paste_device(torch.device("cuda:1")) == torch.device("cuda:1")
+
+
+def test_a_mac_is_told_what_it_lacks(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    find_spec = importlib.util.find_spec
+    machine.setattr(sys, "platform", "darwin")
+    machine.setattr(platform, "machine", lambda: "x86_64")
+    assert (why_unavailable() or "").startswith("no Apple GPU was found")
+    machine.setattr(platform, "machine", lambda: "arm64")
+    assert (why_unavailable("cuda") or "").startswith("no GPU was found")
+    machine.setattr(importlib.util, "find_spec", lambda name: None)
+    assert (why_unavailable() or "").startswith("torch is not installed; run: pip install")
+    machine.setattr(importlib.util, "find_spec", find_spec)
+    (tmp_path / "torch" / "version.py").write_text("cuda = None\nhip = None\n")
+    assert "vortex weights fetch liveportrait" in (why_unavailable() or "")
+    write_empty_weights(tmp_path)
+    machine.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert (why_unavailable() or "").startswith("torch finds no Apple GPU")
+    machine.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert why_unavailable() is None
 
 
 @pytest.fixture
@@ -123,7 +162,7 @@ def test_the_reasons_are_named_in_the_order_that_saves_downloads(
     assert (why_unavailable() or "").startswith("torch is not installed; run: pip install")
     machine.setattr(importlib.util, "find_spec", find_spec)
     built.write_text("cuda = None\nhip = None\n")
-    assert (why_unavailable() or "").startswith("this build of torch has no CUDA")
+    assert (why_unavailable() or "").startswith("this build of torch has no CUDA; run: pip install")
     built.write_text("cuda = '12.8'\nhip = None\n")
     assert "vortex weights fetch liveportrait" in (why_unavailable() or "")
     write_empty_weights(tmp_path)

@@ -12,11 +12,13 @@ from liveportrait import Meter
 from support import liveportrait_release as release
 from torch import Tensor
 
-from vortex.engines.liveportrait import load_liveportrait
+from vortex.engines.liveportrait import load, load_liveportrait
+from vortex.engines.liveportrait import networks as networks_module
 from vortex.engines.liveportrait.load import rewrite_networks
-from vortex.engines.liveportrait.networks import Networks, load_networks
+from vortex.engines.liveportrait.networks import Networks, load_networks, sample_volume, samples_volumes
 from vortex.engines.registry import load_engine
 from vortex.errors import (
+    DeviceUnavailableError,
     InputError,
     OutOfMemoryError,
     PrecisionUnsupportedError,
@@ -81,6 +83,50 @@ def test_a_budget_limits_the_frames_rendered_at_once(monkeypatch: pytest.MonkeyP
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_a_device_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU stands for a device of Apple: right by itself, wrong with an operation that is off."""
+    cpu, mps = torch.device("cpu"), torch.device("mps")
+    assert load.arithmetic_error(cpu) == 0
+    places: list[torch.device] = []
+    right = Networks.decode
+
+    def wrong(self: Networks, features: Tensor) -> Tensor:
+        places.append(features.device)
+        return right(self, features if len(places) % 2 else features * 1.5)
+
+    monkeypatch.setattr(Networks, "decode", wrong)
+    assert load.arithmetic_error(cpu) > load.MAX_ARITHMETIC_ERROR
+    monkeypatch.setattr(load, "arithmetic_error", lambda device: 1e-5)
+    load.check_arithmetic(mps)
+    for error in (0.2, float("nan")):
+        monkeypatch.setattr(load, "arithmetic_error", lambda device, error=error: error)
+        with pytest.raises(DeviceUnavailableError, match=r"cannot render on 'mps' \(its pictures are off by"):
+            load.check_arithmetic(mps)
+
+    def lacks(device: torch.device) -> float:
+        raise NotImplementedError("no operator 'aten::x'")
+
+    monkeypatch.setattr(load, "arithmetic_error", lacks)
+    with pytest.raises(DeviceUnavailableError, match=r"aten::x.*device 'cpu'"):
+        load.check_arithmetic(mps)
+
+
+def test_volumes_are_sampled_elsewhere_where_the_device_cannot(
+    toy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch has no device "mps" here, which is the answer of one that cannot; results must not change."""
+    volume = torch.rand(1, 2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    grid = torch.rand(1, 3, 4, 4, 3, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    here = sample_volume(volume, grid)
+    assert samples_volumes("cpu") and not samples_volumes("mps")
+    monkeypatch.setattr(networks_module, "samples_volumes", lambda device_type: False)
+    assert torch.equal(sample_volume(volume, grid), here)
+    half = sample_volume(volume.half(), grid)
+    assert half.dtype == torch.float16
+
+
 GFLOP = 1e9
 
 
