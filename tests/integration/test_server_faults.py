@@ -210,6 +210,29 @@ def test_an_upload_to_a_full_disk_is_refused_and_leaves_nothing(
         assert client.get("/healthz").status_code == 200
 
 
+_POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\n{} loop\n"
+DISGUISED = [
+    ("portrait", b"%!PS\n%% WEBP\n" + _POSTSCRIPT, 415),
+    ("portrait", b"P6 8 8   WEBP255\n" + bytes(300), 415),
+    ("portrait", b"RIFF\0\0\0\0WEBP" + _POSTSCRIPT, 422),
+    ("portrait", b"\xff\xd8\xff" + _POSTSCRIPT, 422),
+    ("speech", b"v=0\no=x \nWAVE s=x\nm=audio 9 RTP/AVP 0\n", 415),
+    ("speech", b"WEBVTT\n\nWAVE\n00:00.000 --> 00:01.000\nx\n", 415),
+    ("speech", b"ID3#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", 422),
+    ("speech", b"ID3\nffconcat version 1.0\nfile /etc/passwd\n", 422),
+    ("speech", b"RIFF\0\0\0\0WAVE#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", 422),
+]
+
+
+@pytest.mark.parametrize(("field", "content", "status"), DISGUISED, ids=range(len(DISGUISED)))
+def test_what_has_the_marks_of_another_format_reaches_no_other_decoder(
+    client: TestClient, data: Path, portrait: Path, clip: bytes, field: str, content: bytes, status: int
+) -> None:
+    files = {"portrait": ("p", portrait.read_bytes()), "speech": ("s", clip), field: ("x", content)}
+    assert client.post("/v1/videos", files=files).status_code == status
+    assert files_in(data) == []
+
+
 def test_invented_methods_add_no_figures(client: TestClient) -> None:
     for number in range(30):
         assert client.request(f"M{number}", "/").status_code == 405

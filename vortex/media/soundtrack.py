@@ -253,6 +253,7 @@ class _Reader:
         """Return the whole track at ``sample_rate`` Hz."""
         import av
 
+        self._check_size()
         joiner = _Joiner(sample_rate)
         for packet in self._packets():
             try:
@@ -344,6 +345,14 @@ class _Reader:
     def _is_jump(self, pause_s: float) -> bool:
         """Return whether a pause is one of the jumps that the clock of such a format makes."""
         return pause_s > JUMP_FROM_S and bool(self._container.format.flags & TS_DISCONT)
+
+    def _check_size(self) -> None:
+        """Refuse a file of samples by its size, before all of it is read."""
+        codec = self._track.codec_context
+        rate_bytes_s = (codec.bit_rate or 0) / 8
+        if codec.name.startswith("pcm_") and rate_bytes_s and len(self._container.streams) == 1:
+            # A header is a small part of a sound that is too long.
+            self._check_length(0.99 * self._container.size / rate_bytes_s)
 
     def _check_length(self, length_s: float) -> None:
         if length_s > self._max_s:

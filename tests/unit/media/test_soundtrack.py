@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -258,6 +259,20 @@ def test_a_longer_pause_than_is_allowed_is_refused() -> None:
                         starts_s=((0, 0.0), (1024 * 47, 9e6)))  # fmt: skip
     with pytest.raises(AudioError, match="lasts more than 14400 s"):
         load_audio(data)
+
+
+def test_a_file_of_days_is_refused_by_its_size(tmp_path: Path) -> None:
+    """20 GB that take no place on the disk: reading four hours of them would take gigabytes of memory."""
+    path = tmp_path / "days.wav"
+    content = bytearray(encode_sound(tone(0.1), RATE_HZ, codec="pcm_s16le"))
+    # The largest size that the header can name stands for all of the file.
+    sizes = content.index(b"data") + 4
+    content[sizes : sizes + 4] = content[4:8] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    os.truncate(path, 20_000_000_000)
+    for allowed_s in (300.0, 14_400.0):
+        with pytest.raises(AudioError, match=f"lasts more than {allowed_s:g} s"):
+            load_audio(path, max_duration_s=allowed_s)
 
 
 def test_random_sounds_never_end_the_process(tmp_path: Path) -> None:
