@@ -147,7 +147,6 @@ def test_a_bad_speech(run_vortex: Run, portrait: Path, speech: Path, tmp_path: P
         (("--duration", "nan"), "duration"),
         (("--duration", "inf"), "duration"),
         (("--seed", "-1"), "seed is -1"),
-        (("--transcript", "it is raining cats and dogs in the mountains of California today"), "transcript"),
     ],
 )
 def test_a_bad_option(

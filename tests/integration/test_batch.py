@@ -83,7 +83,7 @@ def test_good_rows_become_videos_and_bad_ones_are_reported(files: Path) -> None:
     ):
         assert word in reasons[index]
     assert frames_in(files / "out" / "one.mp4") == 12
-    assert frames_in(files / "out" / "deep" / "two.mp4") == 12
+    assert frames_in(files / "out" / "deep" / "two.mp4") == 13
     assert not (files / "escape.mp4").exists()
     assert len(done.stderr.splitlines()) == len(rows) + 1
 

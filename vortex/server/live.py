@@ -63,7 +63,7 @@ def reserve_place(context: ServerContext) -> Iterator[None]:
 
 async def open_session(context: ServerContext, transport: Transport, request: LiveRequest) -> LiveSession:
     """Prepare a face; raises WebSocketException for an unknown portrait, or an option not offered here."""
-    record = context.store.portrait(request.portrait_id)
+    record = await run_in_threadpool(context.store.portrait, request.portrait_id)
     if record is None or not record.shared:
         reason = "There is no portrait with that id. Send the picture again."
         raise WebSocketException(CloseCode.POLICY_VIOLATION, reason)

@@ -55,14 +55,15 @@ async def make_video(context: Context, request: Request, response: Response) -> 
     Picture, sound and video are checked before the answer: what cannot become a video is refused here.
     """
     context.check_running()
-    if context.store.count_jobs("queued") >= context.settings.max_queued:
+    # In a thread, as everything that uses the database: another process may lock it for a while.
+    if await run_in_threadpool(context.store.count_jobs, "queued") >= context.settings.max_queued:
         raise _queue_is_full()
     with context.folder.incoming() as folder:
         wanted = await read_request(request, VideoRequest, folder, context.settings.max_upload_bytes)
         async with context.decoding:
             job = await run_in_threadpool(_queue, context, wanted, folder)
     response.headers["Location"] = f"/v1/videos/{job.id}"
-    return Video.of(job, context.store.count_ahead(job))
+    return Video.of(job, await run_in_threadpool(context.store.count_ahead, job))
 
 
 def _queue(context: ServerContext, wanted: VideoRequest, folder: Path) -> Job:
