@@ -27,8 +27,8 @@ MIN_PAUSE_S = 0.14
 """Quiet gaps shorter than this belong to the sounds around them, such as the closure of a t."""
 MIN_SPEECH_S = 0.03
 """Anything shorter is a click."""
-VOICE_PROBABILITY, SURE_PROBABILITY = 0.12, 0.5
-"""A voice is where the probability stays above the first value, and reaches the second (hysteresis).
+START_PROBABILITY, SURE_PROBABILITY, END_PROBABILITY = 0.3, 0.5, 0.12
+"""A voice starts above the first value, reaches the second, and lasts until the third (hysteresis).
 
 All vowels of noisy, distant and whispered speech do, and hardly any music.
 """
@@ -107,9 +107,11 @@ def detect_voice(probability: F32, count: int, start: int = 0) -> npt.NDArray[np
     """
     if len(probability) == 0:
         return np.zeros(count, np.bool_)
-    likely = np.pad(probability > VOICE_PROBABILITY, (TAIL_BLOCKS, LEAD_BLOCKS))
+    likely = np.pad(probability > END_PROBABILITY, (TAIL_BLOCKS, LEAD_BLOCKS))
     for first, end in (np.flatnonzero(np.diff(likely)).reshape(-1, 2) + 1).tolist():
-        likely[first:end] = probability[first - TAIL_BLOCKS : end - TAIL_BLOCKS].max() > SURE_PROBABILITY
+        run = probability[first - TAIL_BLOCKS : end - TAIL_BLOCKS]
+        started = np.flatnonzero(run > START_PROBABILITY) if run.max() > SURE_PROBABILITY else [len(run)]
+        likely[first : first + started[0]] = False
     near = np.lib.stride_tricks.sliding_window_view(likely, TAIL_BLOCKS + 1 + LEAD_BLOCKS)
     blocks = (start + _HOP // 2 + _HOP * np.arange(count)) // BLOCK_SAMPLES
     return np.asarray(near[np.clip(blocks, 0, len(near) - 1)].any(axis=1))

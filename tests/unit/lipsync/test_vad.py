@@ -99,8 +99,9 @@ def test_a_steady_level_is_a_voice_only_if_it_was_quiet_before(detect: Callable[
 
 def test_a_voice_is_where_the_network_is_sure_and_a_little_around() -> None:
     probability = np.zeros(50, np.float32)
+    probability[15:20] = 0.25  # not yet above the threshold of a start
     probability[20:30] = 0.9
-    probability[30:35] = 0.2  # still above the lower threshold
+    probability[30:35] = 0.2  # still above the threshold of an end
     probability[40:45] = 0.4  # never sure
     voice = detect_voice(probability, 160)
     edges_s = (np.flatnonzero(np.diff(voice)) + 1) / VAD_HZ
