@@ -162,7 +162,7 @@ def test_with_the_clock_it_idles_speaks_and_can_be_interrupted(
 def test_options_that_make_no_sense_are_refused(open_live: Open) -> None:
     client, _, known = open_live()
     for address in (
-        url(known, preset="happy"), url(known, fps=0), url(known, size_px=3), url(known, pace="slow"),
+        url(known, preset="furious"), url(known, fps=0), url(known, size_px=3), url(known, pace="slow"),
         url(known, colour="red"), url("6f0c1f6a2b8d4e9f00aa11bb"), url("../../etc"), url(known, seed=-1),
         url(known, sample_rate_hz=1), url(known, engine="liveportrait"), url(known, quality="fast"),
         "ws://127.0.0.1/v1/live",
