@@ -22,7 +22,7 @@ from vortex.engines.liveportrait.keypoints import transform_keypoints
 from vortex.engines.liveportrait.load import rewrite_networks
 from vortex.engines.liveportrait.networks import FILES, LIVEPORTRAIT_V1, NetworkSizes, load_networks
 from vortex.types import Frame
-from vortex.weights.cache import WEIGHTS
+from vortex.weights.cache import WEIGHTS, WeightsFile
 
 SEED = 20261123
 State = dict[str, Any]
@@ -307,8 +307,13 @@ class PublishedNames:
 
 def publish(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Let the files of a release below ``folder`` be the published ones, whose hashes are checked."""
+    monkeypatch.setitem(WEIGHTS, "liveportrait", described(folder))  # type: ignore[arg-type]
+
+
+def described(folder: Path) -> tuple[WeightsFile, ...]:
+    """Return the files of a release below ``folder`` as if published: with their own sizes and hashes."""
     files = []
     for file in WEIGHTS["liveportrait"]:
         content = (folder / file.path).read_bytes()
         files.append(replace(file, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
-    monkeypatch.setitem(WEIGHTS, "liveportrait", tuple(files))  # type: ignore[arg-type]
+    return tuple(files)

@@ -54,6 +54,19 @@ def test_doctor_tells_what_can_run_and_why_not() -> None:
     assert reason is None or len(reason) > 10
 
 
+def test_doctor_also_says_what_an_engine_lacks_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VORTEX_CACHE", str(tmp_path))
+    findings = json.loads(vortex("doctor", "--json").stdout)
+    lacking = findings["engines_on_cpu"]["liveportrait"]
+    assert lacking.startswith(
+        ("torch is not installed; run: pip", "its weights are missing; run: vortex weights")
+    )
+    assert f"with --device cpu: {lacking}\n" in vortex("doctor").stdout
+    assert "mesh" not in findings["engines_on_cpu"]
+
+
 def test_doctor_names_the_command_that_a_model_of_motion_needs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ const STAGES = {
   engine: "Starting", portrait: "Reading the picture", prepare: "Preparing the picture",
   speech: "Reading the voice", recognize: "Recognising the speech", motion: "Moving the face",
   track: "Following the face",
-  render: "Rendering",
+  ahead: "Rendering key frames", render: "Rendering",
 };
 
 const CANCELLED = "Cancelled. Nothing was kept.";
@@ -46,7 +46,7 @@ async function watch(video) {
 }
 
 function showProgress({ stage, completed, total, eta_s: left }) {
-  const counted = ["track", "render"].includes(stage) && total > 1;
+  const counted = ["track", "ahead", "render"].includes(stage) && total > 1;
   const share = counted ? completed / total : 0;
   let text = STAGES[stage] ?? "Working";
   if (counted) text += `, frame ${completed} of ${total}`;

@@ -81,6 +81,8 @@ def test_the_rendered_face_is_pasted_where_it_was_cropped(
 
 def test_a_video_file_is_made(rewritten: Networks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vortex.engines.liveportrait.load.load_networks", lambda *args, **kwargs: rewritten)
+    monkeypatch.setattr("vortex.engines.liveportrait.load.verify_weights", lambda name: tmp_path)
+    monkeypatch.setenv("VORTEX_STATE", str(tmp_path / "state"))
     # Other tests of this module use the networks, too.
     monkeypatch.setattr(Renderer, "close", lambda self: None)
     report = vortex.animate(
@@ -96,6 +98,7 @@ def test_a_video_file_is_made(rewritten: Networks, tmp_path: Path, monkeypatch: 
     assert report.engine == "liveportrait" and report.size_px == (128, 128)
     assert report.frames == math.ceil(load_audio(DEMO_SPEECH).duration_s * 24)
     assert (tmp_path / "out.mp4").stat().st_size > 10_000
+    assert list((tmp_path / "state" / "unfinished").iterdir()) == []
 
 
 @pytest.fixture
