@@ -15,6 +15,8 @@ import pytest
 from harness import summary, tenths
 from support.paths import ROOT
 
+from vortex.types import BLENDSHAPE_INDEX
+
 BENCHMARKS = ROOT / "benchmarks"
 ENTRY: dict[str, Any] = {
     "benchmark": "mesh_latency",
@@ -128,3 +130,15 @@ def test_the_benchmarks_page_agrees_with_the_records() -> None:
         [sys.executable, str(BENCHMARKS / "report.py"), "--check"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_take_for_machines_with_a_gpu_is_a_motion() -> None:
+    pytest.importorskip("torch", reason="the extra 'neural' is not installed")
+    from liveportrait import read_take
+
+    portrait, motion = read_take()
+    assert portrait.image.shape == (512, 512, 3)
+    assert len(motion) == 1080
+    # Somebody speaks: the mouth opens and shuts.
+    jaw = motion.blendshapes[:, BLENDSHAPE_INDEX["jawOpen"]]
+    assert jaw.max() > 0.3 and jaw.min() < 0.05

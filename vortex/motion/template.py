@@ -7,9 +7,8 @@ and arrays of numbers are built, by functions of this module.
 from __future__ import annotations
 
 import io
-import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +21,7 @@ from vortex.errors import InputError, in_one_line
 from vortex.media.formats import Format, format_of
 from vortex.motion.transfer import nearest_rotation
 from vortex.runtime.files import check_output_path, whole_file
+from vortex.runtime.pickles import PickledArray, read_pickle
 from vortex.types import F64, FloatArray, KeypointTrack, parse_fps
 
 SCHEMA = "vortex-motion-template"
@@ -180,99 +180,9 @@ def _checked_numbers(name: str, array: npt.NDArray[Any], shape: tuple[int, ...])
     return numbers
 
 
-class _NumberType:
-    """Stands for numpy.dtype in a pickle: its name, and its byte order once the pickle has told it."""
-
-    def __init__(self, name: object, *_: object) -> None:
-        self.name, self.order = str(name), "<"
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = str(state[1])
-
-    def read(self, content: bytes) -> FloatArray:
-        if self.name not in ("f2", "f4", "f8", "i4", "i8", "u1", "i2", "b1"):
-            raise pickle.UnpicklingError(f"it has an array of {self.name}, not of numbers")
-        order = self.order if self.order in "<>" else "<"
-        return np.frombuffer(content, np.dtype(order + self.name)).astype(np.float64)
-
-
-class _Array:
-    """Stands for numpy.ndarray in a pickle; ``values`` are float64 once the pickle has told them."""
-
-    def __init__(self, *_: object) -> None:
-        self.values: FloatArray = np.zeros(0)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, kind, fortran, content = state
-        self.values = kind.read(content).reshape(shape, order="F" if fortran else "C")
-
-
-def _scalar(kind: _NumberType, content: bytes) -> float:
-    return float(kind.read(content)[0])
-
-
-def _buffer(content: Any, kind: _NumberType, shape: Any, order: str) -> _Array:
-    array = _Array()
-    array.values = kind.read(bytes(content)).reshape(shape, order="F" if order == "F" else "C")
-    return array
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """Return bytes that Python 2 would have written; pickles of protocol 2 name this function."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it encodes text as {encoding}")
-    return text.encode("latin1")
-
-
-class _Function:
-    """A function that a pickle may call, but not change."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._function(*arguments)
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("it changes functions")
-
-
-_BUILT: Mapping[tuple[str, str], Any] = {
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
-    **{(f"numpy.{core}.multiarray", "scalar"): _Function(_scalar) for core in ("core", "_core")},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): _Function(_buffer) for core in ("core", "_core")},
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _NumberType,
-    ("collections", "OrderedDict"): dict,
-    ("_codecs", "encode"): _Function(_latin1),
-}
-"""What a template may name, and what is used in its place."""
-
-
-class _DataUnpickler(pickle._Unpickler):
-    """Builds data only: it finds the functions of :data:`_BUILT` and nothing else.
-
-    The unpickler of Python's library that is written in Python: the one written in C fills as much memory as
-    a pickle asks for.
-    """
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _BUILT:
-            raise pickle.UnpicklingError(f"it wants to use {module}.{name}, which is not data")
-        return _BUILT[module, name]
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to objects outside the file")
-
-    def get_extension(self, code: int) -> Any:
-        raise pickle.UnpicklingError("it refers to functions by number")
-
-
 def _unpickle(content: bytes) -> Any:
     try:
-        return _DataUnpickler(io.BytesIO(content)).load()
+        return read_pickle(content)
     except MemoryError as exc:
         raise InputError("more memory is wanted than there is. Give another template.") from exc
     except Exception as exc:  # a damaged pickle raises whatever its operations raise
@@ -292,7 +202,7 @@ def _published_track(stored: Any) -> KeypointTrack:
         if len(rows) == len(frames):
             columns[name] = [_numbers({name: row}, name, (name,)) for row in rows]
     fps = stored.get("output_fps", 25)
-    rate = parse_fps(float(fps.values.ravel()[0]) if isinstance(fps, _Array) else fps)
+    rate = parse_fps(float(fps.values.ravel()[0]) if isinstance(fps, PickledArray) else fps)
     return _checked_track({name: np.stack(column) for name, column in columns.items()}, rate)
 
 
@@ -302,7 +212,7 @@ def _numbers(frame: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> Floa
     try:
         if found is None:
             raise TypeError
-        values = np.asarray(found.values if isinstance(found, _Array) else found, np.float64)
+        values = np.asarray(found.values if isinstance(found, PickledArray) else found, np.float64)
         return values.reshape(_SHAPES[name])
     except (ValueError, TypeError) as exc:
         wanted = f"{' or '.join(keys)} as numbers of shape {_SHAPES[name]}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import pickle
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from vortex.audio_motion.joyvasa.networks import JOYVASA_V1, JoyVasaNetworks, JoyVasaSizes
 from vortex.errors import WeightsCorruptError, WeightsMissingError
+from vortex.runtime.pickles import PickledArray, read_pickle
 from vortex.types import F32, read_only
 
 CHECKPOINT = "motion_generator/motion_generator_hubert_chinese.pt"
@@ -151,31 +151,19 @@ def _fold_position_weight(state: dict[str, Tensor], conv: str) -> None:
             state[conv + "weight"] = weight.float()
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays of numbers; any other class is refused before anything of it runs."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        # NumPy 2 renamed the module; the release was written by an older one.
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np.empty(0).__reduce__()[0]
-        raise pickle.UnpicklingError(f"{module}.{name} is not an array")
-
-
 def load_statistics(folder: Path) -> MotionStatistics:
     """Return the statistics below ``folder``; errors as of :func:`load_networks`."""
     path = folder / TEMPLATE
     try:
-        with open(path, "rb") as file:
-            stored = _ArrayUnpickler(file).load()
+        stored = read_pickle(path.read_bytes())
     except FileNotFoundError as exc:
         raise WeightsMissingError(f"Weights {path} are missing. Run: vortex weights fetch joyvasa") from exc
     except Exception as exc:  # A damaged pickle raises almost any type.
         raise WeightsCorruptError(f"{path} cannot be read as arrays ({exc}). {_FETCH}") from exc
 
     def array(name: str, length: int) -> F32:
-        value = np.asarray(stored[name], np.float32)
+        pickled = stored[name]
+        value = np.asarray(pickled.values if isinstance(pickled, PickledArray) else pickled, np.float32)
         if value.shape != (length,) or not np.isfinite(value).all():
             raise ValueError(f"{name} has shape {value.shape}; ({length},) is expected")
         return value

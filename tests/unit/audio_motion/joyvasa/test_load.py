@@ -94,7 +94,7 @@ def test_a_checkpoint_that_hides_a_command_is_refused_and_runs_nothing(folder: P
 def test_a_template_that_hides_a_command_is_refused_and_runs_nothing(folder: Path, tmp_path: Path) -> None:
     trace = tmp_path / "ran"
     (folder / TEMPLATE).write_bytes(pickle.dumps({**statistics(), "mean_exp": Evil(trace)}))
-    with pytest.raises(WeightsCorruptError, match="is not an array"):
+    with pytest.raises(WeightsCorruptError, match="which is not data"):
         load_statistics(folder)
     assert not trace.exists()
 
