@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,11 +47,17 @@ class FaceTrack:
         return np.isfinite(self.landmarks_px[:, 0, 0])
 
 
-def track_face(frames: Iterable[tuple[float, Frame]], *, name: str = "video") -> FaceTrack:
+def track_face(
+    frames: Iterable[tuple[float, Frame]],
+    *,
+    name: str = "video",
+    on_face: Callable[[Frame, Face | None], None] | None = None,
+) -> FaceTrack:
     """Follow the largest face of the first frame that has one; messages call the video ``name``.
 
     ``frames`` are times in seconds and pictures (H, W, 3) uint8 RGB of any size; only one is kept at a time.
     The face is looked for where it was last, then in the whole frame. After a gap, the nearest face goes on.
+    ``on_face`` sees every frame, with its face or None.
 
     Raises:
         NoFaceError: no face in any frame.
@@ -73,6 +79,8 @@ def track_face(frames: Iterable[tuple[float, Frame]], *, name: str = "video") ->
             times_s.append(time_s)
             faces.append(found)
             last = found or last
+            if on_face:
+                on_face(frame, found)
     if last is None:
         raise NoFaceError(
             f"No face found in any frame of '{name}'. Give a video of a face towards the camera."
