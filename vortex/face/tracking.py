@@ -27,13 +27,14 @@ class FaceTrack:
 
     ``times_s`` (T,) float64 are the times of the frames after the first one, rising. ``landmarks_px``
     (T, 478, 3) float32 and ``rotations`` (T, 3, 3) float64 are as in :class:`vortex.face.detection.Face`.
-    ``notes`` are for the user.
+    ``notes`` are for the user; ``others`` is how many more faces one frame has.
     """
 
     times_s: F64
     landmarks_px: F32
     rotations: F64
     notes: tuple[str, ...] = ()
+    others: int = 0
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -124,4 +125,4 @@ def _as_track(times_s: list[float], faces: list[Face | None], others: int) -> Fa
         notes.append(f"no face in {missing} of {frames} frames of the video; the motion is bridged there")
     if width_px < COARSE_FACE_PX:
         notes.append(f"the eyes in the video are {width_px:.0f} px apart; a larger face moves more exactly")
-    return FaceTrack(np.subtract(times_s, times_s[0]), landmarks_px, rotations, tuple(notes))
+    return FaceTrack(np.subtract(times_s, times_s[0]), landmarks_px, rotations, tuple(notes), others)

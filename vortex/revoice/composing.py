@@ -24,23 +24,29 @@ class MouthShare:
 
 
 def compose(
-    frame: Frame, library: MouthLibrary, number: int, wanted: F64, mouths: list[MouthShare]
+    frame: Frame,
+    library: MouthLibrary,
+    number: int,
+    wanted: F64,
+    mouths: list[MouthShare],
+    shown: float = 1.0,
 ) -> None:
     """Put mouths with ``wanted`` lips (6,) into frame ``number`` of a clip, in place.
 
-    The shares of the mouths sum to 1.
+    The shares of the mouths sum to 1; ``shown`` is that of all of them in the frame.
     """
     rows = slice(number, number + 1)
     pose = library.poses.rows(rows)
     target = library.landmarks_px[number, :, :2].astype(np.float64)
-    places = []
+    places, faces = [], [target]
     for each in mouths:
         face = each.mouth.face
-        moved = face if each.fixed else move_lips(face, each.mouth.lips, wanted)
-        both = pose.restore(np.stack([moved, face])[:, None].reshape(1, -1, 3))[0, :, :2]
-        places.append(place(each.mouth, moved, both[: len(face)], both[len(face) :], target))
-    size = (frame.shape[1], frame.shape[0])
-    region = region_mask(size, (target, *(placing.landmarks_px for placing in places)))
+        moved = move_lips(face, each.mouth.lips, wanted)
+        restored = [pose.restore(points[None])[0, :, :2] for points in (moved, face)]
+        faces.append(restored[0])
+        shown_face = (face, restored[1]) if each.fixed else (moved, restored[0])
+        places.append(place(each.mouth, *shown_face, restored[1], target))
+    region = region_mask((frame.shape[1], frame.shape[0]), tuple(faces))
     if region is None:
         return
     share, box = region
@@ -52,4 +58,4 @@ def compose(
         mixed = np.asarray(total + 0.5, np.uint8)
     eye_px = float(np.linalg.norm(np.subtract(*target[list(OUTER_EYE_CORNERS)])))
     toned = match_tone(mixed, frame[y0:y1, x0:x1], share, eye_px)
-    blend(frame, toned, share, box)
+    blend(frame, toned, np.float32(shown) * share, box)
