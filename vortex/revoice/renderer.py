@@ -80,7 +80,7 @@ class ClipRenderer:
     def iter_frames(self, prepared: Clip, motion: Motion, *, quality: str = "full") -> Iterator[Frame]:
         """Return an iterator of one frame of the clip for each row of ``motion``, with its mouth."""
         track = blendshapes_only(motion, self.name)
-        return _rendered(prepared, track, self._plan(prepared, track))
+        return render_plan(prepared, track, self._plan(prepared, track))
 
     def notes(self, prepared: Clip, motion: Motion, *, quality: str = "full") -> tuple[str, ...]:
         """Return how many frames have a drawn mouth, or pass through untouched."""
@@ -104,7 +104,8 @@ class ClipRenderer:
         return self._planned[2]
 
 
-def _rendered(clip: Clip, motion: MotionTrack, plan: Plan) -> Iterator[Frame]:
+def render_plan(clip: Clip, motion: MotionTrack, plan: Plan) -> Iterator[Frame]:
+    """Yield the frames of a plan; drawn mouths follow ``motion``, which has a row for each of them."""
     drawn = _drawn_mouths(clip, motion, plan)
     for index, frame in enumerate(clip.frames(plan.order)):
         if plan.shown[index] > 0:
