@@ -36,6 +36,7 @@ from vortex.motion.drive import drive
 from vortex.performance import SOUND_HZ, StageClock
 from vortex.revoice.blending import region_mask
 from vortex.revoice.clip import Clip, read_clip
+from vortex.revoice.hearing import hear_person
 from vortex.revoice.lips import GAP, find_mouth, wanted_lips
 from vortex.revoice.renderer import Plan, plan_mouths, render_plan
 from vortex.types import F64, I64, Audio, Frame, MotionTrack
@@ -64,7 +65,7 @@ class HiddenClip:
                 hidden = region_mask((frame.shape[1], frame.shape[0]), (points,))
                 if hidden is not None:
                     share, (x0, y0, x1, y1) = hidden
-                    frame[y0:y1, x0:x1][share > 0.5] = 0
+                    frame[y0:y1, x0:x1][share == 1] = 0
             yield frame
 
 
@@ -131,9 +132,9 @@ def opening(points: F64) -> float:
     return float(np.linalg.norm(gap[:2]) / np.linalg.norm(eyes[:2]))
 
 
-def figures(real: list[Any], other: list[Any], turned: F64) -> dict[str, float]:
-    """Return how near the mouths of ``other`` come to the real ones."""
-    rows = [i for i, (a, b) in enumerate(zip(real, other, strict=True)) if a and b and turned[i] <= MAX_TURN_DEG]
+def figures(real: list[Any], other: list[Any], counted: Any) -> dict[str, float]:
+    """Return how near the mouths of ``other`` come to the real ones, in the frames ``counted`` (T,)."""
+    rows = [i for i, (a, b) in enumerate(zip(real, other, strict=True)) if a and b and counted[i]]
     still = np.mean([similarity_of(real[i][0], real[0][0]) for i in rows])
     ssim = np.mean([similarity_of(real[i][0], other[i][0]) for i in rows])
     lips = np.array([(opening(real[i][1]), opening(other[i][1])) for i in rows])
@@ -156,25 +157,23 @@ def run(path: Path, folder: Path | None) -> dict[str, Any]:
     kept = [mouth for mouth in old.kept if mouth.number < first]
     usable = old.usable.copy()
     usable[first:] = False
-    library = replace(
-        old,
-        kept=tuple(kept),
-        numbers=np.array([mouth.number for mouth in kept]),
-        mouth=find_mouth(old.measures.lips[usable]),
-    )
+    half = replace(old, usable=usable, mouth=find_mouth(old.measures.lips[usable]))
+    mouth = hear_person(half, path, clip.times_s[:first], clip.fps) if first else half.mouth
+    numbers = np.array([each.number for each in kept])
+    library = replace(old, kept=tuple(kept), numbers=numbers, mouth=mouth)
     clip = replace(clip, library=library)
     order = np.arange(first, count)
     motion, sound = own_motion(clip, path, first)
     real = list(clip.frames(order))
     found = aligned(real)
     turns = old.measures.turns_deg[order]
-    turned = np.abs(turns - turns[0]).max(axis=1)
+    counted = (np.abs(turns - turns[0]).max(axis=1) <= MAX_TURN_DEG) & old.usable[order]
     result: dict[str, Any] = {"clip": path.name, "library_frames": len(kept)}
     made = {"real": real}
     for name, plan in plans(clip, motion, order).items():
         hidden: Any = HiddenClip(clip, first)
         made[name] = list(render_plan(hidden, motion, plan))
-        result[name] = figures(found, aligned(made[name]), turned)
+        result[name] = figures(found, aligned(made[name]), counted)
         print(name, result[name], flush=True)
     result["gap_share"] = round(float((clip.library.measures.lips[order, GAP] > 0).mean()), 3)
     if folder is not None:

@@ -79,8 +79,10 @@ def _eye_px(points: F64) -> float:
 def match_tone(mouth: Frame, frame: Frame, share: F32, eye_px: float) -> Frame:
     """Return ``mouth`` (h, w, 3) in the light of ``frame``, as the rim tells, where ``share`` is near a half.
 
-    The differences of colour there are carried inwards, so that both sides of the rim agree.
+    The differences of colour there are carried inwards, so that both sides of the rim agree. What ``frame``
+    shows where ``share`` is 1 does not matter.
     """
+    frame = np.where(share[..., None] < 1, frame, mouth)
     scale = min(TONE_WIDTH_PX / eye_px, 1.0)
     size = (max(round(scale * mouth.shape[1]), 4), max(round(scale * mouth.shape[0]), 4))
     small = [np.asarray(cv2.resize(p, size, interpolation=cv2.INTER_AREA), np.float32) for p in (mouth, frame)]

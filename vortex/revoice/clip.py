@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from vortex.media.formats import HEAD_BYTES, PICTURES, VIDEOS, format_of, is_hei
 from vortex.media.reading import VideoFile, iter_frames_in_order, iter_timed_frames, probe_video, steady_rate
 from vortex.options import RenderOptions, default_of
 from vortex.performance import StageClock
+from vortex.revoice.hearing import hear_person
 from vortex.revoice.library import MouthCollector, MouthLibrary, build_library
 from vortex.revoice.lips import GAP, TALKING_GAP
 from vortex.types import F64, I64, Frame, Portrait
@@ -128,6 +129,9 @@ def read_clip(path: Path, length_s: float, clock: StageClock) -> Clip:
         )
     times_s = np.array(reader.times_s)
     fps = min(max(steady_rate(times_s, video.fps), Fraction(1)), Fraction(120))
+    if video.has_sound:
+        with clock.stage("recognize"):
+            library = replace(library, mouth=hear_person(library, path, times_s, fps))
     width, height = reader.size_px
     if width < 2 or height < 2:
         raise InputError(f"Video '{path.name}' is {width}x{height}; give one of at least 2x2 pixels.")
