@@ -1,15 +1,14 @@
-"""How near re-voiced frames come to the real ones: half of a talking clip speaks with the mouths of the other.
+"""How near re-voiced frames come to the real ones: half of a clip speaks with the mouths of the other half.
 
-Usage: python benchmarks/revoice.py CLIP.mp4 [--folder DIR] [--output RECORDS.json]
+Usage: python benchmarks/revoice.py CLIP.mp4 ... [--folder DIR] [--output RECORDS.json]
 
 The first half of the clip is the library. The second half gets its own words back, heard in its own sound, by
-four means: the person's own mouths (``chosen``), the same by the lips that were measured in the real frames
-(``measured``, the best that a perfect prediction could reach), the mouth that the mesh engine draws
-(``drawn``), and a mouth that stays shut (``shut``). No pixel inside the region of the mouth of the second half
-is used: it is black when mouths are blended in. Frames are aligned by the face and compared with the real ones
-in a box around the mouth, by structural similarity; ``gain`` is the share of the way from a still picture, the
-first frame of the half, to a perfect copy. With ``--folder``, the real frames and those of each means are
-written as videos.
+four means: the person's own mouths (``chosen``); the same by the lips that were measured in the real frames,
+the best that a perfect prediction could reach (``measured``); the mouth that the mesh engine draws
+(``drawn``); and a mouth that stays shut (``shut``). Where the mouths of the second half are replaced wholly,
+they are black before that. Frames are aligned by the face and compared with the real ones in a box around the
+mouth, by structural similarity. ``gain`` is the share of the way from a still picture, the first frame of the
+half, to a perfect copy. With ``--folder``, the real frames and those of each means are written as videos.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from harness import append, record
 from skimage.metrics import structural_similarity
 
 from vortex.face.landmarks import STEADY
@@ -199,7 +199,7 @@ def main() -> None:
     results = [run(path, args.folder) for path in args.clips]
     print(json.dumps(results))
     if args.output:
-        args.output.write_text(json.dumps(results, indent=1) + "\n")
+        append(args.output, record("revoice", figures=results))
 
 
 if __name__ == "__main__":

@@ -52,9 +52,9 @@ from vortex.performance import (
     StageClock,
     perform_speech,
 )
+from vortex.render import FrameCallback, PreparedPortrait, render_video
 from vortex.revoice.clip import check_clip_options, is_clip, read_clip
 from vortex.revoice.renderer import ClipRenderer
-from vortex.render import FrameCallback, PreparedPortrait, render_video
 from vortex.runtime.files import check_new_file
 from vortex.runtime.memory import BoundedCache, ModelCache
 from vortex.speech.base import Speech, SpeechEngine

@@ -93,9 +93,9 @@ class FacePoses(NamedTuple):
         moved = (faces - self.shift[:, None]) / self.scale[:, None, None]
         return np.asarray(np.einsum("tpd,tdc->tpc", moved, self.rotation), np.float64)
 
-    def rows(self, rows: object) -> FacePoses:
+    def rows(self, rows: slice) -> FacePoses:
         """Return the poses of some frames."""
-        return FacePoses(self.scale[rows], self.rotation[rows], self.shift[rows])  # type: ignore[index]
+        return FacePoses(self.scale[rows], self.rotation[rows], self.shift[rows])
 
 
 def fit_poses(landmarks: FloatArray) -> FacePoses:

@@ -37,8 +37,8 @@ _JAW = JAW_LINE[2:-2]
 def region_mask(size_px: tuple[int, int], faces_px: tuple[F64, ...]) -> tuple[F32, Box] | None:
     """Return the share (h, w) of the mouth in a box x0, y0, x1, y1 of a frame; 0 at its rim and outside.
 
-    ``size_px`` is (width, height) of the frame; the region covers mouth and jaw of each of ``faces_px``, (478,
-    2) landmarks of one head with different mouths. None: nothing of it is in the frame.
+    ``size_px`` is (width, height) of the frame; the region covers mouth and jaw of each of ``faces_px``,
+    (478, 2) landmarks of one head with different mouths. None: nothing of it is in the frame.
     """
     outlines = [_outline(points) for points in faces_px]
     every = np.concatenate(outlines)
@@ -85,7 +85,9 @@ def match_tone(mouth: Frame, frame: Frame, share: F32, eye_px: float) -> Frame:
     frame = np.where(share[..., None] < 1, frame, mouth)
     scale = min(TONE_WIDTH_PX / eye_px, 1.0)
     size = (max(round(scale * mouth.shape[1]), 4), max(round(scale * mouth.shape[0]), 4))
-    small = [np.asarray(cv2.resize(p, size, interpolation=cv2.INTER_AREA), np.float32) for p in (mouth, frame)]
+    small = [
+        np.asarray(cv2.resize(p, size, interpolation=cv2.INTER_AREA), np.float32) for p in (mouth, frame)
+    ]
     apart = small[1] - small[0]
     part = cv2.resize(share, size, interpolation=cv2.INTER_AREA)
     weight = np.asarray(part * (1 - part), np.float32)

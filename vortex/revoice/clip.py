@@ -125,7 +125,7 @@ def read_clip(path: Path, length_s: float, clock: StageClock) -> Clip:
         library = build_library(track, seen)
     if not len(library.numbers):
         raise NoFaceError(
-            f"The mouth in '{path.name}' is covered in all frames with a face. Give a clip that shows the mouth."
+            f"The mouth in '{path.name}' is covered in all frames. Give a clip that shows the mouth."
         )
     times_s = np.array(reader.times_s)
     fps = min(max(steady_rate(times_s, video.fps), Fraction(1)), Fraction(120))
@@ -160,7 +160,7 @@ def _notes(track: FaceTrack, library: MouthLibrary, fps: Fraction) -> tuple[str,
     open_frames = int((library.measures.lips[library.usable, GAP] > TALKING_GAP).sum())
     if open_frames / float(fps) < ENOUGH_S:
         notes.append(
-            f"the clip shows {open_frames / float(fps):.1f} s of an open mouth; with 20 s of talking more mouths "
-            "would be its own"
+            f"the clip shows {open_frames / float(fps):.1f} s of an open mouth; "
+            "with 20 s of talking more mouths would be its own"
         )
     return tuple(notes)

@@ -25,7 +25,7 @@ _COLUMNS = [MEASURE_INDEX[name] for name in LIP_MEASURES[1:]]
 RESTING_GAP_PERCENTILE = 5.0
 """If the lips of a clip never meet, those that are nearer than in most frames are at rest."""
 OPEN_PERCENTILE, OPENING_LIMITS = 95.0, (0.6, 1.5)
-"""A person opens the mouth as far as in this percentile of the clip; a voice is scaled to it within limits."""
+"""A person opens the mouth as far as in this percentile of the clip; a voice is scaled to that, in limits."""
 USUAL_SHARE = 0.7
 """Part of a voice's motion that people make who say nothing about it."""
 MOVE_WEIGHTS = np.array([1, 1, 1, 1, 1, 1, 0.1])
@@ -69,7 +69,7 @@ def column_gaps(face: FloatArray) -> F64:
 
 
 def find_mouth(lips: F64) -> Mouth:
-    """Return what measures (T, 6) say of a person: the median of frames with shut lips is the mouth at rest."""
+    """Return what measures (T, 6) say of a person; at rest is the median of frames with shut lips."""
     shut = lips[:, GAP] <= max(SHUT_GAP, float(np.percentile(lips[:, GAP], RESTING_GAP_PERCENTILE)))
     rest = np.median(lips[shut], axis=0)
     rest[GAP] = 0.0

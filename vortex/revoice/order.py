@@ -43,4 +43,4 @@ def fades(visible: npt.NDArray[np.bool_], frames: int) -> F64:
     before = hidden[np.maximum(after - 1, 0)]
     following = hidden[np.minimum(after, len(hidden) - 1)]
     nearest = np.minimum(np.abs(rows - before), np.abs(following - rows))
-    return np.clip(nearest / (frames + 1), 0, 1).astype(np.float64)
+    return np.asarray(np.clip(nearest / (frames + 1), 0, 1), np.float64)

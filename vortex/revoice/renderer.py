@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from vortex.engines.base import blendshapes_only
 from vortex.engines.mesh.engine import MeshEngine
@@ -116,9 +115,7 @@ def render_plan(clip: Clip, motion: MotionTrack, plan: Plan) -> Iterator[Frame]:
         yield frame
 
 
-def _mouths(
-    library: MouthLibrary, plan: Plan, index: int, drawn: Iterator[MouthPicture]
-) -> list[MouthShare]:
+def _mouths(library: MouthLibrary, plan: Plan, index: int, drawn: Iterator[MouthPicture]) -> list[MouthShare]:
     """Return the mouths of a frame with their shares; takes the next drawn one if it has a share."""
     mouths = []
     share = float(plan.drawn[index])
@@ -126,7 +123,8 @@ def _mouths(
         mouths.append(MouthShare(next(drawn), share, fixed=True))
     if share < 1:
         mouths += [
-            MouthShare(library.picture(row), (1 - share) * part) for row, part in _chosen(library, plan, index)
+            MouthShare(library.picture(row), (1 - share) * part)
+            for row, part in _chosen(library, plan, index)
         ]
     return mouths
 

@@ -79,7 +79,7 @@ def select_mouths(wanted: MouthMeasures, library: MouthMeasures, numbers: I64) -
     back = np.zeros((frames, count + 1), np.int32)
     total = np.append(costs[0, best[0]], DRAWN_COST)
     for t in range(1, frames):
-        moves = _transition_costs(best[t - 1], best[t], numbers, scaled)
+        moves = transition_costs(best[t - 1], best[t], numbers, scaled)
         reached = total[:, None] + moves
         back[t] = reached.argmin(axis=0)
         total = reached[back[t], np.arange(count + 1)] + np.append(costs[t, best[t]], DRAWN_COST)
@@ -91,7 +91,7 @@ def select_mouths(wanted: MouthMeasures, library: MouthMeasures, numbers: I64) -
     return path
 
 
-def _transition_costs(before: I64, after: I64, numbers: I64, scaled: F64) -> F64:
+def transition_costs(before: I64, after: I64, numbers: I64, scaled: F64) -> F64:
     """Return (N + 1, M + 1): the cost of each mouth after each other one; the last ones are drawn."""
     step = numbers[after][None, :] - numbers[before][:, None]
     apart = np.sqrt(((scaled[after][None] - scaled[before][:, None]) ** 2).sum(axis=2))

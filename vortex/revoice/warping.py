@@ -54,7 +54,7 @@ _LOWER = np.isin(_INNER_NODES, LOWER_RINGS)
 class MouthPicture:
     """A picture of a mouth: ``pixels`` (h, w, 3) from ``corner_px`` (2,) on in its frame.
 
-    ``landmarks_px`` (478, 2) are in that frame, ``face`` (478, 3) is without pose; ``lips`` (6,) its measures.
+    ``landmarks_px`` (478, 2) are in that frame; ``face`` (478, 3) is without pose, ``lips`` (6,) measure it.
     """
 
     pixels: Frame
@@ -65,7 +65,7 @@ class MouthPicture:
 
 
 def move_lips(face: F64, lips: F64, wanted: F64) -> F64:
-    """Return a face (478, 3) whose lips, measured as ``lips`` (6,), are moved to ``wanted`` (6,), within limits.
+    """Return a face (478, 3) with its lips, measured as ``lips`` (6,), moved to ``wanted`` (6,), in limits.
 
     Shut lips stay as they are, since they meet; open ones that have to shut meet exactly.
     """
@@ -146,13 +146,18 @@ def warped(mouth: MouthPicture, placing: Placing, box: tuple[int, int, int, int]
 
 
 def _enlarged(where: F32, size_px: tuple[int, int]) -> F32:
-    """Return positions (h, w, 2) for each pixel from those at a grid whose corners are the corner pixels."""
-    width, height = size_px
-    rows, cols = where.shape[:2]
-    x = np.linspace(0, cols - 1, width, dtype=np.float32)
-    y = np.linspace(0, rows - 1, height, dtype=np.float32)
-    grid = np.stack(np.meshgrid(x, y), axis=2)
-    return remap(where, grid)
+    """Return positions (h, w, 2) for each pixel from those at a grid whose corners are the corner pixels.
+
+    OpenCV would round places in the grid to a 32nd of a cell, which is a part of a pixel.
+    """
+    across, down = (_hats(count, side) for count, side in zip(where.shape[1::-1], size_px, strict=True))
+    return np.stack([down @ where[..., axis] @ across.T for axis in range(2)], axis=2)
+
+
+def _hats(count: int, side: int) -> F32:
+    """Return (side, count): the share of each of ``count`` nodes in each of ``side`` pixels, linear."""
+    at = np.linspace(0, count - 1, side)[:, None]
+    return np.asarray(np.maximum(1 - np.abs(at - np.arange(count)), 0), np.float32)
 
 
 def place(mouth: MouthPicture, moved: F64, restored_px: F64, unmoved_px: F64, target_px: F64) -> Placing:
@@ -180,10 +185,16 @@ def place(mouth: MouthPicture, moved: F64, restored_px: F64, unmoved_px: F64, ta
         source[UPPER_INNER[1:-1]] -= inset
         source[LOWER_INNER[1:-1]] += inset
     offsets = eye_px * np.array(
-        [across * np.array([down[1], -down[0]]) + below * down for below in NECK_BELOW for across in NECK_ACROSS]
+        [
+            across * np.array([down[1], -down[0]]) + below * down
+            for below in NECK_BELOW
+            for across in NECK_ACROSS
+        ]
     )
     # The neck follows the jaw less and less.
-    chin = np.repeat([(placed[CHIN] + unmoved_px[CHIN] + shift) / 2, unmoved_px[CHIN] + shift], len(NECK_ACROSS), 0)
+    chin = np.repeat(
+        [(placed[CHIN] + unmoved_px[CHIN] + shift) / 2, unmoved_px[CHIN] + shift], len(NECK_ACROSS), 0
+    )
     neck = mouth.landmarks_px[CHIN] + offsets @ turn / scale
     return Placing(
         np.concatenate([source[_INNER_NODES], mouth.landmarks_px[MOUTH_ANCHORS], neck]),
