@@ -24,24 +24,33 @@ if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
     from av.container import InputContainer
 
+HDR_CURVES = (16, 18)
+"""Transfer curves PQ and HLG (ITU-T H.273, table 3)."""
 STEADY_WITHIN = 0.45
 """The rate is steady if no frame is further than this from its place, in frames."""
 BACKWARD_FRAMES = 24
 """Frames that are kept to be shown backwards."""
 FALLBACK_FPS = Fraction(25)
 """Rate of a video that says none and has a single frame."""
+UNSPECIFIED_COLOURS, BT709_COLOURS, HD_ROWS = 2, 1, 720
+"""FFmpeg's numbers of matrices (ITU-T H.273, table 4). From 720 rows on, a file that names none has
+BT.709's, as players have it."""
 _NOT_MOVING = "Video '{}' has no moving picture. Give a video file, such as an MP4."
 
 
 @dataclass(frozen=True, slots=True)
 class VideoFile:
-    """What a video file says of itself; ``fps`` and ``frames`` are None if unknown, sides are as stored."""
+    """What a video file says of itself.
+
+    ``fps`` and ``frames`` are None if unknown, sides are as stored, ``hdr``: for bright screens.
+    """
 
     path: Path
     fps: Fraction | None
     frames: int | None
     size_px: tuple[int, int]
     has_sound: bool
+    hdr: bool = False
 
 
 def probe_video(path: Path) -> VideoFile:
@@ -57,9 +66,9 @@ def probe_video(path: Path) -> VideoFile:
             length_s = Fraction(container.duration, 1_000_000)
         frames = stream.frames or (round(length_s * rate) if length_s and rate else None)
         size_px = (stream.width, stream.height)
-        return VideoFile(
-            path, Fraction(rate) if rate else None, frames, size_px, bool(container.streams.audio)
-        )
+        hdr = stream.codec_context.color_trc in HDR_CURVES
+        fps = Fraction(rate) if rate else None
+        return VideoFile(path, fps, frames, size_px, bool(container.streams.audio), hdr)
 
 
 def video_fps(path: Path) -> Fraction:
@@ -196,6 +205,8 @@ def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 def _upright(frame: VideoFrame, stream: VideoStream, max_side_px: int) -> Frame:
     """Return a frame as (H, W, 3) uint8 RGB with square pixels, turned upright, and not too large."""
+    if frame.colorspace == UNSPECIFIED_COLOURS and min(frame.width, frame.height) >= HD_ROWS:
+        frame.colorspace = BT709_COLOURS
     aspect = float(stream.sample_aspect_ratio or 1)
     scale = min(max_side_px / max(frame.width * aspect, frame.height), 1.0)
     if scale == 1 and aspect == 1:

@@ -61,6 +61,15 @@ class Clip:
             np.zeros(3, np.float32), np.zeros(0, np.float32),
         )  # fmt: skip
 
+    def steady_numbers(self) -> I64:
+        """Return (N,) the number of the frame that is seen in the middle of each 1/fps of the clip.
+
+        Those of a clip with a steady rate are all of its frames, in their order.
+        """
+        shown_s = self.times_s - self.times_s[0]
+        middle_s = (np.arange(round(float(shown_s[-1] * self.fps)) + 1) + 0.5) / float(self.fps)
+        return np.asarray((np.searchsorted(shown_s, middle_s, side="right") - 1).clip(0), np.int64)
+
     def head_motion(self) -> F64:
         """Return (T,): how far the face moves from frame to frame, in pixels."""
         places = self.library.landmarks_px[:, :, :2].mean(axis=1).astype(np.float64)
@@ -135,9 +144,8 @@ def read_clip(path: Path, length_s: float, clock: StageClock) -> Clip:
     width, height = reader.size_px
     if width < 2 or height < 2:
         raise InputError(f"Video '{path.name}' is {width}x{height}; give one of at least 2x2 pixels.")
-    return Clip(
-        path, fps, times_s, (width - width % 2, height - height % 2), library, _notes(track, library, fps)
-    )
+    notes = (*_notes(track, library, fps), *_format_notes(video, times_s, reader.size_px))
+    return Clip(path, fps, times_s, (width - width % 2, height - height % 2), library, notes)
 
 
 def _check_size(track: FaceTrack, name: str) -> None:
@@ -164,3 +172,13 @@ def _notes(track: FaceTrack, library: MouthLibrary, fps: Fraction) -> tuple[str,
             "with 20 s of talking more mouths would be its own"
         )
     return tuple(notes)
+
+
+def _format_notes(video: VideoFile, times_s: F64, size_px: tuple[int, int]) -> Iterator[str]:
+    """Yield what of a file is not kept."""
+    if steady_rate(times_s, video.fps) != video.fps:
+        yield "the rate of the clip varies; the video has a steady one"
+    if video.hdr:
+        yield "the clip is HDR; the video is not, and looks paler"
+    if max(video.size_px) > max(size_px):
+        yield f"the clip is reduced to {size_px[0]}x{size_px[1]}"

@@ -91,13 +91,14 @@ class ClipRenderer:
             notes.append(f"no mouth of the clip fits {drawn} of {frames} frames, which have a drawn one")
         if untouched:
             notes.append(f"{untouched} of {frames} frames show no face or a covered mouth, and are unchanged")
-        if frames > len(prepared.times_s):
+        if frames > len(prepared.steady_numbers()):
             notes.append("the sound is longer than the clip, which runs to and fro")
         return tuple(notes)
 
     def _plan(self, clip: Clip, motion: MotionTrack) -> Plan:
         if self._planned is None or self._planned[0] is not clip or self._planned[1] is not motion:
-            order = frame_order(len(motion), clip.head_motion(), clip.library.cuts)
+            shown = clip.steady_numbers()
+            order = shown[frame_order(len(motion), clip.head_motion()[shown], clip.library.cuts)]
             plan = plan_mouths(clip.library, order, wanted_lips(motion, clip.library.mouth))
             self._planned = (clip, motion, plan)
         return self._planned[2]
@@ -164,7 +165,7 @@ def _drawn_mouths(clip: Clip, motion: MotionTrack, plan: Plan) -> Iterator[Mouth
 
 def _resting_frame(library: MouthLibrary) -> int:
     """Return the number of the frame whose mouth is drawn on: shut, sharp, and turned as most are."""
-    measures, usable = library.measures, np.flatnonzero(library.usable)
+    measures, usable = library.measures, library.numbers
     turned = np.abs(measures.turns_deg[usable] - np.median(measures.turns_deg[usable], axis=0)).sum(axis=1)
     worse = measures.lips[usable, GAP] / 0.01 + turned / 5 + 2 * (1 - measures.detail[usable])
     return int(usable[worse.argmin()])
