@@ -3,9 +3,9 @@
 Usage: python benchmarks/revoice.py CLIP.mp4 ... [--folder DIR] [--output RECORDS.json]
 
 The first half of the clip is the library. The second half gets its own words back, heard in its own sound, by
-four means: the person's own mouths (``chosen``); the same by the lips that were measured in the real frames,
-the best that a perfect prediction could reach (``measured``); the mouth that the mesh engine draws
-(``drawn``); and a mouth that stays shut (``shut``). Where the mouths of the second half are replaced wholly,
+these means: the person's own mouths (``chosen``); the mouth that the mesh engine draws (``drawn``); both by the
+lips of the real frames, the best that a perfect prediction could reach (``chosen_measured``,
+``drawn_measured``); and a mouth that stays shut (``shut``). Where the mouths of the second half are replaced wholly,
 they are black before that. Frames are aligned by the face and compared with the real ones in a box around the
 mouth, by structural similarity. ``gain`` is the share of the way from a still picture, the first frame of the
 half, to a perfect copy. With ``--folder``, the real frames and those of each means are written as videos.
@@ -33,13 +33,14 @@ from vortex.lipsync.sync import compare, measure_mouth
 from vortex.media.audio import fit_duration, load_audio
 from vortex.media.video import encode_video
 from vortex.motion.drive import drive
+from vortex.motion.expression import fit_expression
 from vortex.performance import SOUND_HZ, StageClock
 from vortex.revoice.blending import region_mask
 from vortex.revoice.clip import Clip, read_clip
 from vortex.revoice.hearing import hear_person
 from vortex.revoice.lips import GAP, find_mouth, wanted_lips
-from vortex.revoice.renderer import Plan, plan_mouths, render_plan
-from vortex.types import F64, I64, Audio, Frame, MotionTrack
+from vortex.revoice.renderer import Plan, plan_mouths, render_plan, resting_frame
+from vortex.types import BLENDSHAPE_INDEX, BLENDSHAPES, F64, I64, Audio, Frame, MotionTrack
 
 SIDE_PX, EYE_PX, EYES_Y = 192, 60.0, 60.0
 BOX = (106, 166, 58, 134)
@@ -86,17 +87,40 @@ def own_motion(clip: Clip, path: Path, first: int) -> tuple[MotionTrack, Audio]:
     return drive(visemes.rows(first, frames)), Audio(whole.samples[begin:], SOUND_HZ)
 
 
-def plans(clip: Clip, motion: MotionTrack, order: I64) -> dict[str, Plan]:
-    """Return what each means shows in the frames ``order``."""
+def real_motion(clip: Clip, order: I64) -> MotionTrack:
+    """Return the motion of the real face in the frames ``order``, for the face that mouths are drawn on."""
+    library = clip.library
+    base = library.landmarks_px[resting_frame(library)]
+    poses = np.column_stack([library.measures.turns_deg[order], np.zeros(len(order))])
+    shapes, _ = fit_expression(library.landmarks_px[order], poses, base)
+    return MotionTrack(shapes, np.zeros((len(order), 3), np.float32), clip.fps)
+
+
+def plans(clip: Clip, motion: MotionTrack, order: I64) -> dict[str, tuple[Plan, MotionTrack]]:
+    """Return what each means shows in the frames ``order``, and the motion of drawn mouths."""
     library, count = clip.library, len(order)
     wanted = wanted_lips(motion, library.mouth)
     chosen = plan_mouths(library, order, wanted)
+    measured = plan_mouths(library, order, library.measures.lips[order])
+    real = real_motion(clip, order)
+    drawn = np.ones(count)
     return {
-        "chosen": chosen,
-        "measured": plan_mouths(library, order, library.measures.lips[order]),
-        "drawn": replace(chosen, drawn=np.ones(count)),
-        "shut": plan_mouths(library, order, np.tile(library.mouth.rest, (count, 1))),
+        "chosen": (chosen, motion),
+        "drawn": (replace(chosen, drawn=drawn), motion),
+        "chosen_measured": (measured, real),
+        "drawn_measured": (replace(measured, drawn=drawn), real),
+        "shut": (
+            plan_mouths(library, order, np.tile(library.mouth.rest, (count, 1))),
+            silent(count, clip.fps),
+        ),
     }
+
+
+def silent(frames: int, fps: Fraction) -> MotionTrack:
+    """Return the motion of a mouth that stays shut."""
+    shapes = np.zeros((frames, len(BLENDSHAPES)), np.float32)
+    shapes[:, BLENDSHAPE_INDEX["mouthClose"]] = 1
+    return MotionTrack(shapes, np.zeros((frames, 3), np.float32), fps)
 
 
 def aligned(frames: list[Frame]) -> list[tuple[Frame, F64] | None]:
@@ -170,9 +194,9 @@ def run(path: Path, folder: Path | None) -> dict[str, Any]:
     counted = (np.abs(turns - turns[0]).max(axis=1) <= MAX_TURN_DEG) & old.usable[order]
     result: dict[str, Any] = {"clip": path.name, "library_frames": len(kept)}
     made = {"real": real}
-    for name, plan in plans(clip, motion, order).items():
+    for name, (plan, moved) in plans(clip, motion, order).items():
         hidden: Any = HiddenClip(clip, first)
-        made[name] = list(render_plan(hidden, motion, plan))
+        made[name] = list(render_plan(hidden, moved, plan))
         result[name] = figures(found, aligned(made[name]), counted)
         print(name, result[name], flush=True)
     result["gap_share"] = round(float((clip.library.measures.lips[order, GAP] > 0).mean()), 3)

@@ -147,7 +147,7 @@ def _drawn_mouths(clip: Clip, motion: MotionTrack, plan: Plan) -> Iterator[Mouth
     if not len(rows):
         return
     library = clip.library
-    number = _resting_frame(library)
+    number = resting_frame(library)
     picture = next(clip.frames(np.array([number])))
     landmarks_px = library.landmarks_px[number]
     portrait = replace(clip.face(), image=picture, landmarks_px=landmarks_px)
@@ -163,7 +163,7 @@ def _drawn_mouths(clip: Clip, motion: MotionTrack, plan: Plan) -> Iterator[Mouth
         )
 
 
-def _resting_frame(library: MouthLibrary) -> int:
+def resting_frame(library: MouthLibrary) -> int:
     """Return the number of the frame whose mouth is drawn on: shut, sharp, and turned as most are."""
     measures, usable = library.measures, library.numbers
     turned = np.abs(measures.turns_deg[usable] - np.median(measures.turns_deg[usable], axis=0)).sum(axis=1)
