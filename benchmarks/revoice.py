@@ -3,12 +3,13 @@
 Usage: python benchmarks/revoice.py CLIP.mp4 ... [--folder DIR] [--output RECORDS.json]
 
 The first half of the clip is the library. The second half gets its own words back, heard in its own sound, by
-these means: the person's own mouths (``chosen``); the mouth that the mesh engine draws (``drawn``); both by the
-lips of the real frames, the best that a perfect prediction could reach (``chosen_measured``,
-``drawn_measured``); and a mouth that stays shut (``shut``). Where the mouths of the second half are replaced wholly,
-they are black before that. Frames are aligned by the face and compared with the real ones in a box around the
-mouth, by structural similarity. ``gain`` is the share of the way from a still picture, the first frame of the
-half, to a perfect copy. With ``--folder``, the real frames and those of each means are written as videos.
+these means: the person's own mouths (``chosen``); the mouth that the mesh engine draws (``drawn``); both by
+the lips of the real frames, the best that a perfect prediction could reach (``chosen_measured``,
+``drawn_measured``); and a mouth that stays shut (``shut``). Where the mouths of the second half are replaced
+wholly, they are black before that; its lips and the outline of its jaw were measured before. Frames are
+aligned by the face and compared with the real ones in a box around the mouth, by structural similarity.
+``gain`` is the share of the way from a still picture, the first frame of the half, to a perfect copy. With
+``--folder``, the real frames and those of each means are written as videos.
 """
 
 from __future__ import annotations
