@@ -21,7 +21,7 @@ def motion_of(*visemes: str) -> MotionTrack:
 
 
 def mouths() -> list[Mouth]:
-    speech = np.eye(7, 6) + np.random.default_rng(2).normal(0, 0.05, (7, 6))
+    speech = np.eye(7, 6) + np.random.default_rng(2).normal(0, 0.5, (7, 6))
     return [Mouth(REST, None), Mouth(REST, 0.1), Mouth(REST, 0.1, speech)]
 
 
