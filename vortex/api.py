@@ -54,11 +54,12 @@ def animate(
     on_progress: ProgressCallback | None = None,
     **options: Unpack[AnimateKeywords],
 ) -> RenderReport:
-    """Make a talking video, MP4 with H.264 and AAC, from a picture and a sound.
+    """Make a talking video, MP4 with H.264 and AAC, from a picture or a clip, and a sound.
 
     Args:
         portrait: picture with a face: a path, bytes, an open binary file, an array (H, W, 3) uint8 in RGB
-            order, or a PIL image.
+            order, or a PIL image; or the path of a video of a person, who gets other words: its frames keep
+            size and rate, and all but mouth and jaw.
         speech: sound, or a video with sound: a path, bytes, an open binary file, or (samples, rate).
         out: the .mp4 to write; it appears when it is whole, and nothing is left on failure.
         force: replace a file that is there already; never one that is an input.

@@ -9,12 +9,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from vortex.engines.base import Engine, LastingEngine, LastingWork, P
+from vortex.engines.base import LastingEngine, LastingWork, P, Prepared
 from vortex.errors import VortexWarning
 from vortex.media.containers import choose_video_encoder, container_of
 from vortex.media.video import encode_video
+from vortex.motion.transfer import Motion
 from vortex.options import DriveOptions, RenderOptions
 from vortex.performance import Performance, StageClock
 from vortex.runtime.duration import in_words
@@ -23,6 +24,7 @@ from vortex.types import Frame, Portrait, RenderReport
 from vortex.version import __version__
 
 T = TypeVar("T")
+Source = TypeVar("Source", bound=Prepared, contravariant=True)
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeSynthetic"
 """IPTC's term for pictures that mix captured and synthetic elements, which programs look for."""
@@ -44,8 +46,26 @@ class PreparedPortrait(Generic[P]):
     notes: tuple[str, ...] = ()
 
 
+class Renderer(Protocol[Source]):
+    """What renders a video: an engine, or one for another source than a portrait; see its members there."""
+
+    @property
+    def name(self) -> str:
+        """The engine's name."""
+
+    @property
+    def device(self) -> str:
+        """Where frames are rendered."""
+
+    def iter_frames(self, prepared: Source, motion: Motion, *, quality: str = "full") -> Iterator[Frame]:
+        """Return an iterator of one frame for each row of ``motion``."""
+
+    def notes(self, prepared: Source, motion: Motion, *, quality: str = "full") -> tuple[str, ...]:
+        """Return sentences about these frames that the user should read."""
+
+
 def render_video(
-    engine: Engine[P],
+    engine: Renderer[P],
     portrait: Callable[[], PreparedPortrait[P]],
     perform: Callable[[], Performance],
     out: Path,

@@ -56,6 +56,8 @@ from vortex.performance import (
     perform_speech,
 )
 from vortex.render import FrameCallback, PreparedPortrait, render_video
+from vortex.revoice.clip import check_clip_options, is_clip, read_clip
+from vortex.revoice.renderer import ClipRenderer
 from vortex.runtime.files import check_new_file
 from vortex.runtime.memory import BoundedCache, ModelCache
 from vortex.runtime.results import ResultFolder
@@ -286,13 +288,28 @@ class Session(AbstractContextManager["Session"]):
         force: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> RenderReport:
-        """Make a talking video of a picture and a sound; see :func:`vortex.animate`."""
+        """Make a talking video of a picture or a clip, and a sound; see :func:`vortex.animate`."""
         _check_output(out, force, portrait, speech)
 
         def load() -> SpeechInput:
             return SpeechInput(load_audio(speech, SOUND_HZ), options.transcript)
 
-        seed = _DrawnSeed(options, (os.path.abspath(out), source_key(portrait), source_key(speech)))
+        said = source_key(speech)
+        return self._render_speech(portrait, load, said, out, options, StageClock(on_progress))
+
+    def _render_speech(
+        self,
+        portrait: PortraitSource,
+        load: Callable[[], SpeechInput],
+        said: Hashable | None,
+        out: str | Path,
+        options: RenderOptions,
+        clock: StageClock,
+    ) -> RenderReport:
+        """Let a picture or a clip say what ``load`` returns, which ``said`` identifies, if anything does."""
+        if is_clip(portrait):
+            return self.revoice(Path(cast(str, portrait)), load, out, options, clock=clock)
+        seed = _DrawnSeed(options, (os.path.abspath(out), source_key(portrait), said))
         report = self.render(
             lambda clock: self.prepare_source(portrait, options, clock),
             lambda clock: perform_speech(
@@ -300,10 +317,46 @@ class Session(AbstractContextManager["Session"]):
             ),
             out,
             options,
-            clock=StageClock(on_progress),
+            clock=clock,
         )
         seed.forget()
         return report
+
+    def revoice(
+        self,
+        clip: Path,
+        load: Callable[[], SpeechInput],
+        out: str | Path,
+        options: RenderOptions,
+        *,
+        part: Path | None = None,
+        clock: StageClock | None = None,
+        on_frame: FrameCallback | None = None,
+    ) -> RenderReport:
+        """Give a clip other words; ``load`` returns the sound. See :func:`vortex.render.render_video`.
+
+        Raises:
+            InputError: the clip cannot be read, or an option that clips do not have.
+            NoFaceError: see :func:`vortex.revoice.clip.read_clip`.
+        """
+        clock = clock or StageClock()
+        check_video_path(Path(out))
+        check_clip_options(self.engine_name(options), options, on_cluster=self._given_engine is not None)
+        model = self.motion_model(options)
+        speech = load()
+        length_s = float(speech.audio.duration_s) if options.duration_s is None else options.duration_s
+        read = read_clip(clip, length_s, clock)
+        paced = replace(options, fps=read.fps)
+        return render_video(
+            ClipRenderer(),
+            lambda: PreparedPortrait(read, read.face(), read.notes),
+            lambda: perform_speech(lambda: speech, paced, clock, model),
+            Path(out),
+            options,
+            part=part,
+            clock=clock,
+            on_frame=on_frame,
+        )
 
     def drive(
         self,
@@ -395,17 +448,7 @@ class Session(AbstractContextManager["Session"]):
             spoken.append(self.say(text, options, options.preset, on_progress=on_progress))
             return SpeechInput(spoken[0].audio, spoken[0].words, spoken[0].phonemes)
 
-        seed = _DrawnSeed(options, (os.path.abspath(out), source_key(portrait), text))
-        report = self.render(
-            lambda clock: self.prepare_source(portrait, options, clock),
-            lambda clock: perform_speech(
-                speech, seed.options(self.engine(options)[0]), clock, self.motion_model(options)
-            ),
-            out,
-            options,
-            clock=StageClock(on_progress),
-        )
-        seed.forget()
+        report = self._render_speech(portrait, speech, text, out, options, StageClock(on_progress))
         return report, spoken[0]
 
     def say(

@@ -27,6 +27,7 @@ LAYERS = [
     {"driving"},
     {"source_video"},
     {"render"},
+    {"revoice"},
     {"live"},
     {"session"},
     {"generate"},
@@ -41,7 +42,7 @@ LAYERS = [
 ALLOWED = {
     "torch": ("engines/liveportrait", "audio_motion/joyvasa", "generate", "runtime/memory.py"),
     "av": ("media", "server/webrtc.py"),
-    "cv2": ("media", "face", "engines"),
+    "cv2": ("media", "face", "engines", "revoice"),
     "mediapipe": ("face/landmarker.py",),
     "argparse": ("cli",),
     "onnxruntime": ("speech/kokoro.py",),

@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the commands of this file; ``common`` holds the options of every command."""
     animate = commands.add_parser("animate", parents=[common], help="make a talking video")
-    animate.add_argument("portrait", metavar="PORTRAIT", help="picture with a face")
+    animate.add_argument(
+        "portrait",
+        metavar="PORTRAIT",
+        help="picture with a face, or a video of somebody, who gets other words",
+    )
     animate.add_argument("speech", metavar="SPEECH", help="sound file, or a video whose sound is used")
     animate.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
     add_cluster_option(animate)

@@ -39,6 +39,8 @@ AROUND_LIPS = 1.35
 """The ring of skin around the lips is their outline, enlarged by this factor."""
 PROFILE_STEPS = 37
 """Samples across the lips, from the skin above to the skin below."""
+USUAL_SCATTER = 0.004
+"""Scatter of the lips of an uncovered mouth, see :class:`Appearance`."""
 COVER_WEIGHTS = {"scatter": 4.86, "redness": -0.646, "lightness": -2.30, "colour": -1.39, "skin": 1.08}
 COVER_BIAS = 22.8
 """Logistic regression on 233 faces that show their mouths (photos, frames of clips and paintings, of 66
@@ -80,6 +82,13 @@ def measure_appearance(image: Frame, face: Face) -> Appearance:
         eye_contrast=max(contrast for _, contrast in eyes),
         detail=_detail(lab),
     )
+
+
+def measure_cover(image: Frame, landmarks_px: F32) -> float:
+    """Return :attr:`Appearance.mouth_cover` of a face that was detected once: its scatter is a usual one."""
+    patch, points = _upright_patch(image, landmarks_px[:, :2].astype(np.float64))
+    lab = np.asarray(cv2.cvtColor(patch.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
+    return _mouth_cover(lab, points, USUAL_SCATTER)
 
 
 def _scale(points: FloatArray) -> float:

@@ -96,3 +96,12 @@ FACE_OVAL = np.array(
      152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
 )  # fmt: skip
 """Outline of the face, clockwise in the picture from the middle of the forehead."""
+
+MOUTH_ANCHORS = np.array([2, 97, 326, 98, 327, 36, 266, 101, 330, 50, 280, 123, 352, 147, 376])
+"""Nostrils and cheeks, above and beside what moves with a mouth."""
+MOUTH_SKIN = np.array([200, 199, 175, 187, 411, 192, 416, 212, 432, 202, 422, 204, 424])
+"""Chin from the front, and cheeks beside the mouth."""
+JAW_LINE = np.array([132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361])
+"""Lower edge of the face from ear to ear."""
+BELOW_NOSE = np.array([205, 203, 98, 97, 2, 326, 327, 423, 425])
+"""Across the face below the nose, from cheek to cheek."""

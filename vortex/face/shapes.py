@@ -76,14 +76,43 @@ def similarity(source: FloatArray, target: FloatArray) -> tuple[float, F64, F64]
     return scale, rotation, mean_b - scale * rotation @ mean_a
 
 
+class FacePoses(NamedTuple):
+    """Scales (T,), rotations (T, 3, 3) and shifts (T, 3) that move landmarks onto the template."""
+
+    scale: F64
+    rotation: F64
+    shift: F64
+
+    def remove(self, landmarks: FloatArray) -> F64:
+        """Return landmarks (T, 478, 3) without the pose."""
+        turned = np.einsum("tpc,tdc->tpd", landmarks.astype(np.float64), self.rotation)
+        return np.asarray(self.scale[:, None, None] * turned + self.shift[:, None], np.float64)
+
+    def restore(self, faces: FloatArray) -> F64:
+        """Return faces (T, N, 3) without pose in the pose of each frame: the inverse of :meth:`remove`."""
+        moved = (faces - self.shift[:, None]) / self.scale[:, None, None]
+        return np.asarray(np.einsum("tpd,tdc->tpc", moved, self.rotation), np.float64)
+
+    def rows(self, rows: slice) -> FacePoses:
+        """Return the poses of some frames."""
+        return FacePoses(self.scale[rows], self.rotation[rows], self.shift[rows])
+
+
+def fit_poses(landmarks: FloatArray) -> FacePoses:
+    """Return the poses of landmarks (T, 478, 3), by points that expressions hardly move."""
+    target = load_shapes().template[STABLE]
+    fits = [similarity(points[STABLE], target) for points in landmarks]
+    count = len(fits)
+    return FacePoses(
+        np.array([fit[0] for fit in fits]),
+        np.array([fit[1] for fit in fits]).reshape(count, 3, 3),
+        np.array([fit[2] for fit in fits]).reshape(count, 3),
+    )
+
+
 def without_pose(landmarks: FloatArray) -> F64:
     """Return landmarks (T, 478, 3) moved onto the template by points that expressions hardly move."""
-    target = load_shapes().template[STABLE]
-    result = np.empty(landmarks.shape)
-    for row, points in enumerate(landmarks):
-        scale, rotation, shift = similarity(points[STABLE], target)
-        result[row] = scale * points @ rotation.T + shift
-    return result
+    return fit_poses(landmarks).remove(landmarks)
 
 
 def landmark_weights() -> F64:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,13 +27,14 @@ class FaceTrack:
 
     ``times_s`` (T,) float64 are the times of the frames after the first one, rising. ``landmarks_px``
     (T, 478, 3) float32 and ``rotations`` (T, 3, 3) float64 are as in :class:`vortex.face.detection.Face`.
-    ``notes`` are for the user.
+    ``notes`` are for the user; ``others`` is how many more faces one frame has.
     """
 
     times_s: F64
     landmarks_px: F32
     rotations: F64
     notes: tuple[str, ...] = ()
+    others: int = 0
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -47,11 +48,17 @@ class FaceTrack:
         return np.isfinite(self.landmarks_px[:, 0, 0])
 
 
-def track_face(frames: Iterable[tuple[float, Frame]], *, name: str = "video") -> FaceTrack:
+def track_face(
+    frames: Iterable[tuple[float, Frame]],
+    *,
+    name: str = "video",
+    on_face: Callable[[Frame, Face | None], None] | None = None,
+) -> FaceTrack:
     """Follow the largest face of the first frame that has one; messages call the video ``name``.
 
     ``frames`` are times in seconds and pictures (H, W, 3) uint8 RGB of any size; only one is kept at a time.
     The face is looked for where it was last, then in the whole frame. After a gap, the nearest face goes on.
+    ``on_face`` sees every frame, with its face or None.
 
     Raises:
         NoFaceError: no face in any frame.
@@ -73,6 +80,8 @@ def track_face(frames: Iterable[tuple[float, Frame]], *, name: str = "video") ->
             times_s.append(time_s)
             faces.append(found)
             last = found or last
+            if on_face:
+                on_face(frame, found)
     if last is None:
         raise NoFaceError(
             f"No face found in any frame of '{name}'. Give a video of a face towards the camera."
@@ -116,4 +125,4 @@ def _as_track(times_s: list[float], faces: list[Face | None], others: int) -> Fa
         notes.append(f"no face in {missing} of {frames} frames of the video; the motion is bridged there")
     if width_px < COARSE_FACE_PX:
         notes.append(f"the eyes in the video are {width_px:.0f} px apart; a larger face moves more exactly")
-    return FaceTrack(np.subtract(times_s, times_s[0]), landmarks_px, rotations, tuple(notes))
+    return FaceTrack(np.subtract(times_s, times_s[0]), landmarks_px, rotations, tuple(notes), others)

@@ -1,0 +1,1 @@
+"""A clip that speaks other words, with the person's own mouths."""
