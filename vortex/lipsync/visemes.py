@@ -16,6 +16,7 @@ from vortex.interpolation import convolve_columns
 from vortex.types import F32, F64, PhonemeSpan
 from vortex.visemes import (
     CLOSING_COLUMNS,
+    ROUNDING_COLUMNS,
     SILENT_COLUMN,
     VISEME_INDEX,
     VISEME_TABLE,
@@ -53,6 +54,9 @@ CLOSURE_S = 0.015
 CLOSURE_STRENGTH = {"lips": 1.0, "teeth": 0.95}
 """How far each kind of closure shuts; the lower lip leaves some air at the teeth."""
 _CLOSURE_STRENGTHS = np.array([CLOSURE_STRENGTH[row.closes] for row in VISEME_TABLE if row.closes])
+ROUNDING_S, LEAST_REST = 0.035, 0.02
+"""Standard deviation of a further Gaussian, over which lips round and spread, slower than tongue or jaw; the
+least share of other shapes that these are scaled by."""
 ANTICIPATION_S = 0.045
 """Rounding starts this long before the sound, as the lips are free until then."""
 
@@ -191,7 +195,7 @@ def coarticulate(spans: Sequence[PhonemeSpan], frames: int, fps: Fraction) -> F3
     """
     result = np.empty((frames, len(VISEMES)), np.float32)
     block = max(int(BLOCK_S * fps), 1)
-    margin = round(5 * SMOOTHING_S * RATE_HZ)
+    margin = round(5 * (SMOOTHING_S + ROUNDING_S) * RATE_HZ)
     sampled = _rows_of_frames(spans, frames, fps)
     for first in range(0, frames, block):
         rows = sampled[first : first + block]
@@ -240,10 +244,21 @@ def _blend(spans: Sequence[PhonemeSpan], low: int, high: int) -> F64:
     targets, dominance = _articulation_curves(spans, low, high)
     kernel = _gaussian(SMOOTHING_S)
     blended = convolve_columns(targets * dominance, kernel) / convolve_columns(dominance, kernel)
+    _slow_rounding(blended)
     shut = _closure_curves(spans, low, high)
     blended *= 1 - shut.sum(axis=1, keepdims=True)
     blended[:, CLOSING_COLUMNS] += shut
     return np.asarray(blended / blended.sum(axis=1, keepdims=True))
+
+
+def _slow_rounding(weights: F64) -> None:
+    """Let lips round and spread over :data:`ROUNDING_S`, in place; the other weights (N, 15) give way."""
+    before = weights[:, ROUNDING_COLUMNS].sum(axis=1, keepdims=True)
+    kernel = _gaussian(ROUNDING_S)
+    rounded = convolve_columns(weights[:, ROUNDING_COLUMNS], kernel / kernel.sum())
+    # Where all was rounded, there is no other shape to go to.
+    weights *= (1 - rounded.sum(axis=1, keepdims=True)) / np.maximum(1 - before, LEAST_REST)
+    weights[:, ROUNDING_COLUMNS] = rounded
 
 
 def _articulation_curves(spans: Sequence[PhonemeSpan], low: int, high: int) -> tuple[F64, F64]:

@@ -36,7 +36,7 @@ _CLOSING = [
     BLENDSHAPE_INDEX[name]
     for name in ("mouthClose", "mouthRollLower", "mouthRollUpper", "mouthPressLeft", "mouthPressRight")
 ]
-QUIET_ARTICULATION = 0.7
+QUIET_ARTICULATION = 0.78
 """Share of the full movement at zero loudness."""
 
 

