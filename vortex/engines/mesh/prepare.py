@@ -17,7 +17,6 @@ from vortex.face.landmarks import (
     LID_RINGS,
     LOWER_INNER,
     LOWER_RINGS,
-    OUTER_EYE_CORNERS,
     STABLE,
     UPPER_INNER,
     UPPER_RINGS,
@@ -27,8 +26,6 @@ from vortex.types import F32, F64, Frame
 
 COLUMNS = UPPER_RINGS.shape[1]
 """Lip columns between the corners whose gap is set exactly."""
-MIN_EYE_WIDTH = 0.8
-"""Least outer-eye width, in sizes of the fitted template: a turned head shows its eyes closer together."""
 
 RING_WEIGHTS = np.array([1.0, 0.92, 0.8, 0.62])
 """How far each lip ring follows its inner edge."""
@@ -44,6 +41,7 @@ class MeshPortrait:
     (2,) is the centre of the first cell in the picture. ``head`` is how the head turns. The two layers may
     differ in ``mouth_cells``; ``lower_cells`` is that and everything that may move there. ``moves`` (K, 478,
     2) is the same motion at the landmarks in pixels. ``down`` (2,) is the unit vector from eyes to chin.
+    ``eye_width_px`` is the outer-eye width of an average face of this size, seen from the front;
     ``source_gap`` (9,) is the picture's gap between the lips in pixels at each column.
     """
 
@@ -80,8 +78,8 @@ def prepare_portrait(canvas: Frame, landmarks_px: F32) -> MeshPortrait:
     photo, detected_px = canvas, landmarks_px
     canvas, landmarks_px = open_lips(photo, detected_px, down.astype(np.float32))
     points = landmarks_px[:, :2]
-    across = landmarks_px[OUTER_EYE_CORNERS[1]] - landmarks_px[OUTER_EYE_CORNERS[0]]
-    eye_width_px = max(float(np.linalg.norm(across[:2])), MIN_EYE_WIDTH * scale)
+    # The template's eyes are 1 apart; those of a turned or broad face are not.
+    eye_width_px = float(scale)
     moved = eye_width_px * (shapes.columns(SHAPES) @ rotation.T)[..., :2]
     # Lids are drawn; the shapes would drag lashes and lids.
     moved[:, np.concatenate(list(LID_RINGS.values()))] = 0
