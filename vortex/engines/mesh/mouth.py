@@ -33,6 +33,7 @@ from vortex.engines.mesh.tongue import (
     RAISED_WIDTH,
     ROWS,
     draw_tongue,
+    tongue_between,
     tongue_light,
     tongue_span_mm,
 )
@@ -266,6 +267,8 @@ def _stack(
     lower *= 1 - tongue
     upper = _lookup(mouth.upper, (x + half) * size, (v + lip_mm - UPPER_ROWS_MM[0]) * size)
     deep = THROAT_LIGHT + (1 - THROAT_LIGHT) * smoothstep(np.abs(u), *CHEEKS_MM)
+    # In TH, the tip comes out between the teeth.
+    upper *= 1 - tongue_between(tongue) * tongue_layer[..., 3:]
     picture = deep[..., None] * mouth.throat_rgb * light
     for layer, lit in ((tongue_layer, light), (lower, on_teeth), (upper, on_teeth)):
         picture *= 1 - layer[..., 3:]

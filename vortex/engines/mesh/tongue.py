@@ -30,9 +30,11 @@ OPEN_SHARE, LEAST_MM, MOST_MM = 0.88, 1.5, 32.0
 """A resting tongue fills this part of the opening between the teeth, within these heights."""
 FLOOR_MM = 13.0
 """How far the floor of the mouth lies below the edge of the lower teeth."""
+BETWEEN_TEETH, BETWEEN_TEETH_MM = (0.9, 1.0), 0.8
+"""A tongue that is raised so far comes out between the teeth, and covers so much of the upper ones."""
 BEHIND_TEETH_MM = 1.0
 """How far above the edge of the upper teeth a raised tip touches them."""
-BACK_LIGHT, RAISED_LIGHT = 0.4, 1.0
+BACK_LIGHT, RAISED_LIGHT = 0.4, 0.85
 """Light on the top: the far back of a resting tongue, and the tip of a raised one."""
 
 PAPILLAE, PAPILLAE_SEED = 0.015, 11
@@ -59,6 +61,11 @@ def draw_tongue(rgb: F32, warmth: F32) -> F32:
     return np.concatenate([colour * alpha[..., None], alpha[..., None]], axis=2).astype(np.float32)
 
 
+def tongue_between(tongue: float) -> float:
+    """Return how far a tongue raised by ``tongue`` comes out between the teeth, as in TH, in [0, 1]."""
+    return float(smoothstep(tongue, *BETWEEN_TEETH))
+
+
 def tongue_span_mm(lower_edge_mm: float, tongue: float) -> tuple[float, float]:
     """Return top and bottom of the tongue below the edge of the upper teeth, in millimetres.
 
@@ -66,7 +73,7 @@ def tongue_span_mm(lower_edge_mm: float, tongue: float) -> tuple[float, float]:
     tip at the upper teeth.
     """
     rest = lower_edge_mm - min(max(OPEN_SHARE * lower_edge_mm, LEAST_MM), MOST_MM)
-    top = (1 - tongue) * rest - tongue * BEHIND_TEETH_MM
+    top = (1 - tongue) * rest - tongue * BEHIND_TEETH_MM - tongue_between(tongue) * BETWEEN_TEETH_MM
     return top, lower_edge_mm + FLOOR_MM
 
 
