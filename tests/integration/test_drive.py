@@ -136,7 +136,7 @@ def test_a_variable_rate_is_followed_by_its_time_stamps(portrait: Path, tmp_path
     kept = np.r_[0, np.sort(np.random.default_rng(4).permutation(np.arange(1, 59))[:36]), 59]
     times_s = frame_times_s()[kept]
     write_timed_video(tmp_path / "a.mp4", known_frames(times_s), times_s)
-    report = vortex.drive(portrait, tmp_path / "a.mp4", tmp_path / "out.mp4", size_px=128, fps=FPS)
+    report = vortex.drive(portrait, tmp_path / "a.mp4", tmp_path / "out.mp4", size_px=256, fps=FPS)
     assert abs(report.frames - FRAMES) <= 1
     found = np.stack([p for p in iter_landmarks(iter_video_frames(tmp_path / "out.mp4")) if p is not None])
     assert len(found) == report.frames
