@@ -22,8 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vortex.demo import DEMO_SPEECH
-from vortex.engines.mesh.commands import SHAPES, amounts, lip_gap, template_mouth_width
-from vortex.engines.mesh.engine import UPPER_SHARE
+from vortex.engines.mesh.commands import SHAPES, amounts, lip_gap, lip_shifts, template_mouth_width
 from vortex.face.landmarks import BROWS, CHIN, LOWER_INNER, MOUTH_CORNERS, UPPER_INNER
 from vortex.face.shapes import load_shapes
 from vortex.lipsync.recognize import recognize_visemes
@@ -123,8 +122,9 @@ def _faces(motion: MotionTrack) -> Curves:
     faces = shapes.template + np.tensordot(moved, shapes.columns(SHAPES), 1)
     # As the mesh engine does, the lips make up for what the shapes lack of the gap.
     missing = lip_gap(motion) - (faces[:, LOWER_INNER, 1] - faces[:, UPPER_INNER, 1])[:, 1:-1]
-    faces[:, UPPER_INNER[1:-1], 1] -= UPPER_SHARE * missing
-    faces[:, LOWER_INNER[1:-1], 1] += (1 - UPPER_SHARE) * missing
+    upper, lower = lip_shifts(motion, missing)
+    faces[:, UPPER_INNER[1:-1], 1] += upper
+    faces[:, LOWER_INNER[1:-1], 1] += lower
     return np.asarray(faces)
 
 

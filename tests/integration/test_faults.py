@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 import pytest
+from support.disks import small_file_system
 
 VORTEX = [sys.executable, "-m", "vortex"]
 
@@ -20,15 +21,8 @@ VORTEX = [sys.executable, "-m", "vortex"]
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a file system of 100 kB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "none", folder], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip("only root can mount a small file system")
-    try:
+    with small_file_system(tmp_path / "small", "100k") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def animate(portrait: Path, speech: Path, out: Path, *options: str) -> list[str]:

@@ -7,7 +7,6 @@ import json
 import shutil
 import socket
 import sqlite3
-import subprocess
 import threading
 import time
 import wave
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from support.disks import small_file_system
 from support.running_server import running_server
 
 import vortex.server.store
@@ -183,15 +183,8 @@ def test_no_more_jobs_wait_than_are_allowed(data: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip("only root can mount a small file system")
-    try:
+    with small_file_system(tmp_path / "small", "1m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def test_an_upload_to_a_full_disk_is_refused_and_leaves_nothing(

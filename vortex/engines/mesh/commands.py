@@ -17,7 +17,7 @@ from vortex.face.landmarks import BROWS, LIDS, MOUTH_CORNERS
 from vortex.face.shapes import load_shapes
 from vortex.interpolation import soft_limit
 from vortex.motion.expression import SHUT_JAW_APERTURE
-from vortex.types import BLENDSHAPE_INDEX, F32, GAZE_REACH, MotionTrack
+from vortex.types import BLENDSHAPE_INDEX, F32, GAZE_REACH, FloatArray, MotionTrack
 
 SHAPES: tuple[str, ...] = tuple(name for name in load_shapes().names if not name.startswith("eyeBlink"))
 """Shapes that move the skin, in the order of their fields; lids are drawn."""
@@ -29,6 +29,8 @@ BROW_RAISERS = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight")
 ROUND_GAP_HALF_WIDTH, PUCKERED_GAP_HALF_WIDTH, ROUND_GAP_EXPONENT = 0.95, 0.62, 0.8
 """The gap of rounded lips at u in half mouth widths is (1 - (u / a)²)^b; the shapes alone leave a rhombus.
 The lips of a full pucker touch beside a round hole: a is smaller."""
+UPPER_SHARE, ROUNDED_UPPER_SHARE = 0.3, 0.5
+"""Part of a missing gap that the upper lip moves, and that of round lips; the lower lip moves the rest."""
 SMILE_WIDTH = 0.18
 """How much a full smile widens a mouth; a picture's mouth that is wider than the template's smiles."""
 LID_SQUINT, LID_FOLLOWS = 0.22, 0.3
@@ -65,6 +67,12 @@ def lip_gap(motion: MotionTrack) -> F32:
     rounded = rounding(motion)[:, None]
     gap = (1 - rounded) * gap + rounded * gap.max(axis=1, keepdims=True) * oval
     return np.asarray(gap * lips_apart(motion)[:, None], np.float32)
+
+
+def lip_shifts(motion: MotionTrack, missing: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return how far upper and lower lip move down, (T, 9) each, to make up for a gap ``missing`` (T, 9)."""
+    share = UPPER_SHARE + (ROUNDED_UPPER_SHARE - UPPER_SHARE) * rounding(motion)[:, None]
+    return -share * missing, (1 - share) * missing
 
 
 def aperture(motion: MotionTrack) -> F32:

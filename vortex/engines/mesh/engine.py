@@ -25,8 +25,6 @@ CHUNK = 24
 """Frames whose fields are computed together."""
 MIN_OPENING_PX = 0.6
 """Lips closer than this hide what is between them."""
-UPPER_SHARE, ROUNDED_UPPER_SHARE = 0.3, 0.5
-"""Part of a missing gap that the upper lip moves, and that of round lips; the lower lip moves the rest."""
 MIN_BROW_HEIGHT = 0.02
 """In outer-eye widths."""
 FACE_ITERATIONS = 4
@@ -120,9 +118,7 @@ def _coefficients(prepared: MeshPortrait, motion: MotionTrack) -> F32:
     # The shapes leave lips uneven; the columns make the gap between them exactly the commanded one.
     moved = (prepared.moves[:count, LOWER_INNER[1:-1]] - prepared.moves[:count, UPPER_INNER[1:-1]]) @ down
     missing = commands.lip_gap(motion) * eye - (prepared.source_gap + amounts @ moved)
-    rounded = commands.rounding(motion)[:, None]
-    share = UPPER_SHARE + (ROUNDED_UPPER_SHARE - UPPER_SHARE) * rounded
-    upper, lower = -share * missing, (1 - share) * missing
+    upper, lower = commands.lip_shifts(motion, missing)
     return np.concatenate([amounts, upper, lower], axis=1).astype(np.float32)
 
 

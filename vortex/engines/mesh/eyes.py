@@ -277,13 +277,12 @@ def _draw_shut(
     eye: Eye, skin: Frame, lid: _Lid, x: F32, y: F32, inside: Sequence[F32], closing: float
 ) -> tuple[Frame, npt.NDArray[np.bool_]]:
     """Return ``skin`` (h, w, 3) with the bare lid and its lash line, and (h, w), where they are."""
-    width_px = eye.width_px
+    width_px, curves = eye.width_px, eye.curves
     # A few rows of skin stretched over an eye would look like streaks, and folds smooth out.
     bare_share = float(smoothstep(closing * eye.stretch, *BARE_STRETCH))
     line_share = LASH_OPACITY * float(smoothstep(closing, *LASH_LINE_CLOSING))
     if not bare_share and not line_share:
         return skin, np.zeros(x.shape, bool)
-    curves = eye.curves
     fold, share = _at_columns((np.minimum(FOLD_HEIGHT * width_px, curves.brow), bare_share * curves.bare), x)
     above = lid.upper - y
     share *= smoothstep((fold - lid.source_upper + y) / ((1 - FOLD_BEGIN) * fold))

@@ -38,8 +38,6 @@ STRIP_HEIGHT = (0.12, 0.3)
 """Least and most height of the skin above the lid's edge that a closing lid stretches, in eye widths."""
 STRIP_TO_BROW = 0.6
 """That height relative to the height of the brow's lower edge."""
-
-
 INNER_BARE, OUTER_BARE = (0.0, 0.28), (-0.14, 0.12)
 """Where the skin of a shut lid is bare, in eye widths: from inside the inner corner to beyond the outer one,
 over which lashes reach."""

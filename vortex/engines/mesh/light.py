@@ -118,7 +118,7 @@ def flesh(light: PhotoLight, share: F32) -> F32:
 
 
 def _white_luma(image: Frame, points: F32) -> float | None:
-    """Return the luma of the brighter half of the whites of both eyes, or None if they show too little."""
+    """Return the upper quartile of the luma of the whites of both eyes, or None if they show too little."""
     pixels = []
     for side, ring in LID_RINGS.items():
         outline, iris = points[ring], points[IRISES[side]]

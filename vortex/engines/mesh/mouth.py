@@ -67,9 +67,10 @@ RIM_SHADE, RIM_MM = 0.16, 0.6
 """How much darker the lips' edges are, which bend inwards, and over which distance."""
 THROAT_LIGHT, CHEEKS_MM = 0.6, (4.0, 20.0)
 """Light in the middle of the throat, as a part of that on the cheeks' inner sides, and where they are."""
-ROUNDED_DARK, ROUNDED_DARK_TEETH = 0.45, 0.75
 COVERING = (0.75, 1.0)
-"""Rounded lips take this part of the light inside, and, as they cover them, of that on the teeth."""
+"""Rounding at which the lips begin to cover the teeth, and at which they do."""
+ROUNDED_DARK, COVERED_DARK = 0.45, 0.75
+"""Part of the light inside that rounded lips take, and of that on the teeth if the lips cover them."""
 
 COVERED_MM = 4.0
 """How far the upper lip comes down over the teeth when lips are round."""
@@ -197,12 +198,11 @@ def composite_mouth(
     shade = 1 - LIP_SHADE * smoothstep(below_lip, lip_reach, -0.3 * lip_reach)
     shade *= 1 - FLOOR_SHADE * smoothstep(above_floor, floor_reach, -0.3 * floor_reach)
     light = mouth.in_shade(shade * (1 - ROUNDED_DARK * depth))
-    covered = ROUNDED_DARK_TEETH * float(smoothstep(depth, *COVERING))
-    on_teeth = mouth.in_shade((1 - TOOTH_SHADE * (1 - shade)) * (1 - covered))
+    covered = float(smoothstep(depth, *COVERING))
+    on_teeth = mouth.in_shade((1 - TOOTH_SHADE * (1 - shade)) * (1 - COVERED_DARK * covered))
     yaw_deg += mouth.source_yaw_deg
     jaw_v = max(jaw_v, -OVERBITE_MM)
-    lip_mm = COVERED_MM * float(smoothstep(depth, *COVERING))
-    picture = _stack(mouth, u, v, jaw_u, jaw_v, lip_mm, tongue, yaw_deg, light, on_teeth)
+    picture = _stack(mouth, u, v, jaw_u, jaw_v, COVERED_MM * covered, tongue, yaw_deg, light, on_teeth)
     gh, gw = mouth.grain.shape[:2]
     picture[:gh, :gw] += mouth.grain[:h, :w]
     # Where lips touch, the polygon has no height, and yet would be drawn as a line.
