@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vortex.engines.liveportrait import LivePortraitModel, load_liveportrait
     from vortex.engines.registry import load_engine
     from vortex.errors import VortexError
+    from vortex.face.listing import FoundFace, list_faces
     from vortex.face.portrait import load_portrait
     from vortex.generate.request import GenerateReport
     from vortex.lipsync.recognize import audio_to_visemes
@@ -57,6 +58,7 @@ _MODULES = {
     "vortex.engines.liveportrait": ("LivePortraitModel", "load_liveportrait"),
     "vortex.engines.registry": ("load_engine",),
     "vortex.errors": ("VortexError",),
+    "vortex.face.listing": ("FoundFace", "list_faces"),
     "vortex.face.portrait": ("load_portrait",),
     "vortex.generate.request": ("GenerateReport",),
     "vortex.lipsync.recognize": ("audio_to_visemes",),
@@ -84,6 +86,7 @@ __all__ = [
     "CaptureReport",
     "Engine",
     "EngineSpec",
+    "FoundFace",
     "GenerateReport",
     "KeypointTrack",
     "LiveFace",
@@ -108,6 +111,7 @@ __all__ = [
     "errors",
     "fetch_weights",
     "generate",
+    "list_faces",
     "list_voices",
     "load_engine",
     "load_liveportrait",

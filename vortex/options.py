@@ -18,6 +18,7 @@ from vortex.audio_motion.base import REGIONS as AUDIO_MOTION_REGIONS
 from vortex.audio_motion.registry import AUDIO_MOTION_NAMES, VISEMES, check_audio_motion
 from vortex.engines.registry import AUTO, find_engine
 from vortex.errors import InputError
+from vortex.face.choice import LARGEST, PLACES, parse_face
 from vortex.motion.presets import MAX_STRENGTH, PRESETS, PresetLike, PresetTrack
 from vortex.motion.transfer import MOTIONS, REGIONS, SCALINGS, MotionTransfer
 from vortex.speech.base import DEFAULT_VOICE, SPEED_RANGE
@@ -267,6 +268,11 @@ class PortraitOptions(OptionGroup):
     force_face: bool = _option(
         False, "flag", "animate also a face that looks covered, blurred or not human, such as an animal's"
     )
+    face: str = _option(
+        LARGEST, "text",
+        "which of several faces: largest, left, middle, right, or a number from left to right",
+        parse_face, max_length=10, metavar="WHICH", examples=(*PLACES, "2"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -489,6 +495,7 @@ class PortraitKeywords(TypedDict, total=False):
     """Keywords of :class:`PortraitOptions`."""
 
     force_face: bool
+    face: str
 
 
 class FrameKeywords(PortraitKeywords, EngineKeywords, total=False):

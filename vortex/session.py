@@ -226,8 +226,8 @@ class Session(AbstractContextManager["Session"]):
         """
         key = source_key(source)
         return self.prepare(
-            lambda: load_portrait(source, force_face=options.force_face),
-            None if key is None else (key, options.force_face),
+            lambda: load_portrait(source, force_face=options.force_face, face=options.face),
+            None if key is None else (key, options.force_face, options.face),
             options,
             clock,
         )
@@ -345,7 +345,7 @@ class Session(AbstractContextManager["Session"]):
         model = self.motion_model(options)
         speech = load()
         length_s = float(speech.audio.duration_s) if options.duration_s is None else options.duration_s
-        read = read_clip(clip, length_s, clock)
+        read = read_clip(clip, length_s, clock, options.face)
         paced = replace(options, fps=read.fps)
         return render_video(
             ClipRenderer(),
@@ -397,7 +397,7 @@ class Session(AbstractContextManager["Session"]):
         with clock.stage("engine"):
             engine, notes = self.engine(options)
         reader = cast(CapturingEngine[Any], engine)
-        film = read_source_video(video, reader, options.duration_s, clock)
+        film = read_source_video(video, reader, options, clock)
         return render_video(
             SourceVideoEngine(reader),
             lambda: PreparedPortrait(film, film.still, notes),

@@ -72,9 +72,9 @@ def check_source_video(video: VideoFile, options: DriveOptions) -> None:
 
 
 def read_source_video(
-    video: VideoFile, engine: CapturingEngine[Any], length_s: float | None, clock: StageClock
+    video: VideoFile, engine: CapturingEngine[Any], options: DriveOptions, clock: StageClock
 ) -> SourceVideo:
-    """Follow the face through a source video, up to a length, and read its keypoints.
+    """Follow the face that the options mean through a source video, and read its keypoints.
 
     Raises:
         InputError: it cannot be decoded, or lasts more than four hours.
@@ -87,7 +87,7 @@ def read_source_video(
         for count, (time_s, frame) in enumerate(iter_timed_frames(video.path)):
             if count == 0:
                 start_s, size_px = time_s, (frame.shape[1] // 2 * 2, frame.shape[0] // 2 * 2)
-            if length_s is not None and time_s - start_s >= length_s:
+            if options.duration_s is not None and time_s - start_s >= options.duration_s:
                 return
             if time_s - start_s > MAX_DURATION_S:
                 raise InputError(f"Video '{video.path.name}' lasts more than {MAX_DURATION_S:g} s. Cut it.")
@@ -95,7 +95,7 @@ def read_source_video(
             yield time_s, frame
 
     with clock.stage("portrait"):
-        faces = track_face(frames(), name=video.path.name)
+        faces = track_face(frames(), name=video.path.name, choice=options.face)
     fps = steady_rate(faces.times_s, video.fps)
     with clock.stage("prepare"):
         track = engine.capture(_crops(video, faces), fps)

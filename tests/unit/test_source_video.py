@@ -26,6 +26,7 @@ from vortex.media.reading import is_video, iter_video_frames, probe_video
 from vortex.media.video import encode_video
 from vortex.motion.transfer import KeypointMotion, MotionTransfer
 from vortex.performance import StageClock
+from vortex.options import DriveOptions
 from vortex.source_video import SourceVideoEngine, move_source, read_source_video
 from vortex.types import F64, Audio, Frame
 
@@ -171,7 +172,7 @@ def test_a_picture_drives_all_of_a_source_video_which_keeps_its_sound(
 def test_each_frame_is_rendered_from_its_own_picture_and_keypoints(
     engine: LivePortraitEngine, source: Path
 ) -> None:
-    film = read_source_video(probe_video(source), engine, None, StageClock())
+    film = read_source_video(probe_video(source), engine, DriveOptions(), StageClock())
     assert (len(film.track), film.size_px, film.track.fps) == (FRAMES, (384, 256), FPS)
     assert film.faces.found.tolist() == [True] * 3 + [False] * 2 + [True] * 3
     # What was captured of a frame is what the renderer finds in it when it prepares that frame.
@@ -183,12 +184,12 @@ def test_each_frame_is_rendered_from_its_own_picture_and_keypoints(
     # Bridged evenly where no face is seen.
     steps = np.diff(film.track.exp[2:6], axis=0)
     np.testing.assert_allclose(steps, np.tile(steps[:1], (3, 1, 1)), atol=1e-6)
-    part = read_source_video(probe_video(source), engine, 0.08, StageClock())
+    part = read_source_video(probe_video(source), engine, DriveOptions(duration_s=0.08), StageClock())
     assert len(part.track) == 2
 
 
 def test_a_source_video_moves_by_keypoints_only(engine: LivePortraitEngine, source: Path) -> None:
-    film = read_source_video(probe_video(source), engine, 0.04, StageClock())
+    film = read_source_video(probe_video(source), engine, DriveOptions(duration_s=0.04), StageClock())
     adapter = SourceVideoEngine(engine)
     with pytest.raises(InputError, match="moves by keypoints"):
         next(adapter.iter_frames(film, vortex.MotionTrack(np.zeros((1, 48)), np.zeros((1, 3)), Fraction(25))))

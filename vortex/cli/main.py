@@ -11,13 +11,13 @@ import warnings
 from collections.abc import Sequence
 from typing import TextIO
 
-from vortex.cli import animate, batch, check, machine, serve, speak
+from vortex.cli import animate, batch, check, faces, machine, serve, speak
 from vortex.cli.console import Stop, leave, open_console
 from vortex.errors import InputError, VortexError, VortexWarning
 from vortex.version import __version__
 
 EXIT_FAILURE, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
-SUBJECTS = (animate, speak, check, serve, machine, batch)
+SUBJECTS = (animate, speak, faces, check, serve, machine, batch)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

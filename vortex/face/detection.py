@@ -16,6 +16,8 @@ MIN_FACE_PX = 64
 """Faces smaller than this are not looked for in parts of a picture, and not animated."""
 TILES = (1, 2, 4)
 """Sizes of tiles in which :func:`find_faces` looks for small faces: the last ones are a hundred."""
+EVERY_FACE_PARTS = TILES[:2]
+"""Sizes of the tiles of :func:`find_every_face`."""
 REFINE_ZOOMS = (0.8, 1.0, 1.3)
 """Scales of the crops that :func:`refine_face` averages over, relative to LivePortrait's crop."""
 
@@ -47,26 +49,44 @@ class Face:
 def find_faces(landmarker: Landmarker, image: Frame, parts: tuple[int, ...] = TILES) -> list[Face]:
     """Return the faces in the whole picture; if none, in overlapping tiles; at last, in it with a margin.
 
-    Tiles are squares whose side is the shorter side of the picture over each of ``parts``.
+    Tiles are squares whose side is the shorter side of the picture over each of ``parts``. Beside large faces
+    small ones may be missed; see :func:`find_every_face`.
     """
-    height, width = image.shape[:2]
-    side = min(height, width)
+    side = min(image.shape[:2])
     faces = detect_faces(landmarker, image, (0, 0))
     for part in parts:
         tile = side // part
         if faces or tile < MIN_FACE_PX:
             break
-        for y in _tile_starts(height, tile):
-            for x in _tile_starts(width, tile):
-                for face in detect_faces(landmarker, image[y : y + tile, x : x + tile], (x, y)):
-                    if not any(same_face(face, known) for known in faces):
-                        faces.append(face)
+        _add_from_tiles(faces, landmarker, image, tile)
     if faces or side < MIN_FACE_PX:
         return faces
     # A detector trained on heads misses faces that the edge cuts.
     margin = side // 2
     padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
     return detect_faces(landmarker, padded, (-margin, -margin))
+
+
+def find_every_face(landmarker: Landmarker, image: Frame) -> list[Face]:
+    """Return the faces of :func:`find_faces`, and those in tiles of the shorter side and of half of it.
+
+    It takes some twenty detections, and is for pictures from which a user chooses a face.
+    """
+    faces = find_faces(landmarker, image)
+    for part in EVERY_FACE_PARTS:
+        tile = min(image.shape[:2]) // part
+        if tile >= MIN_FACE_PX:
+            _add_from_tiles(faces, landmarker, image, tile)
+    return faces
+
+
+def _add_from_tiles(faces: list[Face], landmarker: Landmarker, image: Frame, tile: int) -> None:
+    """Add the faces that tiles of the picture show and ``faces`` does not have."""
+    for y in _tile_starts(image.shape[0], tile):
+        for x in _tile_starts(image.shape[1], tile):
+            for face in detect_faces(landmarker, image[y : y + tile, x : x + tile], (x, y)):
+                if not any(same_face(face, known) for known in faces):
+                    faces.append(face)
 
 
 def _tile_starts(length: int, tile: int) -> list[int]:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from vortex.errors import NoFaceError
+from vortex.face.choice import LARGEST, choose_face, find_choices, no_such_face
 from vortex.face.crop import CROP_PX, CROP_RISE, CROP_SCALE, KEPT_FRAMING, crop_transform
 from vortex.face.detection import (
     MIN_FACE_PX,
@@ -34,31 +35,40 @@ PortraitSource: TypeAlias = "PictureSource | Portrait"
 
 
 def load_portrait(
-    source: PortraitSource, *, max_pixels: int = MAX_PIXELS, force_face: bool = False
+    source: PortraitSource,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    force_face: bool = False,
+    face: str = LARGEST,
 ) -> Portrait:
     """Read a picture and find the face in it; a :class:`~vortex.types.Portrait` is returned as it is.
 
     Reads a path, the bytes of a file, an open binary file, a PIL image, or an array (H, W, 3) uint8, RGB
     order. Pictures of more than ``max_pixels`` are refused before they are decoded. A small face in a large
-    picture is measured in the original, and the portrait has a close-up.
+    picture is measured in the original, and the portrait has a close-up. ``face`` says which of several is
+    meant, see :func:`vortex.face.choice.parse_face`.
 
     Raises the errors of :func:`vortex.media.picture.load_picture` and of :func:`detect_portrait`.
     """
     if isinstance(source, Portrait):
         return source
     picture = load_picture(source, max_pixels=max_pixels)
-    portrait = _portrait(picture.image, picture, picture_name(source), force_face)
+    portrait = _portrait(picture.image, picture, picture_name(source), force_face, face)
     return replace(portrait, notes=picture.notes + portrait.notes)
 
 
-def detect_portrait(image: Frame, *, source_name: str = "picture", force_face: bool = False) -> Portrait:
-    """Find the largest face in ``image`` (H, W, 3) uint8 RGB; messages call it ``source_name``.
+def detect_portrait(
+    image: Frame, *, source_name: str = "picture", force_face: bool = False, face: str = LARGEST
+) -> Portrait:
+    """Find a face in ``image`` (H, W, 3) uint8 RGB; messages call it ``source_name``.
 
-    Raises NoFaceError: no face; one below 64 px, turned more than 40 degrees aside, tilted more than 60 or
-    upside down; mouth or eyes outside the picture; and, unless ``force_face``, one that looks covered,
-    blurred or not human.
+    ``face`` says which of several is meant, as in :func:`load_portrait`.
+
+    Raises NoFaceError: no face, or fewer than the number ``face``; one below 64 px, turned more than 40
+    degrees aside, tilted more than 60 or upside down; mouth or eyes outside the picture; and, unless
+    ``force_face``, one that looks covered, blurred or not human.
     """
-    return _portrait(image, None, source_name, force_face)
+    return _portrait(image, None, source_name, force_face, face)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,17 +79,22 @@ class _View:
     whole_from_view: F64
 
 
-def _portrait(whole: Frame, original: Picture | None, source_name: str, force_face: bool) -> Portrait:
+def _portrait(
+    whole: Frame, original: Picture | None, source_name: str, force_face: bool, choice: str
+) -> Portrait:
     """Return the portrait in ``whole``, with a close-up from ``original`` where that shows more."""
     width, height = original.full_px if original else whole.shape[1::-1]
     where = f"'{source_name}' ({width}x{height})"
     with take_landmarker() as landmarker:
-        faces = sorted(find_faces(landmarker, whole), key=lambda face: -face.size_px)
-        view = _view(whole, original, faces[0]) if faces else _View(whole, np.eye(3))
+        faces = find_choices(landmarker, whole, choice)
+        chosen = choose_face(faces, choice)
+        if faces and chosen is None:
+            raise no_such_face(choice, len(faces), where)
+        view = _view(whole, original, chosen) if chosen else _View(whole, np.eye(3))
         face = None
-        if faces:
+        if chosen:
             view_from_whole = np.asarray(np.linalg.inv(view.whole_from_view), np.float64)
-            face = refine_face(landmarker, view.image, transformed(faces[0], view_from_whole))
+            face = refine_face(landmarker, view.image, transformed(chosen, view_from_whole))
         if face is None:
             _refuse_turned(landmarker, whole, where, (1, 2, 3))
             raise NoFaceError(
@@ -93,7 +108,8 @@ def _portrait(whole: Frame, original: Picture | None, source_name: str, force_fa
     refused = verdict.faults or (() if force_face else verdict.doubts)
     if refused:
         raise NoFaceError(str(refused[0]))
-    notes = [f"{len(faces)} faces found, took the largest"] if len(faces) > 1 else []
+    untold = len(faces) > 1 and choice == LARGEST
+    notes = [f"{len(faces)} faces found, took the largest; face chooses another one"] if untold else []
     found = _as_portrait(view.image, face)
     if view.image is not whole:
         found = replace(_as_portrait(whole, transformed(face, view.whole_from_view)), close_up=found)

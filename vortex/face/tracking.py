@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vortex.errors import NoFaceError
+from vortex.face.choice import LARGEST, choose_face, find_choices, no_such_face
 from vortex.face.crop import CROP_PX, crop_transform
 from vortex.face.detection import TILES, Face, detect_in_crop, find_faces
 from vortex.face.landmarker import Landmarker, take_landmarker
@@ -19,6 +20,9 @@ SEARCH_INTERVAL_S = 1.0
 """While there is no face, very small ones are looked for this often, which takes a hundred detections."""
 COARSE_FACE_PX = 30.0
 """With outer-eye widths below this, lips and lids move by fractions of a pixel."""
+
+SAME_SIZE = 1.6
+"""Among several people, one who was lost is found again if the face has at most so many times its size."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,29 +56,35 @@ def track_face(
     frames: Iterable[tuple[float, Frame]],
     *,
     name: str = "video",
+    choice: str = LARGEST,
     on_face: Callable[[Frame, Face | None], None] | None = None,
 ) -> FaceTrack:
-    """Follow the largest face of the first frame that has one; messages call the video ``name``.
+    """Follow one face, the largest of the first frame that has any; messages call the video ``name``.
 
     ``frames`` are times in seconds and pictures (H, W, 3) uint8 RGB of any size; only one is kept at a time.
-    The face is looked for where it was last, then in the whole frame. After a gap, the nearest face goes on.
+    ``choice`` means another face of the first frame that has it, see :func:`vortex.face.choice.choose_face`.
+    The face is looked for where it was last, then in the whole frame. After a gap, the nearest face goes on;
+    where others were seen, only one near its place and of about its size does.
     ``on_face`` sees every frame, with its face or None.
 
     Raises:
-        NoFaceError: no face in any frame.
+        NoFaceError: no face in any frame, or no frame with as many faces as the number ``choice``.
     """
     times_s: list[float] = []
     faces: list[Face | None] = []
-    last, searched_s, others = None, -np.inf, 0
+    last, searched_s, most = None, -np.inf, 0
     with take_landmarker() as landmarker:
         for time_s, frame in frames:
             found = _near(landmarker, frame, last) if last else None
             if found is None:
                 thorough = time_s - searched_s >= SEARCH_INTERVAL_S
-                candidates = find_faces(landmarker, frame, TILES if thorough else TILES[:1])
+                if last is None and thorough:
+                    candidates = find_choices(landmarker, frame, choice)
+                else:
+                    candidates = find_faces(landmarker, frame, TILES if thorough else TILES[:1])
                 searched_s = time_s if thorough else searched_s
-                others = max(others, len(candidates) - 1)
-                found = _chosen(candidates, last)
+                most = max(most, len(candidates))
+                found = _nearest(candidates, last, most > 1) if last else choose_face(candidates, choice)
                 # All frames are measured in the same way, so that the first one does not stand out.
                 found = found and (_near(landmarker, frame, found) or found)
             times_s.append(time_s)
@@ -82,11 +92,13 @@ def track_face(
             last = found or last
             if on_face:
                 on_face(frame, found)
+    if last is None and most:
+        raise no_such_face(choice, most, f"'{name}'")
     if last is None:
         raise NoFaceError(
             f"No face found in any frame of '{name}'. Give a video of a face towards the camera."
         )
-    return _as_track(times_s, faces, others)
+    return _as_track(times_s, faces, most - 1, choice)
 
 
 def _near(landmarker: Landmarker, frame: Frame, last: Face) -> Face | None:
@@ -94,19 +106,20 @@ def _near(landmarker: Landmarker, frame: Frame, last: Face) -> Face | None:
     return detect_in_crop(landmarker, frame, crop_transform(last.landmarks_px, CROP_PX))
 
 
-def _chosen(candidates: list[Face], last: Face | None) -> Face | None:
-    """Return the face nearest to where it was last; the largest one, if there was none."""
-    if last is None:
-        return max(candidates, key=lambda face: face.size_px, default=None)
-    place = last.landmarks_px[:, :2].mean(0)
-    return min(
-        candidates,
-        key=lambda face: float(np.linalg.norm(face.landmarks_px[:, :2].mean(0) - place)),
-        default=None,
-    )
+def _nearest(candidates: list[Face], last: Face, among_others: bool) -> Face | None:
+    """Return the face nearest to where it was last; ``among_others``, only one that may be the same."""
+
+    def distance_px(face: Face) -> float:
+        return float(np.linalg.norm(face.landmarks_px[:, :2].mean(0) - last.landmarks_px[:, :2].mean(0)))
+
+    nearest = min(candidates, key=distance_px, default=None)
+    if nearest is None or not among_others:
+        return nearest
+    alike = 1 / SAME_SIZE < nearest.size_px / last.size_px < SAME_SIZE
+    return nearest if alike and distance_px(nearest) < last.size_px else None
 
 
-def _as_track(times_s: list[float], faces: list[Face | None], others: int) -> FaceTrack:
+def _as_track(times_s: list[float], faces: list[Face | None], others: int, choice: str) -> FaceTrack:
     """Return the faces as arrays, with notes on what a user should know."""
     frames = len(faces)
     landmarks_px = np.full((frames, LANDMARKS, 3), np.nan, np.float32)
@@ -119,7 +132,7 @@ def _as_track(times_s: list[float], faces: list[Face | None], others: int) -> Fa
     corners = landmarks_px[:, list(OUTER_EYE_CORNERS), :2]
     width_px = float(np.nanmedian(np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)))
     notes = []
-    if others:
+    if others and choice == LARGEST:
         notes.append(f"{others + 1} faces in the video, followed the largest")
     if missing:
         notes.append(f"no face in {missing} of {frames} frames of the video; the motion is bridged there")

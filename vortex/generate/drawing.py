@@ -18,6 +18,7 @@ from vortex.errors import (
     OutOfMemoryError,
     WeightsError,
 )
+from vortex.face.choice import LARGEST
 from vortex.face.portrait import detect_portrait
 from vortex.types import Frame, Portrait, ProgressCallback
 from vortex.weights.cache import verify_weights
@@ -55,7 +56,12 @@ def check_prompt(prompt: str) -> None:
 
 
 def find_portrait(
-    make: Callable[[int], Frame], seed: int, *, source_name: str, force_face: bool = False
+    make: Callable[[int], Frame],
+    seed: int,
+    *,
+    source_name: str,
+    force_face: bool = False,
+    face: str = LARGEST,
 ) -> tuple[Portrait, int]:
     """Return a portrait and its seed: the first of ``make(seed)``, ``make(seed + 1)`` and so on with a face.
 
@@ -64,7 +70,7 @@ def find_portrait(
     reason = ""
     for used in range(seed, seed + TRIES):
         try:
-            portrait = detect_portrait(make(used), source_name=source_name, force_face=force_face)
+            portrait = detect_portrait(make(used), source_name=source_name, force_face=force_face, face=face)
         except NoFaceError as exc:
             reason = str(exc)
             continue

@@ -190,6 +190,7 @@ class _Stages:
                 self.options.seed or 0,
                 source_name=prompt,
                 force_face=self.options.force_face,
+                face=self.options.face,
             )
 
     def keyframes(self) -> Keyframes:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vortex.errors import InputError, NoFaceError
+from vortex.face.choice import LARGEST
 from vortex.face.crop import CROP_PX, crop_transform
 from vortex.face.landmarks import OUTER_EYE_CORNERS
 from vortex.face.tracking import FaceTrack, track_face
@@ -120,8 +121,9 @@ class _Reader:
             yield time_s, frame
 
 
-def read_clip(path: Path, length_s: float, clock: StageClock) -> Clip:
-    """Read as much of a clip as a sound of ``length_s`` and a library need; measure its face.
+def read_clip(path: Path, length_s: float, clock: StageClock, face: str = LARGEST) -> Clip:
+    """Read as much of a clip as a sound of ``length_s`` and a library need; measure its face, or which one
+    of several ``face`` says.
 
     Raises:
         InputError: it cannot be read.
@@ -130,7 +132,7 @@ def read_clip(path: Path, length_s: float, clock: StageClock) -> Clip:
     video = probe_video(path)
     reader, seen = _Reader(video, max(length_s, LIBRARY_S), clock), MouthCollector()
     with clock.stage("track"):
-        track = track_face(reader, name=path.name, on_face=seen)
+        track = track_face(reader, name=path.name, choice=face, on_face=seen)
         _check_size(track, path.name)
         library = build_library(track, seen)
     if not len(library.numbers):
@@ -163,7 +165,7 @@ def _notes(track: FaceTrack, library: MouthLibrary, fps: Fraction) -> tuple[str,
     """Return what a user should know of a clip."""
     notes = []
     if track.others:
-        notes.append(f"{track.others + 1} faces in the clip, the largest one speaks")
+        notes.append(f"{track.others + 1} faces in the clip; one speaks, the others stay as they are")
     if len(library.cuts):
         notes.append(f"{len(library.cuts)} cuts in the clip")
     open_frames = int((library.measures.lips[library.usable, GAP] > TALKING_GAP).sum())

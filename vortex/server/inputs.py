@@ -221,7 +221,12 @@ class PortraitCache:
     def add(self, picture: Path, options: PortraitOptions, *, shared: bool) -> PortraitRecord:
         """Find the face and keep it; raises what ``check_picture`` and ``load_portrait`` raise."""
         check_picture(picture)
-        portrait = load_portrait(picture, max_pixels=self.settings.max_pixels, force_face=options.force_face)
+        portrait = load_portrait(
+            picture,
+            max_pixels=self.settings.max_pixels,
+            force_face=options.force_face,
+            face=options.face,
+        )
         portrait_id, now_s = new_id(), time.time()
         # Uncompressed, the largest one would take 11 MB, and its close-up as much.
         with whole_file(self.folder.portrait(portrait_id)) as part, part.open("wb") as file:

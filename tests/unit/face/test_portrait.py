@@ -112,7 +112,7 @@ def test_of_several_faces_the_largest_is_taken(hopper: Portrait) -> None:
     both[:, 384:] = hopper.image
     portrait = detect_portrait(both)
     assert portrait.landmarks_px[NOSE_TIP, 0] > 384
-    assert portrait.notes == ("2 faces found, took the largest",)
+    assert portrait.notes == ("2 faces found, took the largest; face chooses another one",)
 
 
 def test_a_small_face_in_a_large_picture_is_found(hopper: Portrait) -> None:
