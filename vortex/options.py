@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 MAX_SEED = 2**31 - 1
+CUT, CLOSED = "cut", "closed"
+"""What is shown of a clip after the speech: nothing, or all of it with closed lips."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Options = TypeVar("Options", bound="OptionGroup")
@@ -320,6 +322,28 @@ class RenderOptions(FaceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClipOptions(OptionGroup):
+    """What is done with a video as the source, beside its mouth; they have no effect on a picture."""
+
+    keep_sound_db: float | None = _option(
+        None, "number", "a clip as the portrait: keep its own sound under the voice, at this level",
+        minimum=-60.0, maximum=0.0, metavar="DB",
+    )  # fmt: skip
+    rest: str = _choice(
+        "rest", CUT, (CUT, CLOSED),
+        "a clip that goes on after the speech: cut, or closed: shown to its end with closed lips",
+    )  # fmt: skip
+
+
+def check_picture_options(options: OptionGroup) -> None:
+    """Raise InputError if an option of :class:`ClipOptions` is set, which a picture does not have."""
+    for name in options_of(ClipOptions):
+        value = getattr(options, name)
+        if value != default_of(ClipOptions, name):
+            raise InputError(f"{name} is {value}, which has no effect on a picture; leave it out.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransferOptions(OptionGroup):
     """What of a driver's motion a portrait takes over; see :class:`vortex.motion.transfer.MotionTransfer`."""
 
@@ -382,7 +406,7 @@ class CaptureOptions(OptionGroup):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnimateOptions(RenderOptions):
+class AnimateOptions(RenderOptions, ClipOptions):
     """How a video of a given sound is made."""
 
     transcript: str | None = _transcript("for better synchrony")
@@ -413,7 +437,7 @@ class SayOptions(SpeechOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeakOptions(RenderOptions, SpeechOptions):
+class SpeakOptions(RenderOptions, SpeechOptions, ClipOptions):
     """How a video of a text is made."""
 
 
@@ -441,7 +465,7 @@ class CheckOptions(OptionGroup):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateOptions(SpeakOptions):
+class GenerateOptions(RenderOptions, SpeechOptions):
     """How a video is made from a text and a prompt, and verified."""
 
     prompt: str | None = _option(
@@ -522,6 +546,13 @@ class RenderKeywords(FaceKeywords, total=False):
     mark: bool
 
 
+class ClipKeywords(TypedDict, total=False):
+    """Keywords of :class:`ClipOptions`."""
+
+    keep_sound_db: float | None
+    rest: str
+
+
 class TransferKeywords(TypedDict, total=False):
     """Keywords of :class:`TransferOptions`."""
 
@@ -550,7 +581,7 @@ class CaptureKeywords(TypedDict, total=False):
     duration_s: float | None
 
 
-class AnimateKeywords(RenderKeywords, total=False):
+class AnimateKeywords(RenderKeywords, ClipKeywords, total=False):
     """Keywords of :class:`AnimateOptions`."""
 
     transcript: str | None
@@ -570,7 +601,7 @@ class SayKeywords(SpeechKeywords, total=False):
     preset: PresetLike
 
 
-class SpeakKeywords(RenderKeywords, SpeechKeywords, total=False):
+class SpeakKeywords(RenderKeywords, SpeechKeywords, ClipKeywords, total=False):
     """Keywords of :class:`SpeakOptions`."""
 
 
@@ -591,7 +622,7 @@ class CheckKeywords(TypedDict, total=False):
     max_offset_frames: float
 
 
-class GenerateKeywords(SpeakKeywords, total=False):
+class GenerateKeywords(RenderKeywords, SpeechKeywords, total=False):
     """Keywords of :class:`GenerateOptions`."""
 
     prompt: str | None

@@ -45,6 +45,7 @@ from vortex.options import (
     RenderOptions,
     SpeakOptions,
     SpeechOptions,
+    check_picture_options,
     default_of,
 )
 from vortex.performance import (
@@ -58,6 +59,7 @@ from vortex.performance import (
 from vortex.render import FrameCallback, PreparedPortrait, render_video
 from vortex.revoice.clip import check_clip_options, is_clip, read_clip
 from vortex.revoice.renderer import ClipRenderer
+from vortex.revoice.sound import clip_length_s, with_own_sound, with_rest
 from vortex.runtime.files import check_new_file
 from vortex.runtime.memory import BoundedCache, ModelCache
 from vortex.runtime.results import ResultFolder
@@ -71,7 +73,7 @@ from vortex.speech.base import Speech, SpeechEngine
 from vortex.speech.registry import find_speech_engine
 from vortex.speech.synthesis import synthesize
 from vortex.speech.text import split_sentences
-from vortex.types import Portrait, ProgressCallback, RenderReport
+from vortex.types import MAX_DURATION_S, Portrait, ProgressCallback, RenderReport
 
 PREPARED_KEPT = 8
 """Prepared portraits that a session keeps by default, about 15 MB each with the mesh engine."""
@@ -303,12 +305,13 @@ class Session(AbstractContextManager["Session"]):
         load: Callable[[], SpeechInput],
         said: Hashable | None,
         out: str | Path,
-        options: RenderOptions,
+        options: AnimateOptions | SpeakOptions,
         clock: StageClock,
     ) -> RenderReport:
         """Let a picture or a clip say what ``load`` returns, which ``said`` identifies, if anything does."""
         if is_clip(portrait):
             return self.revoice(Path(cast(str, portrait)), load, out, options, clock=clock)
+        check_picture_options(options)
         seed = _DrawnSeed(options, (os.path.abspath(out), source_key(portrait), said))
         report = self.render(
             lambda clock: self.prepare_source(portrait, options, clock),
@@ -327,13 +330,16 @@ class Session(AbstractContextManager["Session"]):
         clip: Path,
         load: Callable[[], SpeechInput],
         out: str | Path,
-        options: RenderOptions,
+        options: AnimateOptions | SpeakOptions,
         *,
         part: Path | None = None,
         clock: StageClock | None = None,
         on_frame: FrameCallback | None = None,
+        max_clip_s: float = MAX_DURATION_S,
     ) -> RenderReport:
         """Give a clip other words; ``load`` returns the sound. See :func:`vortex.render.render_video`.
+
+        Of a clip whose rest is shown, at most ``max_clip_s`` seconds are.
 
         Raises:
             InputError: the clip cannot be read, or an option that clips do not have.
@@ -344,13 +350,15 @@ class Session(AbstractContextManager["Session"]):
         check_clip_options(self.engine_name(options), options, on_cluster=self._given_engine is not None)
         model = self.motion_model(options)
         speech = load()
-        length_s = float(speech.audio.duration_s) if options.duration_s is None else options.duration_s
-        read = read_clip(clip, length_s, clock, options.face)
+        read = read_clip(clip, clip_length_s(speech.audio, options, max_clip_s), clock, options.face)
         paced = replace(options, fps=read.fps)
+        speech = replace(speech, audio=with_rest(speech.audio, read, options))
         return render_video(
             ClipRenderer(),
             lambda: PreparedPortrait(read, read.face(), read.notes),
-            lambda: perform_speech(lambda: speech, paced, clock, model),
+            lambda: with_own_sound(
+                perform_speech(lambda: speech, paced, clock, model), read, options.keep_sound_db
+            ),
             Path(out),
             options,
             part=part,

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
+from support.driving import write_known_video
 from support.running_server import get_json, running_server
 
 import vortex
@@ -134,6 +135,33 @@ def test_an_upload_becomes_the_video_that_animate_makes(
     assert files_in(server) == [f"jobs/{final['id']}", f"jobs/{final['id']}/video.mp4"]
 
 
+def test_a_clip_as_the_portrait_gets_other_words(
+    open_client: Open, portrait: Path, clip: bytes, tmp_path: Path
+) -> None:
+    client, server = open_client()
+    person, sound = tmp_path / "person.mp4", tmp_path / "clip.wav"
+    write_known_video(person)
+    sound.write_bytes(clip)
+
+    def send_clip(**options: Any) -> Any:
+        files = {"portrait": ("person.mp4", person.read_bytes()), "speech": ("s.wav", clip)}
+        return client.post("/v1/videos", files=files, data=options)
+
+    assert "keeps its own size" in send_clip(size_px="128").json()["detail"]
+    assert "no effect on a picture" in send(client, portrait, clip, rest="closed").json()["detail"]
+    driving = {"portrait": ("p.mp4", person.read_bytes()), "driving": ("d.mp4", person.read_bytes())}
+    assert "cannot be driven" in client.post("/v1/videos", files=driving).json()["detail"]
+    assert files_in(server) == []
+
+    asked = send_clip(seed=5).json()
+    assert asked["portrait_id"] is None
+    done = wait(client, asked["id"], "done")
+    vortex.animate(person, sound, tmp_path / "own.mp4", seed=5)
+    got = client.get(done["video_url"]).content
+    np.testing.assert_array_equal(frames_of(got), frames_of((tmp_path / "own.mp4").read_bytes()))
+    assert files_in(server) == [f"jobs/{done['id']}", f"jobs/{done['id']}/video.mp4"]
+
+
 def test_a_range_of_the_video_can_be_fetched(client: TestClient, portrait: Path, clip: bytes) -> None:
     video = wait(client, send(client, portrait, clip).json()["id"], "done")
     whole = client.get(video["video_url"]).content
@@ -210,7 +238,13 @@ def test_a_job_has_the_options_of_vortex_with_their_defaults(
 ) -> None:
     files = {"portrait": portrait.read_bytes(), "speech": clip}
     stored = client.post("/v1/videos", files=files).json()["options"]
-    assert stored == {**VideoOptions().as_json(), "text": None, "driven": False, "check": False}
+    assert stored == {
+        **VideoOptions().as_json(),
+        "text": None,
+        "driven": False,
+        "clip": False,
+        "check": False,
+    }
     face = client.post("/v1/portraits", files={"portrait": portrait.read_bytes()}).json()["id"]
     body = {"portrait_id": face, "speech_base64": base64.b64encode(clip).decode()}
     stored = client.post("/v1/videos", json={**body, "fps": 29.97, "seed": None, "paste_back": True}).json()

@@ -25,8 +25,8 @@ from vortex.interpolation import kalman_smoothed
 from vortex.media.reading import is_video, iter_video_frames, probe_video
 from vortex.media.video import encode_video
 from vortex.motion.transfer import KeypointMotion, MotionTransfer
-from vortex.performance import StageClock
 from vortex.options import DriveOptions
+from vortex.performance import StageClock
 from vortex.source_video import SourceVideoEngine, move_source, read_source_video
 from vortex.types import F64, Audio, Frame
 

@@ -52,6 +52,7 @@ class Clip:
     size_px: tuple[int, int]
     library: MouthLibrary
     notes: tuple[str, ...]
+    has_sound: bool = False
 
     def frames(self, order: I64) -> Iterator[Frame]:
         """Yield frames (H, W, 3) by their numbers, in any order; the caller owns them."""
@@ -76,6 +77,11 @@ class Clip:
         shown_s = self.times_s - self.times_s[0]
         middle_s = (np.arange(round(float(shown_s[-1] * self.fps)) + 1) + 0.5) / float(self.fps)
         return np.asarray((np.searchsorted(shown_s, middle_s, side="right") - 1).clip(0), np.int64)
+
+    @property
+    def duration_s(self) -> Fraction:
+        """Length of the clip as far as it was read, in seconds."""
+        return len(self.steady_numbers()) / self.fps
 
     def head_motion(self) -> F64:
         """Return (T,): how far the face moves from frame to frame, in pixels."""
@@ -148,7 +154,7 @@ def read_clip(path: Path, length_s: float, clock: StageClock, face: str = LARGES
     if width < 2 or height < 2:
         raise InputError(f"Video '{path.name}' is {width}x{height}; give one of at least 2x2 pixels.")
     notes = (*_notes(track, library, fps), *_format_notes(video, times_s, reader.size_px))
-    return Clip(path, fps, times_s, (width - width % 2, height - height % 2), library, notes)
+    return Clip(path, fps, times_s, (width - width % 2, height - height % 2), library, notes, video.has_sound)
 
 
 def _check_size(track: FaceTrack, name: str) -> None:

@@ -27,7 +27,7 @@ from vortex.face.portrait import load_portrait
 from vortex.media.audio import load_audio
 from vortex.media.formats import HEAD_BYTES, PICTURES, SOUNDS, VIDEOS, Format, format_of
 from vortex.media.picture import load_picture
-from vortex.media.reading import iter_timed_frames
+from vortex.media.reading import VideoFile, iter_timed_frames, probe_video
 from vortex.motion.template import TEMPLATES, load_template
 from vortex.options import FrameOptions, PortraitOptions, SpeechOptions
 from vortex.performance import StageClock
@@ -55,6 +55,18 @@ _PICTURES, _SOUNDS, _VIDEOS = (
 """The formats that are taken from strangers."""
 
 
+def is_clip(path: Path) -> bool:
+    """Return whether a file that came as the portrait begins like a video."""
+    with path.open("rb") as file:
+        return format_of(file.read(HEAD_BYTES), _VIDEOS) is not None
+
+
+def check_clip(path: Path, max_duration_s: float, max_pixels: int) -> None:
+    """Refuse, with InputError, a clip that is damaged, too large or too long, as far as its header tells."""
+    _check_video(probe_video(path), "clip", max_duration_s, max_pixels)
+    next(iter_timed_frames(path))
+
+
 def check_picture(path: Path) -> None:
     """Refuse what does not begin like a JPEG, PNG or WebP file, with status 415."""
     _check_start(path, _PICTURES, "portrait")
@@ -79,23 +91,27 @@ def check_driving(path: Path, max_duration_s: float, max_pixels: int) -> Driver:
     if driver.kind == "template":
         # A template takes milliseconds to read, a picture is decoded once more by the job.
         track = load_template(path)
-        _check_length(len(track) / float(track.fps), max_duration_s)
+        _check_length("motion template", len(track) / float(track.fps), max_duration_s)
     elif driver.kind == "picture":
         load_picture(path, max_pixels=max_pixels)
     elif driver.video is not None:
-        width, height = driver.video.size_px
-        if width * height > max_pixels:
-            raise InputError(f"The driving video is {width}x{height}; at most {max_pixels} pixels are read.")
-        # A file may say what it likes of its length: the job measures it.
-        if driver.video.frames and driver.video.fps:
-            _check_length((driver.video.frames - 1) / float(driver.video.fps), max_duration_s)
+        _check_video(driver.video, "driving video", max_duration_s, max_pixels)
         next(iter_timed_frames(path))
     return driver
 
 
-def _check_length(length_s: float, max_duration_s: float) -> None:
+def _check_video(video: VideoFile, what: str, max_duration_s: float, max_pixels: int) -> None:
+    width, height = video.size_px
+    if width * height > max_pixels:
+        raise InputError(f"The {what} is {width}x{height}; at most {max_pixels} pixels are read.")
+    # A file may say what it likes of its length: the job measures it.
+    if video.frames and video.fps:
+        _check_length(what, (video.frames - 1) / float(video.fps), max_duration_s)
+
+
+def _check_length(what: str, length_s: float, max_duration_s: float) -> None:
     if length_s > max_duration_s:
-        raise InputError(f"The driver lasts more than {max_duration_s:g} s. Cut it.")
+        raise InputError(f"The {what} lasts more than {max_duration_s:g} s. Cut it.")
 
 
 def _check_start(path: Path, accepted: tuple[Format, ...], what: str) -> None:

@@ -103,7 +103,10 @@ class VideoRequest(RequestModel):
     """A video as JSON: a portrait by id or as base64; speech, a text or a driving video; and the options."""
 
     portrait_id: Id | None = None
-    portrait_base64: Base64 | None = None
+    portrait_base64: Annotated[
+        Base64 | None,
+        Field(description="a picture, or a video of a person, who gets other words: all but the mouth stays"),
+    ] = None
     speech_base64: Base64 | None = None
     driving_base64: Annotated[
         Base64 | None,
@@ -193,7 +196,7 @@ class Video(BaseModel):
     started_at: Annotated[datetime | None, Field(validation_alias="started_s")]
     finished_at: Annotated[datetime | None, Field(validation_alias="finished_s")]
     expires_at: Annotated[datetime | None, Field(validation_alias="expires_s")]
-    portrait_id: Annotated[str | None, Field(description="null if the picture came with the job")]
+    portrait_id: Annotated[str | None, Field(description="null if the picture or the clip came with the job")]
     options: dict[str, Any]
     progress: Progress
     report: Annotated[
@@ -210,7 +213,7 @@ class Video(BaseModel):
         """Return a job as clients see it."""
         own = {
             "ahead": ahead,
-            "portrait_id": None if job.owns_portrait else job.portrait_id,
+            "portrait_id": None if job.owns_portrait else job.portrait_id or None,
             "progress": vars(job),
             "video_url": f"/v1/videos/{job.id}/video.mp4" if job.state == "done" else None,
             "events_url": f"/v1/videos/{job.id}/events",

@@ -57,6 +57,7 @@ Record = TypeVar("Record", bound=BaseModel)
 class Job(BaseModel):
     """One requested video. ``revision`` grows with every change; times are seconds since 1970.
 
+    ``portrait_id`` is "" where a clip came with the job, which is kept in its folder.
     ``measuring``: the video is finished, its lip-sync is being measured.
     """
 
@@ -140,6 +141,10 @@ class DataFolder:
     def driving(self, job_id: str) -> Path:
         """Return the path of the video that drives the portrait of a job."""
         return self.root / "jobs" / job_id / "driving"
+
+    def clip(self, job_id: str) -> Path:
+        """Return the path of the video that is the portrait of a job."""
+        return self.root / "jobs" / job_id / "clip"
 
     def video(self, job_id: str) -> Path:
         """Return the path of the result of a job."""

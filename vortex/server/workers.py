@@ -104,7 +104,7 @@ class Workers:
         return settled
 
     def _delete_inputs(self, job: Job) -> None:
-        for path in (self.folder.speech(job.id), self.folder.driving(job.id)):
+        for path in (self.folder.speech(job.id), self.folder.driving(job.id), self.folder.clip(job.id)):
             path.unlink(missing_ok=True)
         if job.owns_portrait:
             self.portraits.delete(job.portrait_id)
@@ -180,6 +180,17 @@ class Workers:
             def load() -> SpeechInput:
                 spoken.append(self._speech_input(job, speak, on_progress))
                 return spoken[0]
+
+            if job.options.get("clip"):
+                report = self.session.revoice(
+                    self.folder.clip(job.id),
+                    load,
+                    self.folder.video(job.id),
+                    speak,
+                    clock=StageClock(on_progress),
+                    max_clip_s=self.settings.max_duration_s,
+                )
+                return report, spoken[0]
 
         report = self.session.render(
             lambda clock: self.portraits.prepared(job.portrait_id, options, clock),

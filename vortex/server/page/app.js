@@ -14,7 +14,7 @@ let limits = { max_upload_bytes: Infinity, qualities: [] };
 function changed() {
   const voiced = voice.ready();
   find("#make").disabled = !(portrait && voiced);
-  find("#live").disabled = !portrait;
+  find("#live").disabled = !portrait || Boolean(portrait.clip);
   const driven = voice.source() === "driving";
   for (const field of ["#presets", "#seed", "#fps"]) find(field).disabled = driven;
   const wanted = [portrait ? "" : "a picture", voiced ? "" : driven ? "a video or a picture" : "a voice"].filter(Boolean);
@@ -31,10 +31,13 @@ function faceOptions() {
 
 async function makeVideo() {
   const form = new FormData();
+  // A video that drives has its own rate, and decides all motion; a clip keeps its own size and rate.
+  const own = [...(voice.source() === "driving" ? ["preset", "seed", "fps"] : []),
+    ...(portrait.clip ? ["portrait_id", "size_px", "fps", "paste_back"] : [])];
   for (const [name, value] of Object.entries(faceOptions())) {
-    // A video that drives has its own rate, and decides all motion.
-    if (voice.source() !== "driving" || !["preset", "seed", "fps"].includes(name)) form.append(name, value);
+    if (!own.includes(name)) form.append(name, value);
   }
+  if (portrait.clip) form.append("portrait", portrait.clip, "portrait");
   if (voice.source() === "driving") {
     for (const name of ["region", "motion"]) form.append(name, find(`#${name}`).value);
     form.append("multiplier", find("#multiplier").value || "1");

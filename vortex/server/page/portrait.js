@@ -8,11 +8,20 @@ const hint = find("#portrait-drop .hint");
 
 export const showStatus = statusLine("#portrait-status");
 
+// What the server knows of the picture, or { clip } for a video, which is sent with each request.
 export let portrait = null;
 
 export async function usePicture(blob, changed) {
   portrait = null;
   changed();
+  if (blob.type.startsWith("video/")) {
+    view.hidden = true;
+    hint.textContent = "Choose another one";
+    portrait = { clip: blob };
+    showStatus(`The person in ${blob.name ?? "the video"} gets other words.`, "good");
+    changed();
+    return;
+  }
   showStatus("Looking for the face …");
   try {
     const form = new FormData();
