@@ -107,7 +107,7 @@ def check_drive(engine_name: str, options: TransferOptions) -> None:
 
 def perform_driver(
     driver: Driver,
-    engine: Engine[Any],
+    engine: Engine[Any] | None,
     options: DriveOptions,
     clock: StageClock,
     *,
@@ -115,14 +115,18 @@ def perform_driver(
 ) -> Performance:
     """Return the sound of a driver, and the motion of the face in it, as ``engine`` takes motions.
 
+    Without an engine, as those take motions that read no keypoints.
+
     Raises:
         InputError: the driver lasts longer than ``max_duration_s``, cannot be read, or has nothing that
             ``options`` need.
         NoFaceError: no face in it.
         AudioError: its sound cannot be decoded.
     """
-    check_drive(engine.name, options)
-    reader = cast(CapturingEngine[Any], engine) if captures(engine.name) else None
+    reader = None
+    if engine is not None:
+        check_drive(engine.name, options)
+        reader = cast(CapturingEngine[Any], engine) if captures(engine.name) else None
     if driver.kind == "template":
         return _perform_template(driver, reader, options, max_duration_s)
     if driver.kind == "picture":

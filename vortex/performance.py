@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -39,6 +39,15 @@ class SpeechInput:
     audio: Audio
     transcript: str | None = None
     phonemes: tuple[PhonemeSpan, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeardSpeech:
+    """The sound of a video, as long as it, the visemes of its frames, and notes for the user."""
+
+    audio: Audio
+    visemes: VisemeTrack
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +101,12 @@ class StageClock:
         if self.on_progress:
             self.on_progress(name, completed, total)
 
+    def include(self, spans_s: Mapping[str, tuple[float, float]], start_s: float) -> None:
+        """Record the stages that another clock measured, in a process that began at ``start_s``."""
+        with self._lock:
+            for name, (first_s, last_s) in spans_s.items():
+                self.spans_s[name] = (start_s + first_s, start_s + last_s)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Measure the block as the stage ``name``."""
@@ -125,7 +140,11 @@ def perform_speech(
         InputError: the sound or the duration cannot be used.
         What ``speech`` and ``model`` raise.
     """
-    options = options.with_seed()
+    return perform_heard(hear_speech(speech, options, clock), options, clock, model)
+
+
+def hear_speech(speech: Callable[[], SpeechInput], options: RenderOptions, clock: StageClock) -> HeardSpeech:
+    """Return a sound, as long as the video, and the visemes in it; errors as of :func:`perform_speech`."""
     with clock.stage("speech"):
         given = speech()
         samples = resample(given.audio.samples, given.audio.sample_rate, SOUND_HZ)
@@ -141,12 +160,20 @@ def perform_speech(
         visemes, notes = recognize_speech(
             heard, options.fps, transcript=given.transcript, phonemes=given.phonemes
         )
-    visemes = visemes.fit(frames)
-    motion: Motion = drive(visemes, options.preset, options.seed or 0)
+    return HeardSpeech(audio, visemes.fit(frames), notes)
+
+
+def perform_heard(
+    heard: HeardSpeech, options: RenderOptions, clock: StageClock, model: MotionModel | None
+) -> Performance:
+    """Return the motion that the visemes of a sound drive; see :func:`perform_speech`."""
+    options = options.with_seed()
+    notes = heard.notes
+    motion: Motion = drive(heard.visemes, options.preset, options.seed or 0)
     if model is not None:
-        motion, learned = _learned_motion(model, audio, visemes, options, clock)
+        motion, learned = _learned_motion(model, heard.audio, heard.visemes, options, clock)
         notes += learned
-    return Performance(audio, options.fps, lambda _: motion, str(options.preset), options.seed, notes)
+    return Performance(heard.audio, options.fps, lambda _: motion, str(options.preset), options.seed, notes)
 
 
 def _learned_motion(

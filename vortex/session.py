@@ -465,12 +465,19 @@ class Session(AbstractContextManager["Session"]):
         options: SpeechOptions,
         preset: PresetLike = "neutral",
         *,
+        max_duration_s: float = MAX_DURATION_S,
         on_progress: ProgressCallback | None = None,
     ) -> Speech:
         """Speak a text; see :func:`vortex.speech.synthesis.synthesize`."""
         with self.speech_engine(options.speech_engine) as engine:
             return synthesize(
-                text, engine, voice=options.voice, speed=options.speed, preset=preset, on_progress=on_progress
+                text,
+                engine,
+                voice=options.voice,
+                speed=options.speed,
+                preset=preset,
+                max_duration_s=max_duration_s,
+                on_progress=on_progress,
             )
 
     def open_live_face(self, portrait: PortraitSource, options: LiveOptions) -> LiveFace:

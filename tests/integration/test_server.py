@@ -25,16 +25,15 @@ from support.driving import write_known_video
 from support.running_server import get_json, running_server
 
 import vortex
-import vortex.server.inputs
-import vortex.server.workers
 from vortex import errors
 from vortex.cli import serve
 from vortex.engines.registry import engine_specs
-from vortex.lipsync.sync import measure_sync
 from vortex.media.audio import load_audio
 from vortex.options import LiveOptions, VideoOptions
 from vortex.server.app import create_app
 from vortex.server.context import ServerContext
+from vortex.server.decoding import sync_of
+from vortex.server.processes import Readers
 from vortex.server.settings import ServerSettings
 from vortex.session import Session
 
@@ -274,11 +273,14 @@ def test_the_sync_of_a_text_is_measured_against_its_planned_phonemes(
         pytest.skip(server.why_no_speech)
     given: list[Any] = []
 
-    def measure(video: Path, **known: Any) -> Any:
-        given.append(known["phonemes"])
-        return measure_sync(video, **known)
+    read = Readers.read
 
-    monkeypatch.setattr(vortex.server.workers, "measure_sync", measure)
+    def spied(self: Readers, what: str, reckon: Any, task: Any, **limits: Any) -> Any:
+        if task.func is sync_of:
+            given.append(task.args[2])
+        return read(self, what, reckon, task, **limits)
+
+    monkeypatch.setattr(Readers, "read", spied)
     files = {"portrait": portrait.read_bytes()}
     asked = client.post(
         "/v1/videos", files=files, data={"text": "Peppy puppies.", "size_px": "256", "check": "true"}
@@ -643,7 +645,7 @@ def test_our_errors_become_problems_without_paths(
     def fail(*_: object, **__: object) -> None:
         raise shown
 
-    monkeypatch.setattr(vortex.server.inputs, "load_portrait", fail)
+    monkeypatch.setattr(Readers, "read", fail)
     answer = client.post("/v1/portraits", files={"portrait": portrait.read_bytes()})
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert message in answer.json()["detail"]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,8 @@ TS_DISCONT = 0x0200
 MAX_CHANNELS = 64
 """libswresample converts no more."""
 MAX_FAILED_READS = 100
+STATED_HZ = 48_000
+"""Rate that is assumed of a file that states none."""
 WAIT_S = 0.2
 """Frames are mixed together when they are as long as this, which takes less time than each alone."""
 FULL_SCALE = {"u8": 128, "s16": 32768, "s32": 2**31, "flt": 1, "dbl": 1}
@@ -213,6 +216,26 @@ def read_soundtrack(
             return read
     reason = f" ({found[0].damage})" if found[0].damage else ""
     raise AudioError(f"{what} holds no samples{reason}. Give an undamaged recording.")
+
+
+def sound_header(path: Path) -> tuple[int, float | None]:
+    """Return the rate in Hz and the length in seconds that a file states of its first sound track.
+
+    The length is None where the file states none. A file without sound has the rate of one with.
+    """
+    import av
+
+    try:
+        with open_media(path) as container:
+            if not container.streams.audio:
+                return STATED_HZ, None
+            track = container.streams.audio[0]
+            length_s = track.duration and track.time_base and float(track.duration * track.time_base)
+            if not length_s and container.duration:
+                length_s = container.duration / 1e6
+            return track.rate or STATED_HZ, length_s if length_s and length_s > 0 else None
+    except (av.error.FFmpegError, ValueError):
+        return STATED_HZ, None
 
 
 def _tracks(container: InputContainer, what: str) -> list[AudioStream]:

@@ -34,6 +34,18 @@ def release_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def machine_bytes() -> int:
+    """Return the memory of the machine, or of the container if that may use less, in bytes."""
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    # Version 2 of control groups, then version 1.
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError), open(name, encoding="ascii") as file:
+            total = min(total, int(file.read()))
+    return total
+
+
 def free_bytes(device: str) -> int:
     """Return the free memory of "cpu" or of a CUDA device such as "cuda:0", in bytes."""
     if device == "cpu":

@@ -87,6 +87,7 @@ def run_server(app: FastAPI, on_ready: Callable[[str], None]) -> None:
         raise InputError(
             f"Cannot listen on {settings.host} port {settings.port} ({exc.strerror}). Set another port."
         ) from exc
+    context.start_processes()
     config = uvicorn.Config(
         app,
         http=timed_protocol(settings.idle_timeout_s),

@@ -18,13 +18,16 @@ from vortex.engines.registry import AUTO, check_engine_options, find_engine
 from vortex.errors import InputError
 from vortex.extras import why_not_installed
 from vortex.options import EngineOptions
-from vortex.server.inputs import PortraitCache
+from vortex.server.inputs import Intake, PortraitCache
 from vortex.server.metrics import Metrics
+from vortex.server.processes import MemoryBudget, Readers
 from vortex.server.settings import ServerSettings
-from vortex.server.store import DataFolder, Store
+from vortex.server.store import NOBODY, DataFolder, Store
 from vortex.server.workers import Workers
 from vortex.session import Session
 
+MODULES_OF_PROCESSES = ("vortex.server.decoding",)
+"""What processes import before they are ready."""
 MIN_FREE_BYTES = 100_000_000
 """Space on the disk below which the server says that it is not ready: a few uploads and videos."""
 
@@ -43,8 +46,6 @@ class ServerContext(AbstractContextManager["ServerContext"]):
         self.stopping = threading.Event()
         self.why_no_speech = why_not_installed("speech")
         self.live_places = threading.BoundedSemaphore(settings.max_live)
-        self.decoding = asyncio.Semaphore(settings.max_running)
-        """Uploads that are decoded at the same time, which bounds the memory that they take."""
         self.live_tasks: set[asyncio.Task[None]] = set()
         with ExitStack() as stack:
             self.session = session = stack.enter_context(Session(max_prepared=settings.max_prepared))
@@ -55,9 +56,16 @@ class ServerContext(AbstractContextManager["ServerContext"]):
             self.engine, _ = session.engine(options)
             self.engine_spec = find_engine(self.engine.name)
             folder.sweep(store)
-            self.metrics = Metrics(store, session)
-            self.portraits = PortraitCache(store, folder, session, settings)
-            self.workers = Workers(store, folder, self.portraits, session, self.metrics, settings)
+            budget = MemoryBudget(round(settings.max_memory_mb * 1e6))
+            # Two sets of processes, so that long jobs do not keep requests from being answered.
+            uploads, jobs = (Readers(settings.max_running, budget, MODULES_OF_PROCESSES) for _ in range(2))
+            for readers in (uploads, jobs):
+                stack.callback(readers.pool.close)
+            self.metrics = Metrics(store, session, budget, (uploads.pool, jobs.pool))
+            places = asyncio.Semaphore(settings.max_running)
+            self.intake = Intake(uploads, places, self.stopping, settings.max_upload_bytes)
+            self.portraits = PortraitCache(store, folder, session, settings, self.intake)
+            self.workers = Workers(store, folder, self.portraits, session, self.metrics, settings, jobs)
             self._resources = stack.pop_all()
 
     def __exit__(self, *_: object) -> None:
@@ -79,6 +87,11 @@ class ServerContext(AbstractContextManager["ServerContext"]):
             raise InputError(f"This server renders on {device}; device is {options.device!r}. Leave it out.")
         check_engine_options(self.engine_spec, None, options.quality)
         return replace(options, engine=name, device=self.settings.device)
+
+    def start_processes(self) -> None:
+        """Start the processes for the first upload and the first job before they come."""
+        for readers in (self.intake.readers, self.workers.readers):
+            readers.pool.start_one()
 
     def problems(self) -> list[str]:
         """Return what keeps new videos from being made now; none if all is well."""
@@ -108,5 +121,12 @@ async def _context(connection: HTTPConnection) -> ServerContext:
     return context
 
 
+async def _owner(connection: HTTPConnection) -> str:
+    owner: str = connection.scope.get("vortex.owner", NOBODY)
+    return owner
+
+
+Owner = Annotated[str, Depends(_owner)]
+"""Type of a route's parameter that is the owner of the request: its key's name, or NOBODY."""
 Context = Annotated[ServerContext, Depends(_context)]
 """Type of a route's parameter that is the server's context."""

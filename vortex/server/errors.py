@@ -26,11 +26,14 @@ from vortex.errors import (
     WeightsError,
     in_one_line,
 )
+from vortex.server.processes import BusyError, TooLargeError
 from vortex.server.store import DataFolder
 
 log = logging.getLogger("vortex.server")
 
 _STATUS_OF: Mapping[type[VortexError], int] = {
+    TooLargeError: 413,
+    BusyError: 503,
     InputError: 422,
     MissingExtraError: 501,
     WeightsError: 501,
@@ -100,7 +103,8 @@ def add_error_handlers(app: FastAPI, folder: DataFolder, routes: Sequence[BaseRo
         if not isinstance(error, VortexError):
             return _unexpected(error)
         status = next((status for kind, status in _STATUS_OF.items() if isinstance(error, kind)), 500)
-        return problem(status, folder.without_paths(str(error)))
+        later = {"Retry-After": "10"} if isinstance(error, BusyError) else None
+        return problem(status, folder.without_paths(str(error)), later)
 
     kinds = (VortexError, HTTPException, RequestValidationError, WebSocketException, ClientDisconnect)
     for kind in (*kinds, sqlite3.Error, OSError, Exception):

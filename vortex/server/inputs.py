@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import asyncio
 import shutil
 import sqlite3
+import threading
 import time
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from fastapi import HTTPException
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from vortex.driving import Driver, open_driver
 from vortex.errors import InputError
-from vortex.face.landmarks import SKIN_LANDMARKS
-from vortex.face.portrait import load_portrait
-from vortex.media.audio import load_audio
 from vortex.media.formats import HEAD_BYTES, PICTURES, SOUNDS, VIDEOS, Format, format_of
-from vortex.media.picture import load_picture
-from vortex.media.reading import VideoFile, iter_timed_frames, probe_video
-from vortex.motion.template import TEMPLATES, load_template
+from vortex.motion.template import TEMPLATES
 from vortex.options import FrameOptions, PortraitOptions, SpeechOptions
 from vortex.performance import StageClock
 from vortex.render import PreparedPortrait
-from vortex.runtime.files import whole_file
+from vortex.server.decoding import (
+    FILES,
+    check_driver,
+    check_video,
+    find_portrait,
+    reckon_driver,
+    reckon_json,
+    reckon_picture,
+    reckon_sound,
+    reckon_video,
+    sound_length_s,
+    stored_portrait,
+    unpack_json,
+)
 from vortex.server.errors import summary
+from vortex.server.processes import WAIT_S, BusyError, Readers
 from vortex.server.settings import ServerSettings
 from vortex.server.store import DataFolder, PortraitRecord, Store, new_id
 from vortex.session import Session
@@ -41,13 +48,12 @@ from vortex.speech.registry import list_voices
 from vortex.types import Portrait
 
 Model = TypeVar("Model", bound=BaseModel)
+T = TypeVar("T")
 
-FILES = ("portrait", "speech", "driving")
-"""Fields of a form that are files; in JSON their names end in ``_base64``."""
-
-_ARRAYS = tuple(entry.name for entry in fields(Portrait) if entry.name not in ("notes", "close_up"))
-_CLOSE_UP = "close_up."
-"""Begins the names of the arrays of a portrait's close-up."""
+UPLOAD_CPU_S = 60.0
+"""Processor time that each file of a request may take before the answer."""
+MAX_CHARACTERS_A_SECOND, MIN_TRANSCRIPT = 50, 200
+"""Fast speakers say 25 characters a second; short sounds may have a few more."""
 
 _PICTURES, _SOUNDS, _VIDEOS = (
     tuple(known for known in formats if known.uploads) for formats in (PICTURES, (*SOUNDS, *VIDEOS), VIDEOS)
@@ -61,10 +67,36 @@ def is_clip(path: Path) -> bool:
         return format_of(file.read(HEAD_BYTES), _VIDEOS) is not None
 
 
-def check_clip(path: Path, max_duration_s: float, max_pixels: int) -> None:
-    """Refuse, with InputError, a clip that is damaged, too large or too long, as far as its header tells."""
-    _check_video(probe_video(path), "clip", max_duration_s, max_pixels)
-    next(iter_timed_frames(path))
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Reads what requests send, in processes, a few at a time; it ends when the server stops."""
+
+    readers: Readers
+    places: asyncio.Semaphore
+    """Of requests that are read at the same time; others wait without a thread."""
+    stopping: threading.Event
+    max_bytes: int
+    """Size of one file."""
+
+    def check(self) -> None:
+        """Raise BusyError once the server stops."""
+        if self.stopping.is_set():
+            raise BusyError("The server is stopping. Try again later.")
+
+    async def run(self, work: Callable[..., T], *arguments: Any, **keywords: Any) -> T:
+        """Return what ``work`` returns in a thread; BusyError if others are read for too long."""
+        try:
+            await asyncio.wait_for(self.places.acquire(), WAIT_S)
+        except TimeoutError:
+            raise BusyError("Many other requests are being read. Try again later.") from None
+        try:
+            return await run_in_threadpool(work, *arguments, **keywords)
+        finally:
+            self.places.release()
+
+    def read(self, what: str, reckon: partial[int], task: partial[T]) -> T:
+        """Return ``task()``, computed in a process; see :meth:`vortex.server.processes.Readers.read`."""
+        return self.readers.read(what, reckon, task, cpu_s=UPLOAD_CPU_S, check=self.check)
 
 
 def check_picture(path: Path) -> None:
@@ -72,46 +104,54 @@ def check_picture(path: Path) -> None:
     _check_start(path, _PICTURES, "portrait")
 
 
-def check_sound(path: Path, max_duration_s: float) -> None:
-    """Refuse another format, with status 415, and with AudioError what is damaged, silent or too long."""
+def check_sound(intake: Intake, path: Path, max_duration_s: float) -> float:
+    """Return the length in seconds; another format is refused with status 415.
+
+    Raises:
+        AudioError: it is damaged, silent or too long.
+        What :meth:`Intake.read` raises.
+    """
     _check_start(path, _SOUNDS, "speech")
-    with warnings.catch_warnings():
-        # A truncated file is accepted: the job warns when it decodes it again.
-        warnings.simplefilter("ignore", UserWarning)
-        load_audio(path, max_duration_s=max_duration_s)
+    return intake.read(
+        "The speech",
+        partial(reckon_sound, path, max_duration_s),
+        partial(sound_length_s, path, max_duration_s),
+    )
 
 
-def check_driving(path: Path, max_duration_s: float, max_pixels: int) -> Driver:
-    """Return what drives. Refuse another format, with status 415, and what is damaged, too large or too long.
+def check_driving(intake: Intake, path: Path, max_duration_s: float, max_pixels: int) -> None:
+    """Refuse another format, with status 415, and with InputError what is damaged, too large or too long.
 
-    InputError is raised for the latter.
+    What :meth:`Intake.read` raises is raised, too.
     """
     _check_start(path, (*_VIDEOS, *_PICTURES, *TEMPLATES), "driving file")
-    driver = open_driver(path)
-    if driver.kind == "template":
-        # A template takes milliseconds to read, a picture is decoded once more by the job.
-        track = load_template(path)
-        _check_length("motion template", len(track) / float(track.fps), max_duration_s)
-    elif driver.kind == "picture":
-        load_picture(path, max_pixels=max_pixels)
-    elif driver.video is not None:
-        _check_video(driver.video, "driving video", max_duration_s, max_pixels)
-        next(iter_timed_frames(path))
-    return driver
+    intake.read(
+        "The driving file",
+        partial(reckon_driver, path, max_duration_s, max_pixels),
+        partial(check_driver, path, max_duration_s, max_pixels),
+    )
 
 
-def _check_video(video: VideoFile, what: str, max_duration_s: float, max_pixels: int) -> None:
-    width, height = video.size_px
-    if width * height > max_pixels:
-        raise InputError(f"The {what} is {width}x{height}; at most {max_pixels} pixels are read.")
-    # A file may say what it likes of its length: the job measures it.
-    if video.frames and video.fps:
-        _check_length(what, (video.frames - 1) / float(video.fps), max_duration_s)
+def check_clip(intake: Intake, path: Path, max_duration_s: float, max_pixels: int) -> None:
+    """Refuse, with InputError, a clip that is damaged, too large or too long, as far as its header tells.
+
+    What :meth:`Intake.read` raises is raised, too.
+    """
+    intake.read(
+        "The clip",
+        partial(reckon_video, path, max_duration_s, max_pixels),
+        partial(check_video, path, "clip", max_duration_s, max_pixels),
+    )
 
 
-def _check_length(what: str, length_s: float, max_duration_s: float) -> None:
-    if length_s > max_duration_s:
-        raise InputError(f"The {what} lasts more than {max_duration_s:g} s. Cut it.")
+def check_transcript(transcript: str | None, length_s: float) -> None:
+    """Refuse more words than anybody says in ``length_s`` seconds: aligning them would take minutes."""
+    most = round(MAX_CHARACTERS_A_SECOND * length_s) + MIN_TRANSCRIPT
+    if transcript is not None and len(transcript) > most:
+        raise InputError(
+            f"The transcript has {len(transcript)} characters for {length_s:.1f} s of speech; at most {most} "
+            "can be spoken in it. Send the words that are spoken."
+        )
 
 
 def _check_start(path: Path, accepted: tuple[Format, ...], what: str) -> None:
@@ -156,14 +196,14 @@ def form_or_json(model: type[BaseModel], example: Mapping[str, Any]) -> dict[str
     return {"requestBody": {"required": True, "content": content}}
 
 
-async def read_request(request: Request, model: type[Model], folder: Path, max_bytes: int) -> Model:
+async def read_request(request: Request, model: type[Model], folder: Path, intake: Intake) -> Model:
     """Return the fields of a form or of JSON; files go to ``folder``. HTTPException 400, 413, 415 or 422."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     try:
         if kind == "multipart/form-data":
-            return model.model_validate(await _read_form(request, folder, max_bytes))
+            return model.model_validate(await _read_form(request, folder, intake.max_bytes))
         if kind == "application/json":
-            return model.model_validate(await _read_json(request, folder, max_bytes))
+            return model.model_validate(await _read_json(request, folder, intake))
     except ValidationError as exc:
         raise HTTPException(422, summary(exc)) from exc
     raise HTTPException(415, f"Content-Type is {kind!r}; send multipart/form-data or application/json.")
@@ -193,28 +233,23 @@ def _save(upload: UploadFile, path: Path) -> None:
         shutil.copyfileobj(upload.file, file)
 
 
-async def _read_json(request: Request, folder: Path, max_bytes: int) -> Mapping[str, Any]:
-    try:
-        fields = json.loads(await request.body())
-    except (ValueError, RecursionError) as exc:
-        raise HTTPException(400, f"The body is not JSON ({exc}).") from exc
-    if not isinstance(fields, dict):
-        raise HTTPException(422, "The body is not a JSON object.")
-    for name in FILES:
-        text = fields.get(f"{name}_base64")
-        if isinstance(text, str):
-            await run_in_threadpool(_decode, text, folder / name, max_bytes)
-            fields[f"{name}_base64"] = ""
-    return fields
+async def _read_json(request: Request, folder: Path, intake: Intake) -> Mapping[str, Any]:
+    body = folder / "body"
+    with body.open("wb") as file:
+        async for part in request.stream():
+            await run_in_threadpool(file.write, part)
 
+    def unpack() -> dict[str, Any]:
+        # In a process: the parser of Python holds the interpreter while it reads megabytes.
+        reckon = partial(reckon_json, body.stat().st_size)
+        return intake.read("The body", reckon, partial(unpack_json, body, folder, intake.max_bytes))
 
-def _decode(text: str, path: Path, max_bytes: int) -> None:
     try:
-        content = base64.b64decode(text, validate=True)
+        return await intake.run(unpack)
+    except InputError:
+        raise
     except ValueError as exc:
-        raise HTTPException(422, f"{path.name}_base64 is not base64 ({exc}).") from exc
-    _check_size(path.name, len(content), max_bytes)
-    path.write_bytes(content)
+        raise HTTPException(400, f"The body is not JSON ({exc}).") from exc
 
 
 def _check_size(name: str, size: int, max_bytes: int) -> None:
@@ -226,47 +261,45 @@ def _check_size(name: str, size: int, max_bytes: int) -> None:
 class PortraitCache:
     """Finds the faces of uploaded pictures and keeps the portraits on disk.
 
-    At most ``max_portraits`` shared portraits stay; the least recently used is deleted. Safe in any thread.
+    At most ``max_portraits`` shared portraits of each owner stay; the least recently used is deleted. Safe in
+    any thread.
     """
 
     store: Store
     folder: DataFolder
     session: Session
     settings: ServerSettings
+    intake: Intake
 
-    def add(self, picture: Path, options: PortraitOptions, *, shared: bool) -> PortraitRecord:
-        """Find the face and keep it; raises what ``check_picture`` and ``load_portrait`` raise."""
+    def add(self, picture: Path, options: PortraitOptions, *, owner: str, shared: bool) -> PortraitRecord:
+        """Find the face and keep it; raises what ``check_picture``, ``load_portrait`` and the intake do."""
         check_picture(picture)
-        portrait = load_portrait(
-            picture,
-            max_pixels=self.settings.max_pixels,
-            force_face=options.force_face,
-            face=options.face,
+        portrait_id, now_s, most = new_id(), time.time(), self.settings.max_pixels
+        path = self.folder.portrait(portrait_id)
+        found = self.intake.read(
+            "The portrait",
+            partial(reckon_picture, picture, most),
+            partial(find_portrait, picture, path, most, options.force_face, options.face),
         )
-        portrait_id, now_s = new_id(), time.time()
-        # Uncompressed, the largest one would take 11 MB, and its close-up as much.
-        with whole_file(self.folder.portrait(portrait_id)) as part, part.open("wb") as file:
-            np.savez_compressed(file, **_arrays(portrait))
-        height_px, width_px = portrait.image.shape[:2]
-        face = portrait.landmarks_px[:SKIN_LANDMARKS, :2]
         record = PortraitRecord(
             id=portrait_id,
             created_s=now_s,
             used_s=now_s,
-            width_px=width_px,
-            height_px=height_px,
-            face_box_px=tuple(round(float(edge), 1) for edge in (*face.min(0), *face.max(0))),
-            notes=portrait.notes,
+            width_px=found.width_px,
+            height_px=found.height_px,
+            face_box_px=found.face_box_px,
+            notes=found.notes,
             shared=shared,
+            owner=owner,
         )
         try:
             self.store.add_portrait(record)
         except sqlite3.Error:
-            self.folder.portrait(portrait_id).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
-        surplus = len(self.store.portraits()) - self.settings.max_portraits
+        surplus = len(self.store.portraits(owner)) - self.settings.max_portraits
         # The newest is not yet in use, but its client is about to use it.
-        for idle in self.store.idle_portraits(time.time())[:-1][: max(surplus, 0)]:
+        for idle in self.store.idle_portraits(time.time(), owner)[:-1][: max(surplus, 0)]:
             self.delete(idle.id)
         return record
 
@@ -276,33 +309,20 @@ class PortraitCache:
         self.folder.portrait(portrait_id).unlink(missing_ok=True)
         self.session.forget(portrait_id)
 
+    def path_and_notes(self, portrait_id: str) -> tuple[Path, tuple[str, ...]]:
+        """Return the file of a portrait and its notes; InputError if it was deleted."""
+        path, record = self.folder.portrait(portrait_id), self.store.portrait(portrait_id)
+        if record is None or not path.is_file():
+            raise InputError("The portrait was deleted before the video was made. Send it again.")
+        return path, record.notes
+
     def prepared(
         self, portrait_id: str, options: FrameOptions, clock: StageClock | None = None
     ) -> PreparedPortrait[Any]:
         """Return a portrait as the engine prepared it; InputError if deleted, or of an impossible size."""
 
         def load() -> Portrait:
-            path, record = self.folder.portrait(portrait_id), self.store.portrait(portrait_id)
-            if record is None or not path.is_file():
-                raise InputError("The portrait was deleted before the video was made. Send it again.")
-            with np.load(path, allow_pickle=False) as arrays:
-                return _portrait(arrays, record.notes)
+            return stored_portrait(*self.path_and_notes(portrait_id))
 
         self.store.touch_portrait(portrait_id)
         return self.session.prepare(load, portrait_id, options, clock)
-
-
-def _arrays(portrait: Portrait, start: str = "") -> dict[str, Any]:
-    """Return the arrays of a portrait and of its close-up, by names that begin with ``start``."""
-    own = {start + name: getattr(portrait, name) for name in _ARRAYS}
-    return own | (_arrays(portrait.close_up, _CLOSE_UP) if portrait.close_up else {})
-
-
-def _portrait(arrays: Mapping[str, Any], notes: tuple[str, ...]) -> Portrait:
-    """Return the portrait whose arrays :func:`_arrays` returned."""
-    close_up = {name: arrays[_CLOSE_UP + name] for name in _ARRAYS if _CLOSE_UP + name in arrays}
-    return Portrait(
-        **{name: arrays[name] for name in _ARRAYS},
-        notes=notes,
-        close_up=Portrait(**close_up) if close_up else None,
-    )

@@ -61,10 +61,12 @@ def reserve_place(context: ServerContext) -> Iterator[None]:
         context.live_places.release()
 
 
-async def open_session(context: ServerContext, transport: Transport, request: LiveRequest) -> LiveSession:
+async def open_session(
+    context: ServerContext, transport: Transport, request: LiveRequest, owner: str
+) -> LiveSession:
     """Prepare a face; raises WebSocketException for an unknown portrait, or an option not offered here."""
     record = await run_in_threadpool(context.store.portrait, request.portrait_id)
-    if record is None or not record.shared:
+    if record is None or not record.usable_by(owner):
         reason = "There is no portrait with that id. Send the picture again."
         raise WebSocketException(CloseCode.POLICY_VIOLATION, reason)
 

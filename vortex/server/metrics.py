@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from vortex.server.processes import MemoryBudget, WorkerPool
 from vortex.server.store import STATES, Store
 from vortex.session import Session
 
@@ -13,7 +15,9 @@ from vortex.session import Session
 class Metrics:
     """The figures of one server."""
 
-    def __init__(self, store: Store, session: Session) -> None:
+    def __init__(
+        self, store: Store, session: Session, budget: MemoryBudget, pools: Sequence[WorkerPool]
+    ) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         stored = Gauge("vortex_jobs_stored", "Jobs by state", ["state"], registry=registry)
@@ -32,6 +36,12 @@ class Metrics:
         self.live_frames = Counter("vortex_live_frames", "Frames sent live", registry=registry)
         prepared = Gauge("vortex_portraits_ready", "Portraits held in memory", registry=registry)
         prepared.set_function(lambda: session.prepared_count)
+        reserved = Gauge(
+            "vortex_memory_reserved_bytes", "Memory that requests have reserved to be read", registry=registry
+        )
+        reserved.set_function(lambda: budget.taken_bytes)
+        processes = Gauge("vortex_worker_memory_bytes", "Memory of the worker processes", registry=registry)
+        processes.set_function(lambda: sum(pool.resident_bytes() for pool in pools))
 
     def text(self) -> bytes:
         """Return all figures in Prometheus's text format."""

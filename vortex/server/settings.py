@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from vortex.errors import InputError
 from vortex.media.picture import MAX_PIXELS
 from vortex.options import EngineOptions, default_of, options_of
+from vortex.runtime.memory import machine_bytes
 from vortex.types import MAX_DURATION_S
 
 LONGEST_S = 10 * 365 * 86_400.0
@@ -78,6 +79,13 @@ class ServerSettings(BaseSettings):
     )
     max_upload_mb: float = Field(50, gt=0, le=100_000, description="megabytes of one picture, sound or video")
     max_pixels: int = Field(40_000_000, gt=0, le=MAX_PIXELS, description="pixels of a picture")
+    max_memory_mb: float = Field(
+        default_factory=lambda: machine_bytes() / 2e6,
+        gt=0,
+        le=100_000_000,
+        description="megabytes that reading the files of all requests may take together; default, half of "
+        "the memory",
+    )
     max_duration_s: float = Field(300, gt=0, le=MAX_DURATION_S, description="seconds of speech or video")
     max_queued: int = Field(100, gt=0, le=1_000_000, description="jobs that wait")
     max_running: int = Field(

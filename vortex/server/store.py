@@ -31,17 +31,23 @@ CREATE TABLE IF NOT EXISTS jobs (
     created_s REAL NOT NULL, started_s REAL, finished_s REAL, expires_s REAL,
     stage TEXT, completed INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0, eta_s REAL,
     attempts INTEGER NOT NULL DEFAULT 0, revision INTEGER NOT NULL DEFAULT 1,
-    report TEXT, sync TEXT, measuring INTEGER NOT NULL DEFAULT 0, error TEXT
+    report TEXT, sync TEXT, measuring INTEGER NOT NULL DEFAULT 0, error TEXT,
+    owner TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, seq);
 CREATE TABLE IF NOT EXISTS portraits (
     id TEXT PRIMARY KEY, created_s REAL NOT NULL, used_s REAL NOT NULL,
     width_px INTEGER NOT NULL, height_px INTEGER NOT NULL, face_box_px TEXT NOT NULL, notes TEXT NOT NULL,
-    shared INTEGER NOT NULL
+    shared INTEGER NOT NULL, owner TEXT NOT NULL DEFAULT ''
 );
 UPDATE jobs SET state = 'queued', revision = revision + 1 WHERE state = 'running';
 UPDATE jobs SET measuring = 0, revision = revision + 1 WHERE measuring;
 """
+NOBODY = ""
+"""Owner of what was made without a key, which everybody may use who may use the server."""
+_ADDED = ("owner TEXT NOT NULL DEFAULT ''",)
+"""Columns that the tables of earlier versions lack."""
+_OWN = "(owner = ? OR owner = '')"
 log = logging.getLogger("vortex.server")
 
 BUSY_TIMEOUT_S = 2.0
@@ -56,6 +62,8 @@ Record = TypeVar("Record", bound=BaseModel)
 
 class Job(BaseModel):
     """One requested video. ``revision`` grows with every change; times are seconds since 1970.
+
+    ``owner``: whose key it was requested with, as :func:`vortex.server.security.owner_of` names keys.
 
     ``portrait_id`` is "" where a clip came with the job, which is kept in its folder.
     ``measuring``: the video is finished, its lip-sync is being measured.
@@ -83,6 +91,7 @@ class Job(BaseModel):
     sync: _Object | None
     measuring: bool
     error: _Object | None
+    owner: str
 
     @property
     def settled(self) -> bool:
@@ -103,6 +112,11 @@ class PortraitRecord(BaseModel):
     face_box_px: Annotated[tuple[float, ...], _FromJson]
     notes: Annotated[tuple[str, ...], _FromJson]
     shared: bool
+    owner: str
+
+    def usable_by(self, owner: str) -> bool:
+        """Return whether requests of ``owner`` may name the portrait."""
+        return self.shared and self.owner in (owner, NOBODY)
 
 
 def new_id() -> str:
@@ -215,6 +229,7 @@ class Store:
             self._check_content(path, folder)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
+            self._add_columns()
             self._database.executescript(_AT_START)
         except sqlite3.Error as exc:
             raise InputError(
@@ -233,6 +248,14 @@ class Store:
                 f"The database '{path}' is empty or missing, but its folder has videos or portraits. "
                 "Restore it from a backup, or move the folders 'jobs' and 'portraits' away."
             )
+
+    def _add_columns(self) -> None:
+        """Add what the tables of an earlier version lack."""
+        for table in ("jobs", "portraits"):
+            known = [row["name"] for row in self._database.execute(f"PRAGMA table_info({table})")]
+            for column in _ADDED:
+                if known and column.split()[0] not in known:
+                    self._database.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
 
     def check_writable(self) -> None:
         """Raise sqlite3.Error if nothing can be written now."""
@@ -273,25 +296,31 @@ class Store:
         portrait_id: str,
         *,
         owns_portrait: bool,
+        owner: str = NOBODY,
         max_queued: int = 2**62,
     ) -> Job | None:
         """Queue a job; return None if so many are queued already."""
         sql = (
-            "INSERT INTO jobs (id, state, options, portrait_id, owns_portrait, created_s) "
-            "SELECT ?, 'queued', ?, ?, ?, ? WHERE (SELECT COUNT(*) FROM jobs WHERE state = 'queued') < ? "
+            "INSERT INTO jobs (id, state, options, portrait_id, owns_portrait, created_s, owner) "
+            "SELECT ?, 'queued', ?, ?, ?, ?, ? WHERE (SELECT COUNT(*) FROM jobs WHERE state = 'queued') < ? "
             "RETURNING *"
         )
-        values = (job_id, dict(options), portrait_id, owns_portrait, time.time(), max_queued)
+        values = (job_id, dict(options), portrait_id, owns_portrait, time.time(), owner, max_queued)
         return self._first(Job, sql, *values)
 
     def job(self, job_id: str) -> Job | None:
         """Return a job, or None."""
         return self._first(Job, "SELECT * FROM jobs WHERE id = ?", job_id)
 
-    def jobs(self, *, limit: int, before: int | None = None, state: str | None = None) -> list[Job]:
-        """Return the newest jobs, those with ``seq`` below ``before``, in one state or all."""
-        sql = "SELECT * FROM jobs WHERE seq < ? AND (? IS NULL OR state = ?) ORDER BY seq DESC LIMIT ?"
-        return self._all(Job, sql, 2**62 if before is None else before, state, state, limit)
+    def jobs(
+        self, *, limit: int, owner: str = NOBODY, before: int | None = None, state: str | None = None
+    ) -> list[Job]:
+        """Return the newest jobs of an owner, those with ``seq`` below ``before``, in one state or all."""
+        sql = (
+            f"SELECT * FROM jobs WHERE {_OWN} AND seq < ? AND (? IS NULL OR state = ?) "
+            "ORDER BY seq DESC LIMIT ?"
+        )
+        return self._all(Job, sql, owner, 2**62 if before is None else before, state, state, limit)
 
     def claim_job(self) -> Job | None:
         """Mark the oldest queued job as running and return it, or None; one that cannot be read fails."""
@@ -333,17 +362,18 @@ class Store:
 
     def add_portrait(self, record: PortraitRecord) -> None:
         """Add a portrait."""
-        values = tuple(record.model_dump().values())
-        self._run(f"INSERT INTO portraits VALUES ({', '.join('?' * len(values))})", values)
+        columns = record.model_dump()
+        sql = f"INSERT INTO portraits ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+        self._run(sql, tuple(columns.values()))
 
     def portrait(self, portrait_id: str) -> PortraitRecord | None:
         """Return a portrait, or None."""
         return self._first(PortraitRecord, "SELECT * FROM portraits WHERE id = ?", portrait_id)
 
-    def portraits(self) -> list[PortraitRecord]:
-        """Return all shared portraits, the most recently used first."""
-        sql = "SELECT * FROM portraits WHERE shared ORDER BY used_s DESC, rowid DESC"
-        return self._all(PortraitRecord, sql)
+    def portraits(self, owner: str = NOBODY) -> list[PortraitRecord]:
+        """Return the shared portraits of an owner, the most recently used first."""
+        sql = f"SELECT * FROM portraits WHERE shared AND {_OWN} ORDER BY used_s DESC, rowid DESC"
+        return self._all(PortraitRecord, sql, owner)
 
     def touch_portrait(self, portrait_id: str) -> None:
         """Record that a portrait is used now."""
@@ -354,12 +384,18 @@ class Store:
         sql = "SELECT 1 FROM jobs WHERE portrait_id = ? AND state IN ('queued', 'running') LIMIT 1"
         return bool(self._run(sql, (portrait_id,)))
 
-    def idle_portraits(self, before_s: float) -> list[PortraitRecord]:
-        """Return shared portraits last used before a time, oldest first, without those of unfinished jobs."""
+    def idle_portraits(self, before_s: float, owner: str | None = None) -> list[PortraitRecord]:
+        """Return shared portraits last used before a time, oldest first, without those of unfinished jobs.
+
+        Those of one owner, or of all.
+        """
         return self._all(
             PortraitRecord,
-            "SELECT * FROM portraits WHERE shared AND used_s < ? AND id NOT IN (SELECT portrait_id FROM jobs "
-            "WHERE state IN ('queued', 'running')) ORDER BY used_s",
+            "SELECT * FROM portraits WHERE shared AND (? IS NULL OR owner = ?) AND used_s < ? "
+            "AND id NOT IN "
+            "(SELECT portrait_id FROM jobs WHERE state IN ('queued', 'running')) ORDER BY used_s",
+            owner,
+            owner,
             before_s,
         )
 

@@ -170,7 +170,7 @@ class _SoundTrack(aiortc.MediaStreamTrack):
         return sound
 
 
-async def answer_offer(context: ServerContext, offer: LiveOffer) -> aiortc.RTCSessionDescription:
+async def answer_offer(context: ServerContext, offer: LiveOffer, owner: str) -> aiortc.RTCSessionDescription:
     """Return the answer to an offer; a task of its own serves the face until the connection ends.
 
     Raises InputError if the offer cannot be answered, WebSocketException without a place or the portrait.
@@ -180,7 +180,7 @@ async def answer_offer(context: ServerContext, offer: LiveOffer) -> aiortc.RTCSe
         stack.push_async_callback(transport.close)
         answer = await transport.answer(offer)
         stack.enter_context(reserve_place(context))
-        session = await open_session(context, transport, offer)
+        session = await open_session(context, transport, offer, owner)
         task = asyncio.get_running_loop().create_task(_serve(session, transport, stack.pop_all()))
         context.live_tasks.add(task)
         task.add_done_callback(context.live_tasks.discard)

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
-from vortex.driving import open_driver, perform_driver
-from vortex.errors import InputError, VortexError, in_one_line
-from vortex.lipsync.sync import measure_sync
-from vortex.media.audio import load_audio
+from vortex.driving import captures, open_driver, perform_driver
+from vortex.errors import VortexError, in_one_line
 from vortex.options import DriveOptions, Options, VideoOptions, options_of
-from vortex.performance import SOUND_HZ, Performance, SpeechInput, StageClock, perform_speech
+from vortex.performance import HeardSpeech, Performance, StageClock, perform_heard
 from vortex.render import report_as_json
+from vortex.server.decoding import (
+    SpokenText,
+    hear_sound,
+    hear_text,
+    reckon_clip,
+    reckon_driver,
+    reckon_sound,
+    reckon_text,
+    revoice_clip,
+    sync_of,
+    watch_driver,
+)
 from vortex.server.inputs import PortraitCache
 from vortex.server.metrics import Metrics
+from vortex.server.processes import Readers
 from vortex.server.settings import ServerSettings
 from vortex.server.store import ACTIVE, DataFolder, Job, Store
 from vortex.session import Session
@@ -33,6 +46,8 @@ PROGRESS_INTERVAL_S = 0.2
 IDLE_S = 1.0
 """How often a thread without work looks for some, and one that cannot record a job tries again."""
 SWEEP_INTERVAL_S = 30.0
+JOB_CPU_S, CPU_S_A_SECOND = 120.0, 6.0
+"""Processor time of a job in its process, and for each second that a video may last, mostly to speak it."""
 
 
 class _AbandonedError(Exception):
@@ -49,6 +64,7 @@ class Workers:
     session: Session
     metrics: Metrics
     settings: ServerSettings
+    readers: Readers
 
     _work: threading.Condition = field(default_factory=threading.Condition, init=False)
     _stopping: bool = field(default=False, init=False)
@@ -132,8 +148,8 @@ class Workers:
             if job.attempts > MAX_ATTEMPTS:
                 raise VortexError(f"The server stopped {MAX_ATTEMPTS} times while it made this video.")
             with self.metrics.job_seconds.time():
-                report, speech = self._render(job)
-            self._finish(job, report, speech)
+                report, said = self._render(job)
+            self._finish(job, report, said)
         except _AbandonedError:
             self._insist(lambda: self._after_abandoning(job))
         except sqlite3.OperationalError as exc:
@@ -158,59 +174,103 @@ class Workers:
                     if self._work.wait_for(lambda: self._stopping, timeout=IDLE_S):
                         raise
 
-    def _render(self, job: Job) -> tuple[RenderReport, SpeechInput | None]:
-        """Render a job; return the report and the sound, with its transcript or phonemes, if it speaks."""
+    def _render(self, job: Job) -> tuple[RenderReport, SpokenText | None]:
+        """Render a job; return the report and, if it speaks a text or has a transcript, what is said."""
         on_progress = self._progress_callback(job)
+        clock = StageClock(on_progress)
         options: VideoOptions | DriveOptions
-        spoken: list[SpeechInput] = []
+        said: list[SpokenText] = []
         if job.options.get("driven"):
             options = drive = _stored(job, DriveOptions)
-            driver, most_s = open_driver(self.folder.driving(job.id)), self.settings.max_duration_s
 
             def perform(clock: StageClock) -> Performance:
-                engine, _ = self.session.engine(drive)
-                return perform_driver(driver, engine, drive, clock, max_duration_s=most_s)
+                return self._watch(job, drive, clock)
 
         else:
             options = speak = _stored(job, VideoOptions)
 
             def perform(clock: StageClock) -> Performance:
-                return perform_speech(load, speak, clock, self.session.motion_model(speak))
-
-            def load() -> SpeechInput:
-                spoken.append(self._speech_input(job, speak, on_progress))
-                return spoken[0]
+                heard, words = self._hear(job, speak, clock)
+                said.append(words)
+                return perform_heard(heard, speak, clock, self.session.motion_model(speak))
 
             if job.options.get("clip"):
-                report = self.session.revoice(
-                    self.folder.clip(job.id),
-                    load,
-                    self.folder.video(job.id),
-                    speak,
-                    clock=StageClock(on_progress),
-                    max_clip_s=self.settings.max_duration_s,
-                )
-                return report, spoken[0]
+                return self._revoice(job, speak, clock)
 
         report = self.session.render(
             lambda clock: self.portraits.prepared(job.portrait_id, options, clock),
             perform,
             self.folder.video(job.id),
             options,
-            clock=StageClock(on_progress),
+            clock=clock,
         )
-        return report, spoken[0] if spoken else None
+        return report, said[0] if said else None
 
-    def _speech_input(self, job: Job, options: VideoOptions, on_progress: ProgressCallback) -> SpeechInput:
-        """Return the sound of a job, loaded or spoken."""
+    def _hear(self, job: Job, options: VideoOptions, clock: StageClock) -> tuple[HeardSpeech, SpokenText]:
+        """Return the sound of a job, loaded or spoken, with its visemes, and what is said in it."""
         text: str | None = job.options.get("text")
+        most_s, path = self.settings.max_duration_s, self.folder.speech(job.id)
         if text is None:
-            return SpeechInput(load_audio(self.folder.speech(job.id), SOUND_HZ), options.transcript)
-        speech = self.session.say(text, options, options.preset, on_progress=on_progress)
-        length_s, most_s = float(speech.audio.duration_s), self.settings.max_duration_s
-        if length_s > most_s:
-            raise InputError(f"The text takes {length_s:.0f} s; at most {most_s:g} s are allowed here.")
-        return SpeechInput(speech.audio, speech.words, speech.phonemes)
+            task = partial(hear_sound, path, options, most_s)
+            heard = self._read(job, "The speech", partial(reckon_sound, path, most_s), task, clock)
+            return heard, SpokenText(options.transcript)
+        spoken = partial(hear_text, text, options, most_s)
+        return self._read(job, "The text", partial(reckon_text, most_s), spoken, clock)
+
+    def _revoice(self, job: Job, options: VideoOptions, clock: StageClock) -> tuple[RenderReport, SpokenText]:
+        """Give the clip of a job other words; its frames are read and written in one process."""
+        clip, most_s = self.folder.clip(job.id), self.settings.max_duration_s
+        text: str | None = job.options.get("text")
+        said = text if text is not None else self.folder.speech(job.id)
+        task = partial(revoice_clip, clip, said, self.folder.video(job.id), options, most_s)
+        reckon = partial(reckon_clip, clip, said, most_s, self.settings.max_pixels)
+        return self._read(job, "The clip", reckon, task, clock)
+
+    def _watch(self, job: Job, options: DriveOptions, clock: StageClock) -> Performance:
+        """Return what the driver of a job does.
+
+        An engine that reads keypoints looks at the frames itself, so they are decoded where it is loaded.
+        """
+        path, most_s = self.folder.driving(job.id), self.settings.max_duration_s
+        engine, _ = self.session.engine(options)
+        if captures(engine.name):
+            return perform_driver(open_driver(path), engine, options, clock, max_duration_s=most_s)
+        task = partial(watch_driver, path, *self.portraits.path_and_notes(job.portrait_id), options, most_s)
+        reckon = partial(reckon_driver, path, most_s, self.settings.max_pixels)
+        return self._read(job, "The driving file", reckon, task, clock).performance()
+
+    def _read(
+        self,
+        job: Job,
+        what: str,
+        reckon: partial[int],
+        task: partial[tuple[Result, Mapping[str, tuple[float, float]]]],
+        clock: StageClock,
+    ) -> Result:
+        """Return the result of a task, run in a process that ends when the job is abandoned."""
+        start_s = clock.now_s()
+        result, spans_s = self.readers.read(
+            what,
+            reckon,
+            task,
+            cpu_s=JOB_CPU_S + CPU_S_A_SECOND * self.settings.max_duration_s,
+            check=partial(self._check_wanted, job),
+            wait_s=math.inf,
+            on_progress=clock.report,
+        )
+        clock.include(spans_s, start_s)
+        return result
+
+    def _check_wanted(self, job: Job) -> None:
+        """Raise _AbandonedError if the job is not to be finished, at least not now."""
+        if self._interrupt.is_set():
+            raise _AbandonedError
+        try:
+            known = self.store.job(job.id)
+        except sqlite3.Error:
+            return  # locked for a moment
+        if known is None or known.state not in ("running", "done"):
+            raise _AbandonedError
 
     def _progress_callback(self, job: Job) -> ProgressCallback:
         """Return a callback that records the progress, and ends the work when the job has been abandoned."""
@@ -241,7 +301,7 @@ class Workers:
 
         return on_progress
 
-    def _finish(self, job: Job, report: RenderReport, speech: SpeechInput | None) -> None:
+    def _finish(self, job: Job, report: RenderReport, said: SpokenText | None) -> None:
         measure = bool(job.options.get("check"))
         shown = report_as_json(report)
         del shown["path"]
@@ -252,17 +312,27 @@ class Workers:
             return
         sync = None
         try:
-            # Against the planned phonemes of a text, if there are any.
-            measured = measure_sync(
-                self.folder.video(job.id),
-                transcript=speech.transcript if speech else None,
-                phonemes=speech.phonemes if speech else None,
-            )
-            sync = measured.report.as_json()
+            sync = self._measure(job, said)
+        except _AbandonedError:
+            if self._interrupt.is_set():
+                raise
         except (VortexError, OSError) as exc:
             # A video that cannot be measured, such as one without a face, is still a video.
             log.warning("job %s: sync not measured: %s", job.id, exc)
         self._insist(lambda: self.store.move_job(job.id, expect=("done",), sync=sync, measuring=False))
+
+    def _measure(self, job: Job, said: SpokenText | None) -> dict[str, Any]:
+        """Return the lip-sync of a finished video, against the planned phonemes if there are any."""
+        path, most_s = self.folder.video(job.id), self.settings.max_duration_s
+        said = said or SpokenText()
+        return self.readers.read(
+            "The video",
+            partial(reckon_driver, path, most_s, self.settings.max_pixels),
+            partial(sync_of, path, said.transcript, said.phonemes),
+            cpu_s=JOB_CPU_S + CPU_S_A_SECOND * most_s,
+            check=partial(self._check_wanted, job),
+            wait_s=math.inf,
+        )
 
     def _after_abandoning(self, job: Job) -> None:
         self.folder.video(job.id).unlink(missing_ok=True)

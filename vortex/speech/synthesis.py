@@ -12,7 +12,7 @@ from vortex.lipsync.visemes import SILENCE
 from vortex.motion.presets import PresetLike, PresetTrack
 from vortex.speech.base import DEFAULT_VOICE, SPEED_RANGE, Speech, SpeechEngine, Utterance
 from vortex.speech.text import split_sentences
-from vortex.types import F32, I64, Audio, PhonemeSpan, ProgressCallback
+from vortex.types import F32, I64, MAX_DURATION_S, Audio, PhonemeSpan, ProgressCallback
 
 LEAD_S, TAIL_S = 0.25, 0.45
 """Silence before the first word, so that the face can take a breath, and after the last."""
@@ -58,6 +58,7 @@ def synthesize(
     speed: float = 1.0,
     preset: PresetLike = "neutral",
     output: F32 | None = None,
+    max_duration_s: float = MAX_DURATION_S,
     on_progress: ProgressCallback | None = None,
 ) -> Speech:
     """Speak an English text of any length; ``engine`` may be ``find_speech_engine("kokoro").load()``.
@@ -71,10 +72,12 @@ def synthesize(
         speed: 0.5 (slow) to 2 (fast); the preset's own speed multiplies it, within these limits.
         preset: sets speed and level, see :data:`PRESET_PROSODY`; a timed sequence changes between sentences.
         output: (M,) float32 that receives the samples; ``Speech.audio`` is then a view of its beginning.
+        max_duration_s: a text that takes longer is refused at the sentence that exceeds it.
         on_progress: called as on_progress("speech", sentences done, sentences); what it raises ends the work.
 
     Raises:
-        InputError: no words, an unknown voice or preset, a speed out of range, an unfit or short ``output``.
+        InputError: no words or too many, an unknown voice or preset, a speed out of range, an unfit or short
+            ``output``.
         MissingExtraError: the extra "speech" is not installed.
     """
     if not SPEED_RANGE[0] <= speed <= SPEED_RANGE[1]:
@@ -95,6 +98,8 @@ def synthesize(
         buffer.add(engine.say(sentence.text, voice=voice, speed=pace), prosody.gain_db)
         pause_s = PARAGRAPH_PAUSE_S if sentence.ends_paragraph else SENTENCE_PAUSE_S
         buffer.add_silence(pause_s / pace if index + 1 < len(sentences) else TAIL_S)
+        if buffer.length_s > max_duration_s:
+            raise InputError(f"The text takes more than {max_duration_s:g} s to say. Shorten it.")
     if on_progress:
         on_progress("speech", len(sentences), len(sentences))
     words = " ".join(sentence.text for sentence in sentences)

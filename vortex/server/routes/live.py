@@ -21,7 +21,7 @@ from websockets.frames import CloseCode
 from vortex.errors import MissingExtraError
 from vortex.extras import why_not_installed
 from vortex.live import LiveFrame
-from vortex.server.context import Context
+from vortex.server.context import Context, Owner
 from vortex.server.errors import problems, summary
 from vortex.server.live import open_session, reserve_place
 from vortex.server.schema import LiveAnswer, LiveOffer, LiveRequest
@@ -42,7 +42,7 @@ def pack(frame: LiveFrame) -> bytes:
 
 
 @router.websocket("/v1/live")
-async def live(context: Context, websocket: WebSocket) -> None:
+async def live(context: Context, owner: Owner, websocket: WebSocket) -> None:
     """Serve one live face; the query has the fields of :class:`vortex.server.schema.LiveRequest`."""
     offered = websocket.scope.get("subprotocols", [])
     await websocket.accept(PROTOCOL if PROTOCOL in offered else None)
@@ -50,7 +50,7 @@ async def live(context: Context, websocket: WebSocket) -> None:
     try:
         with reserve_place(context):
             request = LiveRequest.model_validate(dict(websocket.query_params))
-            session = await open_session(context, _WebSocketTransport(websocket), request)
+            session = await open_session(context, _WebSocketTransport(websocket), request, owner)
             await session.run()
     except ValidationError as exc:
         code, reason = CloseCode.POLICY_VIOLATION, summary(exc)
@@ -65,13 +65,13 @@ async def live(context: Context, websocket: WebSocket) -> None:
 
 
 @router.post("/v1/live/offer", tags=["live"], responses=problems(400, 408, 413, 422, 501, 503))
-async def offer_live(context: Context, offer: LiveOffer) -> LiveAnswer:
+async def offer_live(context: Context, owner: Owner, offer: LiveOffer) -> LiveAnswer:
     """Answer an offer of WebRTC: the same over a data channel, a video and a sound track."""
     try:
         from vortex.server.webrtc import answer_offer
     except ImportError as exc:
         raise MissingExtraError(f"The server cannot speak WebRTC: {why_not_installed('webrtc')}") from exc
-    answer = await answer_offer(context, offer)
+    answer = await answer_offer(context, offer, owner)
     return LiveAnswer(sdp=answer.sdp, type="answer")
 
 

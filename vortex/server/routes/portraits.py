@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from vortex.options import PortraitOptions
-from vortex.server.context import Context
+from vortex.server.context import Context, Owner
 from vortex.server.errors import links, problems
 from vortex.server.inputs import form_or_json, read_request
 from vortex.server.schema import PortraitList, PortraitRequest, PortraitView
@@ -29,27 +28,28 @@ _LINKS = links("portrait", "show", "delete")
     openapi_extra=_BODY,
     responses={201: {"links": _LINKS}, **problems(400, 408, 413, 415, 422, 503)},
 )
-async def add_portrait(context: Context, request: Request, response: Response) -> PortraitRecord:
+async def add_portrait(
+    context: Context, request: Request, response: Response, owner: Owner
+) -> PortraitRecord:
     """Find the face in a picture and keep it; videos can then name it by its id."""
     context.check_running()
     with context.folder.incoming() as folder:
-        wanted = await read_request(request, PortraitRequest, folder, context.settings.max_upload_bytes)
-        options = wanted.options(PortraitOptions)
-        async with context.decoding:
-            record = await run_in_threadpool(context.portraits.add, folder / "portrait", options, shared=True)
+        wanted = await read_request(request, PortraitRequest, folder, context.intake)
+        options, picture = wanted.options(PortraitOptions), folder / "portrait"
+        record = await context.intake.run(context.portraits.add, picture, options, owner=owner, shared=True)
     response.headers["Location"] = f"/v1/portraits/{record.id}"
     return record
 
 
 @router.get("", response_model=PortraitList, responses=problems())
-def list_portraits(context: Context) -> dict[str, list[PortraitRecord]]:
+def list_portraits(context: Context, owner: Owner) -> dict[str, list[PortraitRecord]]:
     """List the portraits, the most recently used first."""
-    return {"portraits": context.store.portraits()}
+    return {"portraits": context.store.portraits(owner)}
 
 
-def _known_portrait(context: Context, portrait_id: str) -> PortraitRecord:
+def _known_portrait(context: Context, owner: Owner, portrait_id: str) -> PortraitRecord:
     record = context.store.portrait(portrait_id)
-    if record is None or not record.shared:
+    if record is None or not record.usable_by(owner):
         raise HTTPException(
             404, "There is no portrait with that id; it may have been deleted for newer ones."
         )

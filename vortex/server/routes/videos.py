@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,19 +28,20 @@ from vortex.options import (
     options_of,
 )
 from vortex.revoice.clip import check_clip_options
-from vortex.server.context import Context, ServerContext
+from vortex.server.context import Context, Owner, ServerContext
 from vortex.server.errors import links, problems
 from vortex.server.inputs import (
     check_clip,
     check_driving,
     check_sound,
     check_text,
+    check_transcript,
     form_or_json,
     is_clip,
     read_request,
 )
 from vortex.server.schema import ID_EXAMPLE, Video, VideoPage, VideoRequest
-from vortex.server.store import STATES, Job, new_id
+from vortex.server.store import NOBODY, STATES, Job, new_id
 
 POLL_S = 0.2
 HEARTBEAT_S = 15.0
@@ -59,7 +61,7 @@ _LINKS = links("video", "show", "fetch", "follow", "cancel", "delete")
     openapi_extra=_BODY,
     responses={202: {"links": _LINKS}, **problems(400, 404, 408, 413, 415, 422, 429, 501, 503)},
 )
-async def make_video(context: Context, request: Request, response: Response) -> Video:
+async def make_video(context: Context, owner: Owner, request: Request, response: Response) -> Video:
     """Queue a video of a portrait, a file or the id of an earlier one, and a sound, a text or another video.
 
     Picture, sound and video are checked before the answer: what cannot become a video is refused here.
@@ -69,15 +71,14 @@ async def make_video(context: Context, request: Request, response: Response) -> 
     if await run_in_threadpool(context.store.count_jobs, "queued") >= context.settings.max_queued:
         raise _queue_is_full()
     with context.folder.incoming() as folder:
-        wanted = await read_request(request, VideoRequest, folder, context.settings.max_upload_bytes)
-        async with context.decoding:
-            job = await run_in_threadpool(_queue, context, wanted, folder)
+        wanted = await read_request(request, VideoRequest, folder, context.intake)
+        job = await context.intake.run(_queue, context, wanted, folder, owner)
     response.headers["Location"] = f"/v1/videos/{job.id}"
     return Video.of(job, await run_in_threadpool(context.store.count_ahead, job))
 
 
-def _queue(context: ServerContext, wanted: VideoRequest, folder: Path) -> Job:
-    """Check a request, whose files are in ``folder``, and queue its job."""
+def _queue(context: ServerContext, wanted: VideoRequest, folder: Path, owner: str) -> Job:
+    """Check a request of ``owner``, whose files are in ``folder``, and queue its job."""
     portrait = folder / "portrait"
     if portrait.exists() == (wanted.portrait_id is not None):
         raise InputError("Give either a portrait or a portrait_id.")
@@ -88,13 +89,15 @@ def _queue(context: ServerContext, wanted: VideoRequest, folder: Path) -> Job:
     elif isinstance(options, VideoOptions):
         check_picture_options(options)
     owns = wanted.portrait_id is None and not clip
-    portrait_id = _portrait_id(context, wanted, options, portrait) if not clip else ""
+    portrait_id = _portrait_id(context, wanted, options, portrait, owner) if not clip else ""
     job_id = new_id()
     driven = isinstance(options, DriveOptions)
     target = context.folder.driving(job_id) if driven else context.folder.speech(job_id)
     stored = {
         **options.as_json(), "text": wanted.text, "driven": driven, "clip": clip, "check": wanted.check,
     }  # fmt: skip
+    most = context.settings.max_queued
+    add = partial(context.store.add_job, owns_portrait=owns, owner=owner, max_queued=most)
     job = None
     try:
         target.parent.mkdir()
@@ -102,8 +105,7 @@ def _queue(context: ServerContext, wanted: VideoRequest, folder: Path) -> Job:
             os.replace(folder / target.name, target)
         if clip:
             os.replace(portrait, context.folder.clip(job_id))
-        most = context.settings.max_queued
-        job = context.store.add_job(job_id, stored, portrait_id, owns_portrait=owns, max_queued=most)
+        job = add(job_id, stored, portrait_id)
     finally:
         if job is None:
             context.folder.delete_job(job_id)
@@ -120,16 +122,22 @@ def _check_clip(context: ServerContext, options: VideoOptions | DriveOptions, pa
     if isinstance(options, DriveOptions):
         raise InputError("A video as the portrait gets other words and cannot be driven. Send a picture.")
     check_clip_options(context.session.engine_name(options), options)
-    check_clip(path, context.settings.max_duration_s, context.settings.max_pixels)
+    check_clip(context.intake, path, context.settings.max_duration_s, context.settings.max_pixels)
 
 
 def _portrait_id(
-    context: ServerContext, wanted: VideoRequest, options: VideoOptions | DriveOptions, picture: Path
+    context: ServerContext,
+    wanted: VideoRequest,
+    options: VideoOptions | DriveOptions,
+    picture: Path,
+    owner: str,
 ) -> str:
     """Return the id of the portrait of a request, whose picture is kept if it came with it."""
     if wanted.portrait_id is None:
-        return context.portraits.add(picture, options.part(PortraitOptions), shared=False).id
-    if context.store.portrait(wanted.portrait_id) is None:
+        part = options.part(PortraitOptions)
+        return context.portraits.add(picture, part, owner=owner, shared=False).id
+    record = context.store.portrait(wanted.portrait_id)
+    if record is None or not record.usable_by(owner):
         raise HTTPException(404, "There is no portrait with that id. Send the picture again.")
     return wanted.portrait_id
 
@@ -151,7 +159,7 @@ def _checked_options(
         raise InputError(f"duration_s is {options.duration_s:g}; at most {most_s:g} are allowed.")
     if driving.exists():
         check_drives(given)
-        check_driving(driving, most_s, context.settings.max_pixels)
+        check_driving(context.intake, driving, most_s, context.settings.max_pixels)
         # What was left out takes the defaults of these options: fps is that of the video.
         known = given & options_of(DriveOptions).keys()
         drive = context.with_engine(DriveOptions(**{name: getattr(wanted, name) for name in known}), given)
@@ -160,7 +168,7 @@ def _checked_options(
     check_speaks(given)
     options = context.with_engine(options, given)
     if wanted.text is None:
-        check_sound(speech, most_s)
+        check_transcript(wanted.options(VideoOptions).transcript, check_sound(context.intake, speech, most_s))
     elif context.why_no_speech:
         raise MissingExtraError(f"The server cannot speak: {context.why_no_speech}")
     else:
@@ -171,6 +179,7 @@ def _checked_options(
 @router.get("", responses=problems(422))
 def list_videos(
     context: Context,
+    owner: Owner,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[int | None, Query(ge=0, le=2**62, description="``next`` of the page before")] = None,
     state: Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})] = None,
@@ -179,14 +188,14 @@ def list_videos(
     if state is not None and state not in STATES:
         raise InputError(f"state is {state!r}; give one of {', '.join(STATES)}.")
     store = context.store
-    jobs = store.jobs(limit=limit + 1, before=cursor, state=state)
+    jobs = store.jobs(limit=limit + 1, owner=owner, before=cursor, state=state)
     more = str(jobs[limit - 1].seq) if len(jobs) > limit else None
     return VideoPage(videos=[Video.of(job, store.count_ahead(job)) for job in jobs[:limit]], next=more)
 
 
-def _known_job(context: Context, video_id: str) -> Job:
+def _known_job(context: Context, owner: Owner, video_id: str) -> Job:
     job = context.store.job(video_id)
-    if job is None:
+    if job is None or job.owner not in (owner, NOBODY):
         raise HTTPException(404, "There is no video with that id; it may have expired.")
     return job
 
