@@ -218,7 +218,8 @@ def frame_arrivals_s(address: str, pcm: np.ndarray, seconds: float) -> list[floa
             assert index == len(arrivals)
             arrivals.append(time.perf_counter() - start_s)
         speaker.join()
-    assert json.loads(message) == {"type": "end", "frames": len(arrivals)}
+    end = json.loads(message)
+    assert end["frames"] == len(arrivals)
     # Once the sound has ended, the last frames wait for none, so they come early.
     return arrivals[: int((seconds - 1) * FPS)]
 

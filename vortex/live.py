@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ RESTART_S = 0.1
 class LiveFrame:
     """One frame with its sound: ``index`` from 0, ``image`` (H, W, 3) uint8 RGB, ``samples`` (N,) float32.
 
-    Frame i is shown during the sound of [i, i + 1) / fps; all samples, joined, are the whole sound.
+    Frame i is shown during the sound of [i, i + 1) / fps; all samples, joined, are the whole sound. Where
+    frames before it were left out, it has their sound, too.
     """
 
     index: int
@@ -39,6 +41,9 @@ class LiveFace(AbstractContextManager["LiveFace"]):
 
     Frames depend on the sound, the options and the seed only, not on the clock or on the lengths of the
     chunks. Memory does not grow with the sound.
+
+    ``wanted(index)`` is asked before each frame is rendered; a frame that is not wanted is left out, and the
+    next one has its sound. By default, all are.
     """
 
     def __init__(self, engine: Engine[Any], prepared: Prepared, options: LiveOptions) -> None:
@@ -51,6 +56,8 @@ class LiveFace(AbstractContextManager["LiveFace"]):
         self._motion = MotionStream(self.fps, options.preset, self.seed)
         self._pending = np.zeros(0, np.float32)  # sound whose frames are not out yet
         self._frames = 0
+        self._unshown = np.zeros(0, np.float32)  # sound of frames that were left out
+        self.wanted: Callable[[int], bool] = lambda index: True
         self._on_close = ExitStack()
 
     def __exit__(self, *_: object) -> None:
@@ -117,13 +124,27 @@ class LiveFace(AbstractContextManager["LiveFace"]):
         # chunks.
         steps = range(0, len(visemes.weights), STEP_FRAMES)
         motions = [self._motion.push(visemes.rows(at, at + STEP_FRAMES)) for at in steps]
-        images = (image for motion in motions for image in self._render(motion))
-        return (
-            LiveFrame(first + row, image, sound[spans[row] : spans[row + 1]])
-            for row, image in enumerate(images)
-        )
+        sounds = [sound[start:end] for start, end in pairwise(spans)]
+        return self._rendered(first, motions, sounds)
 
-    def _render(self, motion: MotionTrack) -> Iterator[Frame]:
+    def _rendered(self, first: int, motions: list[MotionTrack], sounds: list[F32]) -> Iterator[LiveFrame]:
+        """Yield the wanted frames, of which ``first`` is the first, with the sound of those before them."""
+        index = first
+        for motion in motions:
+            kept = [row for row in range(len(motion)) if self.wanted(index + row)]
+            images = self._render(motion, kept)
+            for row in range(len(motion)):
+                self._unshown = np.concatenate([self._unshown, sounds[index - first]])
+                if row in kept:
+                    shown, self._unshown = self._unshown, self._unshown[:0]
+                    yield LiveFrame(index, next(images), shown)
+                index += 1
+
+    def _render(self, motion: MotionTrack, rows: list[int]) -> Iterator[Frame]:
+        if not rows:
+            return iter(())
+        if len(rows) < len(motion):
+            motion = MotionTrack(motion.blendshapes[rows], motion.head_pose_deg[rows], motion.fps)
         return self._engine.iter_frames(self._prepared, motion, quality=self.options.quality)
 
 

@@ -19,6 +19,7 @@ from starlette.websockets import WebSocketDisconnect
 
 import vortex
 import vortex.server.live
+from vortex.live import LiveFace
 from vortex.media.audio import frame_spans, load_audio
 from vortex.server.app import create_app
 from vortex.server.context import ServerContext
@@ -29,6 +30,12 @@ KEY = "a-key-of-more-than-sixteen-characters"
 RATE_HZ = 24_000
 
 Open = Callable[..., tuple[TestClient, ServerContext, str]]
+
+
+@pytest.fixture(autouse=True)
+def no_frame_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine may be busy with other tests."""
+    monkeypatch.setattr(vortex.server.live, "LATE_S", 60)
 
 
 @pytest.fixture
@@ -70,7 +77,7 @@ def receive(socket: Any, count: int = 0) -> Iterator[tuple[int, np.ndarray, np.n
     while True:
         message = socket.receive()
         if message.get("text") is not None:
-            assert json.loads(message["text"]) == {"type": "end", "frames": count}
+            assert json.loads(message["text"]) == {"type": "end", "frames": count, "dropped": 0}
             return
         assert message["type"] == "websocket.send", message
         count += 1
@@ -116,6 +123,39 @@ def test_following_the_sound_gives_the_frames_of_the_api(
         picture = io.BytesIO()
         Image.fromarray(here.image).save(picture, "JPEG", quality=JPEG_QUALITY)
         assert np.array_equal(there, np.asarray(Image.open(picture)))
+
+
+def test_late_frames_are_left_out_and_no_sound_is_lost(
+    open_live: Open, voice: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vortex.server.live, "LATE_S", 0.0)
+    render = LiveFace._render
+
+    def slowly(self: LiveFace, motion: Any, rows: list[int]) -> Any:
+        for image in render(self, motion, rows):
+            time.sleep(0.15)  # 24 frames take 3.6 s
+            yield image
+
+    monkeypatch.setattr(LiveFace, "_render", slowly)
+    client, server, portrait_id = open_live()
+    sent, indices, sounds = voice[: RATE_HZ * 3], [], []
+    with client.websocket_connect(url(portrait_id, pace="sound")) as socket:
+        socket.receive_json()
+        for start in range(0, len(sent), 2400):
+            socket.send_bytes(pcm(sent[start : start + 2400]))
+        socket.send_json({"type": "end"})
+        while (message := socket.receive()).get("bytes"):
+            index, sound, _ = unpack(message["bytes"])
+            indices.append(index)
+            sounds.append(sound)
+    end = json.loads(message["text"])
+    assert end["frames"] == len(indices) and end["dropped"] > 0
+    assert indices == sorted(set(indices))
+    heard = np.concatenate(sounds)
+    # The frames at the end may be left out, with their sound.
+    assert np.array_equal(heard, np.frombuffer(pcm(sent), "<i2")[: len(heard)])
+    assert indices[-1] >= 72 - 24
+    assert f"vortex_live_frames_dropped_total {end['dropped']:.1f}" in client.get("/metrics").text
 
 
 def until(socket: Any, enough: Callable[[np.ndarray], bool]) -> list[tuple[int, np.ndarray, np.ndarray]]:

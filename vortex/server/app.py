@@ -53,6 +53,8 @@ def create_app(context: ServerContext) -> FastAPI:
                 yield
             finally:
                 context.stopping.set()
+                for offer in list(context.live_offers):
+                    offer.cancel()
                 await asyncio.gather(*context.live_tasks, return_exceptions=True)
 
     app = _App(

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Set
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import replace
@@ -46,6 +47,8 @@ class ServerContext(AbstractContextManager["ServerContext"]):
         self.stopping = threading.Event()
         self.why_no_speech = why_not_installed("speech")
         self.live_places = threading.BoundedSemaphore(settings.max_live)
+        self.live_offers: deque[asyncio.Task[None]] = deque()
+        """Answered offers of WebRTC whose clients have not connected yet, the oldest first."""
         self.live_tasks: set[asyncio.Task[None]] = set()
         with ExitStack() as stack:
             self.session = session = stack.enter_context(Session(max_prepared=settings.max_prepared))

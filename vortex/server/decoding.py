@@ -163,8 +163,8 @@ def find_portrait(picture: Path, target: Path, max_pixels: int, force_face: bool
     with whole_file(target) as part, part.open("wb") as file:
         np.savez_compressed(file, **_arrays(portrait))
     height_px, width_px = portrait.image.shape[:2]
-    face = portrait.landmarks_px[:SKIN_LANDMARKS, :2]
-    box = tuple(round(float(edge), 1) for edge in (*face.min(0), *face.max(0)))
+    points = portrait.landmarks_px[:SKIN_LANDMARKS, :2]
+    box = tuple(round(float(edge), 1) for edge in (*points.min(0), *points.max(0)))
     return FoundPortrait(width_px, height_px, box, portrait.notes)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
@@ -23,6 +25,10 @@ from vortex.types import F32
 
 MAX_LAG_S = 3.0
 """A session ends when its frames are this far behind the clock."""
+LATE_S = 0.08
+"""A frame that is not begun this long after it could have been is left out, so that delay does not grow."""
+MIN_FPS = 2.0
+"""Frames a second that are shown however late they are."""
 SEND_TIMEOUT_S = 10.0
 PUSHED_S = 0.25
 """Sound that is recognised at a time, in a thread: a long message must not keep the server from others."""
@@ -90,9 +96,15 @@ class LiveSession:
         self.face = face
         self._context, self._transport, self._pace = context, transport, pace
         self._talk = LiveTalk(face)
-        self._messages: asyncio.Queue[Message | WebSocketDisconnect] = asyncio.Queue(maxsize=64)
+        self._messages: asyncio.Queue[tuple[float, Message | WebSocketDisconnect]]
+        self._messages = asyncio.Queue(maxsize=64)
+        """Each with the time when it arrived."""
         self._ended = False
-        self._frames = 0
+        self._next, self._sent, self._dropped = 0, 0, 0
+        self._sound_start_s = -math.inf
+        """Time at which the sound of frame 0 began."""
+        self._shown_s = -math.inf
+        face.wanted = self._is_in_time
 
     async def run(self) -> None:
         """Serve to the end of the sound; WebSocketException for an unknown message or at a limit."""
@@ -108,55 +120,76 @@ class LiveSession:
         reader = asyncio.create_task(self._read())
         try:
             await (self._follow_clock() if self._pace == "clock" else self._follow_sound())
-            await self._transport.send_event({"type": "end", "frames": self._frames})
+            end = {"type": "end", "frames": self._sent, "dropped": self._dropped}
+            await self._transport.send_event(end)
         finally:
             reader.cancel()
 
     async def _read(self) -> None:
         try:
             while True:
-                await self._messages.put(await self._transport.receive())
+                message = await self._transport.receive()
+                await self._messages.put((time.monotonic(), message))
         except WebSocketDisconnect as exc:
-            await self._messages.put(exc)
+            await self._messages.put((time.monotonic(), exc))
 
     async def _follow_clock(self) -> None:
         """Send frames at the pace of the clock; sound waits in a queue until its time."""
         step_s = STEP_FRAMES / float(self.face.fps)
-        clock = asyncio.get_running_loop().time
-        start_s = clock()
+        clock = time.monotonic
+        start_s = self._sound_start_s = clock()
         while not self._ended or self._talk.unspoken_s:
             while not self._messages.empty():
-                self._handle(self._messages.get_nowait())
+                self._handle(self._messages.get_nowait()[1])
             if self._ended:
                 self._talk.end_of_speech()
             now_s = clock() - start_s
             self._check_limits(now_s)
             await self._send(await run_in_threadpool(self._talk.advance, now_s))
-            if now_s - self._frames / float(self.face.fps) > MAX_LAG_S:
-                reason = "The frames cannot be made or sent in time."
-                raise WebSocketException(CloseCode.TRY_AGAIN_LATER, reason)
+            self._check_lag(clock())
             await asyncio.sleep(max(start_s + now_s + step_s - clock(), 0))
         await self._send(await run_in_threadpool(self.face.finish))
 
     async def _follow_sound(self) -> None:
         """Send the frames of the sound, as fast as it arrives."""
-        clock = asyncio.get_running_loop().time
-        start_s = clock()
+        clock = time.monotonic
+        start_s, received_s = clock(), 0.0
         while not self._ended:
             self._check_limits(clock() - start_s)
             try:
-                message = await asyncio.wait_for(self._messages.get(), 0.5)
+                arrived_s, message = await asyncio.wait_for(self._messages.get(), 0.5)
             except TimeoutError:
                 continue
             samples = self._handle(message)
             if samples is None:
                 continue
+            # Sound that arrives faster than it is spoken is early; after a pause, what follows is not late.
+            self._sound_start_s = max(self._sound_start_s, arrived_s - received_s)
+            received_s += len(samples) / self.face.sample_rate_hz
             part = int(self.face.sample_rate_hz * PUSHED_S)
             for first in range(0, len(samples), part):
                 self._check_limits(clock() - start_s)
                 frames = await run_in_threadpool(self.face.push, samples[first : first + part])
                 await self._send(frames)
+                self._check_lag(clock())
         await self._send(await run_in_threadpool(self.face.finish))
+
+    def _is_in_time(self, index: int) -> bool:
+        """Return whether a frame is to be rendered: it can be shown in time, or nothing was for a while."""
+        now_s, fps = time.monotonic(), float(self.face.fps)
+        due_s = self._sound_start_s + index / fps + self.face.delay_s
+        if now_s > due_s + LATE_S and now_s < self._shown_s + 1 / MIN_FPS:
+            self._dropped += 1
+            self._context.metrics.live_dropped.inc()
+            return False
+        self._shown_s = now_s
+        return True
+
+    def _check_lag(self, now_s: float) -> None:
+        """End a session whose sound is recognised, or whose frames are sent, too late to drop any more."""
+        if now_s - self._sound_start_s - self._next / float(self.face.fps) > MAX_LAG_S:
+            reason = "The frames cannot be made or sent in time."
+            raise WebSocketException(CloseCode.TRY_AGAIN_LATER, reason)
 
     def _check_limits(self, spent_s: float) -> None:
         if self._context.stopping.is_set():
@@ -211,5 +244,6 @@ class LiveSession:
                 await asyncio.wait_for(self._transport.send_frame(frame), SEND_TIMEOUT_S)
             except TimeoutError as exc:
                 raise WebSocketDisconnect from exc
-            self._frames += 1
+            self._next = frame.index + 1
+            self._sent += 1
             self._context.metrics.live_frames.inc()

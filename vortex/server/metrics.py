@@ -34,6 +34,9 @@ class Metrics:
         )
         self.live = Gauge("vortex_live", "Faces that are live now", registry=registry)
         self.live_frames = Counter("vortex_live_frames", "Frames sent live", registry=registry)
+        self.live_dropped = Counter(
+            "vortex_live_frames_dropped", "Frames left out because they would be late", registry=registry
+        )
         prepared = Gauge("vortex_portraits_ready", "Portraits held in memory", registry=registry)
         prepared.set_function(lambda: session.prepared_count)
         reserved = Gauge(

@@ -39,6 +39,7 @@ SLACK_BYTES = 768 << 20
 """Address space beside what a task was reckoned to take: stacks and heaps of threads, mostly untouched."""
 KEEP_BYTES = 3 << 29
 """A process that still holds so much after a task is replaced."""
+NICENESS = 5
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 CheckStop = Callable[[], None]
@@ -357,6 +358,9 @@ def _serve(pipe: Connection, modules: tuple[str, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the server ends this one
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Live faces, in the server's process, come first.
+    with suppress(AttributeError, OSError):
+        os.nice(NICENESS)
     for module in modules:
         importlib.import_module(module)
     with suppress(EOFError, OSError):

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from contextvars import ContextVar
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
+import aioice.ice
 import aiortc
 import numpy as np
 from aiortc.mediastreams import MediaStreamError
@@ -33,14 +36,60 @@ SOUND_STEP = RTC_HZ // 50
 """Samples of one Opus packet: 20 ms."""
 PICTURE_CLOCK_HZ = 90_000
 CONNECT_TIMEOUT_S = 15.0
+MEDIA = frozenset({"application", "audio", "video"})
+"""Kinds of media that an offer may have, each once."""
+MAX_CANDIDATES = 40
+MAX_OFFERS = 32
+"""Offers that wait for their client to connect."""
 DRAIN_S = 0.5
 """Time for the last packets to arrive before the connection is closed."""
+
+
+_all_addresses = aioice.ice.get_host_addresses
+_only_address: ContextVar[str | None] = ContextVar("_only_address", default=None)
+
+
+def _addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
+    only = _only_address.get()
+    return _all_addresses(use_ipv4, use_ipv6) if only is None else [only]
+
+
+# aioice listens on every address of the machine, and has no option to listen on one.
+aioice.ice.get_host_addresses = _addresses
+
+
+def own_address(host: str) -> str | None:
+    """Return the one address on which media may come to a server that listens on ``host``; None for all."""
+    if host in ("0.0.0.0", "::"):
+        return None
+    return str(socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)[0][4][0])
+
+
+def check_offer(sdp: str) -> None:
+    """Raise InputError for an offer that no client of this server makes, before anything is opened for it."""
+    lines = sdp.splitlines()
+    kinds = [line.removeprefix("m=").split(" ")[0] for line in lines if line.startswith("m=")]
+    if not kinds or len(kinds) != len(set(kinds)) or not set(kinds) <= MEDIA:
+        found = ", ".join(kinds)[:60] or "none"
+        raise InputError(f"sdp: its media are {found}; offer one each of {', '.join(sorted(MEDIA))} at most.")
+    for need in ("a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:"):
+        if not any(line.startswith(need) for line in lines):
+            raise InputError(f"sdp: it has no {need[2:-1]}, without which nobody can connect.")
+    if sum(line.startswith("a=candidate:") for line in lines) > MAX_CANDIDATES:
+        raise InputError(f"sdp: it has more than {MAX_CANDIDATES} candidates.")
+
+
+def _without_names(sdp: str) -> str:
+    """Return an offer without candidates that are names: to resolve them asks the whole network."""
+    kept = [line for line in sdp.splitlines() if not (line.startswith("a=candidate:") and ".local " in line)]
+    return "\r\n".join([*kept, ""])
 
 
 class PeerTransport:
     """The :class:`vortex.server.live.Transport` over a peer connection."""
 
-    def __init__(self, ice_servers: Sequence[str]) -> None:
+    def __init__(self, host: str, ice_servers: Sequence[str]) -> None:
+        self._only_address = own_address(host)
         servers = [aiortc.RTCIceServer(url) for url in ice_servers]
         self._peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=servers))
         self._channel: aiortc.RTCDataChannel | None = None
@@ -55,8 +104,11 @@ class PeerTransport:
 
     async def answer(self, offer: LiveOffer) -> aiortc.RTCSessionDescription:
         """Return the answer to an offer; raises InputError if it cannot be answered."""
+        check_offer(offer.sdp)
+        _only_address.set(self._only_address)
+        sdp = offer.sdp if self._only_address is None else _without_names(offer.sdp)
         try:
-            await self._peer.setRemoteDescription(aiortc.RTCSessionDescription(offer.sdp, offer.type))
+            await self._peer.setRemoteDescription(aiortc.RTCSessionDescription(sdp, offer.type))
             # An answer may only have tracks of the kinds that the offer has.
             wanted = {transceiver.kind for transceiver in self._peer.getTransceivers()}
             for track in (self._pictures, self._sound):
@@ -173,26 +225,41 @@ class _SoundTrack(aiortc.MediaStreamTrack):
 async def answer_offer(context: ServerContext, offer: LiveOffer, owner: str) -> aiortc.RTCSessionDescription:
     """Return the answer to an offer; a task of its own serves the face until the connection ends.
 
+    A client takes a place when it connects, not when it offers to: of more than MAX_OFFERS that did not
+    connect yet, the oldest is dropped.
+
     Raises InputError if the offer cannot be answered, WebSocketException without a place or the portrait.
     """
+    check_offer(offer.sdp)
+    with reserve_place(context):
+        pass  # refused at once if there is none
     async with AsyncExitStack() as stack:
-        transport = PeerTransport(context.settings.ice_server)
+        transport = PeerTransport(context.settings.host, context.settings.ice_server)
         stack.push_async_callback(transport.close)
         answer = await transport.answer(offer)
-        stack.enter_context(reserve_place(context))
         session = await open_session(context, transport, offer, owner)
-        task = asyncio.get_running_loop().create_task(_serve(session, transport, stack.pop_all()))
+        task = asyncio.get_running_loop().create_task(_serve(context, session, transport, stack.pop_all()))
         context.live_tasks.add(task)
         task.add_done_callback(context.live_tasks.discard)
+        context.live_offers.append(task)
+        if len(context.live_offers) > MAX_OFFERS:
+            context.live_offers.popleft().cancel()
     return answer
 
 
-async def _serve(session: LiveSession, transport: PeerTransport, resources: AsyncExitStack) -> None:
+async def _serve(
+    context: ServerContext, session: LiveSession, transport: PeerTransport, resources: AsyncExitStack
+) -> None:
     async with resources:
         try:
-            await transport.connect(session.face.fps)
-            await session.run()
-            await asyncio.sleep(DRAIN_S)
+            try:
+                await transport.connect(session.face.fps)
+            finally:
+                with suppress(ValueError):  # dropped already
+                    context.live_offers.remove(cast("asyncio.Task[None]", asyncio.current_task()))
+            with reserve_place(context):
+                await session.run()
+                await asyncio.sleep(DRAIN_S)
         except WebSocketDisconnect:
             pass
         except WebSocketException as exc:
