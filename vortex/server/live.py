@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
@@ -25,8 +26,10 @@ from vortex.types import F32
 
 MAX_LAG_S = 3.0
 """A session ends when its frames are this far behind the clock."""
-LATE_S = 0.08
-"""A frame that is not begun this long after it could have been is left out, so that delay does not grow."""
+LATE_S = 0.1
+"""A frame that would be sent later than this after it could have been begun is left out: no delay grows."""
+RECENT_FRAMES = 12
+"""How many frames tell how long the next one takes."""
 MIN_FPS = 2.0
 """Frames a second that are shown however late they are."""
 SEND_TIMEOUT_S = 10.0
@@ -46,7 +49,10 @@ class Transport(Protocol):
     async def send_event(self, event: dict[str, Any]) -> None:
         """Send an event: a dictionary with a "type"."""
 
-    async def send_frame(self, frame: LiveFrame) -> None:
+    def encode(self, frame: LiveFrame) -> Any:
+        """Return a frame with its sound as :meth:`send_frame` takes it; called in a thread."""
+
+    async def send_frame(self, encoded: Any) -> None:
         """Send a frame with its sound."""
 
 
@@ -99,11 +105,15 @@ class LiveSession:
         self._messages: asyncio.Queue[tuple[float, Message | WebSocketDisconnect]]
         self._messages = asyncio.Queue(maxsize=64)
         """Each with the time when it arrived."""
+        self._held: tuple[float, Message | WebSocketDisconnect] | None = None
+        """The command that came after the sound that is followed now."""
         self._ended = False
         self._next, self._sent, self._dropped = 0, 0, 0
         self._sound_start_s = -math.inf
         """Time at which the sound of frame 0 began."""
         self._shown_s = -math.inf
+        self._took_s: deque[float] = deque([0.0], maxlen=RECENT_FRAMES)
+        """From the start of rendering to the end of sending."""
         face.wanted = self._is_in_time
 
     async def run(self) -> None:
@@ -157,16 +167,15 @@ class LiveSession:
         while not self._ended:
             self._check_limits(clock() - start_s)
             try:
-                arrived_s, message = await asyncio.wait_for(self._messages.get(), 0.5)
+                arrived_s, samples = await asyncio.wait_for(self._next_sound(), 0.5)
             except TimeoutError:
                 continue
-            samples = self._handle(message)
             if samples is None:
                 continue
             # Sound that arrives faster than it is spoken is early; after a pause, what follows is not late.
             self._sound_start_s = max(self._sound_start_s, arrived_s - received_s)
             received_s += len(samples) / self.face.sample_rate_hz
-            part = int(self.face.sample_rate_hz * PUSHED_S)
+            part = self._part
             for first in range(0, len(samples), part):
                 self._check_limits(clock() - start_s)
                 frames = await run_in_threadpool(self.face.push, samples[first : first + part])
@@ -174,11 +183,33 @@ class LiveSession:
                 self._check_lag(clock())
         await self._send(await run_in_threadpool(self.face.finish))
 
+    @property
+    def _part(self) -> int:
+        """Samples that are recognised at a time."""
+        return int(self.face.sample_rate_hz * PUSHED_S)
+
+    async def _next_sound(self) -> tuple[float, F32 | None]:
+        """Return the sound that has arrived and when its first message did; None after a command.
+
+        What waits is taken together, because on a busy machine each step waits for a processor.
+        """
+        arrived_s, message = self._held or await self._messages.get()
+        self._held = None
+        samples = self._handle(message)
+        while samples is not None and len(samples) < self._part and not self._messages.empty():
+            following = self._messages.get_nowait()
+            if isinstance(following[1], str | WebSocketDisconnect):
+                self._held = following
+                break
+            more = self._handle(following[1])
+            samples = samples if more is None else np.concatenate([samples, more])
+        return arrived_s, samples
+
     def _is_in_time(self, index: int) -> bool:
         """Return whether a frame is to be rendered: it can be shown in time, or nothing was for a while."""
         now_s, fps = time.monotonic(), float(self.face.fps)
         due_s = self._sound_start_s + index / fps + self.face.delay_s
-        if now_s > due_s + LATE_S and now_s < self._shown_s + 1 / MIN_FPS:
+        if now_s + max(self._took_s) > due_s + LATE_S and now_s < self._shown_s + 1 / MIN_FPS:
             self._dropped += 1
             self._context.metrics.live_dropped.inc()
             return False
@@ -239,11 +270,18 @@ class LiveSession:
 
     async def _send(self, frames: Iterator[LiveFrame]) -> None:
         """Render in a thread, and send; a client that accepts no frame for long counts as disconnected."""
-        while (frame := await run_in_threadpool(next, frames, None)) is not None:
+
+        def encode_next() -> tuple[int, float, Any] | None:
+            frame = next(frames, None)
+            return None if frame is None else (frame.index, self._shown_s, self._transport.encode(frame))
+
+        while (made := await run_in_threadpool(encode_next)) is not None:
+            index, begun_s, encoded = made
             try:
-                await asyncio.wait_for(self._transport.send_frame(frame), SEND_TIMEOUT_S)
+                await asyncio.wait_for(self._transport.send_frame(encoded), SEND_TIMEOUT_S)
             except TimeoutError as exc:
                 raise WebSocketDisconnect from exc
-            self._next = frame.index + 1
+            self._took_s.append(time.monotonic() - begun_s)
+            self._next = index + 1
             self._sent += 1
             self._context.metrics.live_frames.inc()

@@ -15,7 +15,6 @@ import numpy as np
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect, WebSocketException
 from PIL import Image
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 from websockets.frames import CloseCode
 
 from vortex.errors import MissingExtraError
@@ -91,5 +90,8 @@ class _WebSocketTransport:
     async def send_event(self, event: dict[str, Any]) -> None:
         await self._websocket.send_json(event)
 
-    async def send_frame(self, frame: LiveFrame) -> None:
-        await self._websocket.send_bytes(await run_in_threadpool(pack, frame))
+    def encode(self, frame: LiveFrame) -> bytes:
+        return pack(frame)
+
+    async def send_frame(self, encoded: bytes) -> None:
+        await self._websocket.send_bytes(encoded)
