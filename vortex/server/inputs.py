@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import shutil
 import sqlite3
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import HTTPException
+from PIL import Image
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -72,13 +74,16 @@ def check_picture(path: Path) -> None:
     _check_start(path, _PICTURES, "portrait")
 
 
-def check_sound(path: Path, max_duration_s: float) -> None:
-    """Refuse another format, with status 415, and with AudioError what is damaged, silent or too long."""
+def check_sound(path: Path, max_duration_s: float) -> float:
+    """Return the length of a sound in seconds.
+
+    Refuse another format, with status 415, and with AudioError what is damaged, silent or too long.
+    """
     _check_start(path, _SOUNDS, "speech")
     with warnings.catch_warnings():
         # A truncated file is accepted: the job warns when it decodes it again.
         warnings.simplefilter("ignore", UserWarning)
-        load_audio(path, max_duration_s=max_duration_s)
+        return float(load_audio(path, max_duration_s=max_duration_s).duration_s)
 
 
 def check_driving(path: Path, max_duration_s: float, max_pixels: int) -> Driver:
@@ -171,7 +176,7 @@ async def read_request(request: Request, model: type[Model], folder: Path, max_b
 
 async def _read_form(request: Request, folder: Path, max_bytes: int) -> Mapping[str, Any]:
     fields: dict[str, Any] = {}
-    async with request.form(max_files=len(FILES), max_fields=30, max_part_size=200_000) as form:
+    async with request.form(max_files=len(FILES), max_fields=100, max_part_size=200_000) as form:
         for name, value in form.multi_items():
             if name in fields:
                 raise HTTPException(422, f"The field {name!r} is there twice; send it once.")
@@ -275,6 +280,17 @@ class PortraitCache:
         self.store.delete_portrait(portrait_id)
         self.folder.portrait(portrait_id).unlink(missing_ok=True)
         self.session.forget(portrait_id)
+
+    def picture(self, record: PortraitRecord) -> bytes:
+        """Return the picture of a portrait as a JPEG; HTTPException 404 if it was deleted meanwhile."""
+        try:
+            with np.load(self.folder.portrait(record.id), allow_pickle=False) as arrays:
+                image = arrays["image"]
+        except FileNotFoundError:
+            raise HTTPException(404, "The portrait was deleted. Send it again.") from None
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=90)
+        return file.getvalue()
 
     def prepared(
         self, portrait_id: str, options: FrameOptions, clock: StageClock | None = None
