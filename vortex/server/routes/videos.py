@@ -26,12 +26,22 @@ from vortex.options import (
     SpeechOptions,
     VideoOptions,
     check_drives,
+    check_picture_options,
     check_speaks,
     options_of,
 )
+from vortex.revoice.clip import check_clip_options
 from vortex.server.context import Context, ServerContext
 from vortex.server.errors import links, problems
-from vortex.server.inputs import check_driving, check_sound, check_text, form_or_json, read_request
+from vortex.server.inputs import (
+    check_clip,
+    check_driving,
+    check_sound,
+    check_text,
+    form_or_json,
+    is_clip,
+    read_request,
+)
 from vortex.server.schema import ID_EXAMPLE, Video, VideoPage, VideoRequest
 from vortex.server.store import STATES, Job, new_id
 from vortex.server.webhooks import check_webhook
@@ -66,6 +76,8 @@ async def make_video(context: Context, request: Request, response: Response) -> 
         raise _queue_is_full()
     with context.folder.incoming() as folder:
         wanted = await read_request(request, VideoRequest, folder, context.settings.max_upload_bytes)
+        if wanted.webhook_url is not None:
+            check_webhook(wanted.webhook_url, context.settings)
         async with context.decoding:
             job = await run_in_threadpool(_queue, context, wanted, folder)
     response.headers["Location"] = f"/v1/videos/{job.id}"
@@ -74,24 +86,22 @@ async def make_video(context: Context, request: Request, response: Response) -> 
 
 def _queue(context: ServerContext, wanted: VideoRequest, folder: Path) -> Job:
     """Check a request, whose files are in ``folder``, and queue its job."""
-    picture = folder / "portrait"
-    if picture.exists() == (wanted.portrait_id is not None):
+    portrait = folder / "portrait"
+    if portrait.exists() == (wanted.portrait_id is not None):
         raise InputError("Give either a portrait or a portrait_id.")
-    if wanted.webhook_url is not None:
-        check_webhook(wanted.webhook_url, context.settings)
+    clip = portrait.exists() and is_clip(portrait)
     options = _checked_options(context, wanted, folder)
-    if wanted.portrait_id is None:
-        portrait_id = context.portraits.add(picture, options.part(PortraitOptions), shared=False).id
-    else:
-        portrait_id = wanted.portrait_id
-        if context.store.portrait(portrait_id) is None:
-            raise HTTPException(404, "There is no portrait with that id. Send the picture again.")
+    if clip:
+        _check_clip(context, options, portrait)
+    elif isinstance(options, VideoOptions):
+        check_picture_options(options)
+    owns = wanted.portrait_id is None and not clip
+    portrait_id = _portrait_id(context, wanted, options, portrait) if not clip else ""
     job_id = new_id()
     driven = isinstance(options, DriveOptions)
     target = context.folder.driving(job_id) if driven else context.folder.speech(job_id)
-    own = {"name": wanted.name, "text": wanted.text, "driven": driven, "check": wanted.check}
+    own = {"name": wanted.name, "text": wanted.text, "driven": driven, "clip": clip, "check": wanted.check}
     stored = {**options.as_json(), **own}
-    owns, most = wanted.portrait_id is None, context.settings.max_queued
     job = None
     try:
         target.parent.mkdir()
@@ -100,6 +110,9 @@ def _queue(context: ServerContext, wanted: VideoRequest, folder: Path) -> Job:
         if wanted.webhook_url is not None:
             # Before the job, which may be done at once.
             context.store.add_webhook(job_id, wanted.webhook_url)
+        if clip:
+            os.replace(portrait, context.folder.clip(job_id))
+        most = context.settings.max_queued
         job = context.store.add_job(job_id, stored, portrait_id, owns_portrait=owns, max_queued=most)
     finally:
         if job is None:
@@ -111,6 +124,25 @@ def _queue(context: ServerContext, wanted: VideoRequest, folder: Path) -> Job:
         raise _queue_is_full()
     context.workers.wake()
     return job
+
+
+def _check_clip(context: ServerContext, options: VideoOptions | DriveOptions, path: Path) -> None:
+    """Refuse a clip that cannot get other words, before it is queued."""
+    if isinstance(options, DriveOptions):
+        raise InputError("A video as the portrait gets other words and cannot be driven. Send a picture.")
+    check_clip_options(context.session.engine_name(options), options)
+    check_clip(path, context.settings.max_duration_s, context.settings.max_pixels)
+
+
+def _portrait_id(
+    context: ServerContext, wanted: VideoRequest, options: VideoOptions | DriveOptions, picture: Path
+) -> str:
+    """Return the id of the portrait of a request, whose picture is kept if it came with it."""
+    if wanted.portrait_id is None:
+        return context.portraits.add(picture, options.part(PortraitOptions), shared=False).id
+    if context.store.portrait(wanted.portrait_id) is None:
+        raise HTTPException(404, "There is no portrait with that id. Send the picture again.")
+    return wanted.portrait_id
 
 
 def _queue_is_full() -> HTTPException:
