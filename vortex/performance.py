@@ -34,11 +34,15 @@ SOUND_HZ = 48_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpeechInput:
-    """The sound of a video, and what is known of it: its words, or the exact times of its phonemes."""
+    """The sound of a video, and what is known of it: its words, or the exact times of its phonemes.
+
+    ``notes`` are for the user.
+    """
 
     audio: Audio
     transcript: str | None = None
     phonemes: tuple[PhonemeSpan, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +164,7 @@ def hear_speech(speech: Callable[[], SpeechInput], options: RenderOptions, clock
         visemes, notes = recognize_speech(
             heard, options.fps, transcript=given.transcript, phonemes=given.phonemes
         )
-    return HeardSpeech(audio, visemes.fit(frames), notes)
+    return HeardSpeech(audio, visemes.fit(frames), given.notes + notes)
 
 
 def perform_heard(

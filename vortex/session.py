@@ -454,7 +454,7 @@ class Session(AbstractContextManager["Session"]):
 
         def speech() -> SpeechInput:
             spoken.append(self.say(text, options, options.preset, on_progress=on_progress))
-            return SpeechInput(spoken[0].audio, spoken[0].words, spoken[0].phonemes)
+            return SpeechInput(spoken[0].audio, spoken[0].words, spoken[0].phonemes, spoken[0].notes)
 
         report = self._render_speech(portrait, speech, text, out, options, StageClock(on_progress))
         return report, spoken[0]

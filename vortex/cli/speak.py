@@ -124,11 +124,14 @@ def _say(args: argparse.Namespace, console: TextIO) -> int:
     _write_phonemes(args.phonemes, speech)
     duration_s = float(speech.audio.duration_s)
     if args.json:
-        print(json.dumps({"path": args.output, "duration_s": duration_s, "words": speech.words}))
+        said = {"path": args.output, "duration_s": duration_s, "words": speech.words}
+        print(json.dumps({**said, "notes": list(speech.notes)}))
     else:
         if console.isatty():
             print(file=console)
         print(f"{args.output}: {duration_s:.2f} s, {speech.voice}", file=console)
+        for note in speech.notes:
+            print(f"  {note}", file=console)
     return 0
 
 

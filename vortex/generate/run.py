@@ -158,7 +158,7 @@ class _Stages:
             self.watchdog.stop(exc)
             raise
         self.speech = speech
-        return SpeechInput(speech.audio, speech.words, speech.phonemes)
+        return SpeechInput(speech.audio, speech.words, speech.phonemes, speech.notes)
 
     def _speak(self) -> Speech:
         text, options = self.request.text, self.options

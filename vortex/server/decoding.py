@@ -294,7 +294,7 @@ def _speech_input(
     speech = _own_session().say(
         said, options, options.preset, max_duration_s=max_duration_s, on_progress=on_progress
     )
-    return SpeechInput(speech.audio, speech.words, speech.phonemes)
+    return SpeechInput(speech.audio, speech.words, speech.phonemes, speech.notes)
 
 
 def watch_driver(

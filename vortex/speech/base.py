@@ -60,13 +60,17 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Speech:
-    """A spoken text: ``audio`` at 24 kHz, ``phonemes`` that cover it to the sample, the text in ``words``."""
+    """A spoken text: ``audio`` at 24 kHz, ``phonemes`` that cover it to the sample, the text in ``words``.
+
+    ``notes`` name what is in the text and could not be read aloud.
+    """
 
     audio: Audio
     phonemes: tuple[PhonemeSpan, ...]
     words: str
     voice: str
     engine: str
+    notes: tuple[str, ...] = ()
 
 
 class SpeechEngine(Protocol):

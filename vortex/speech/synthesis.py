@@ -11,7 +11,7 @@ from vortex.errors import InputError
 from vortex.lipsync.visemes import SILENCE
 from vortex.motion.presets import PresetLike, PresetTrack
 from vortex.speech.base import DEFAULT_VOICE, SPEED_RANGE, Speech, SpeechEngine, Utterance
-from vortex.speech.text import split_sentences
+from vortex.speech.text import Sentence, read_text
 from vortex.types import F32, I64, MAX_DURATION_S, Audio, PhonemeSpan, ProgressCallback
 
 LEAD_S, TAIL_S = 0.25, 0.45
@@ -64,10 +64,12 @@ def synthesize(
     """Speak an English text of any length; ``engine`` may be ``find_speech_engine("kokoro").load()``.
 
     Each sentence is spoken separately, with the prosody of the preset at its start, and placed between pauses
-    of exact length, so that times do not drift, however long the text.
+    of exact length, so that times do not drift, however long the text. ``Speech.notes`` name
+    what cannot be read aloud.
 
     Args:
-        text: as one writes it; see :func:`vortex.speech.text.split_sentences`.
+        text: as one writes it, with ``<break time="1s"/>`` where one wants; see
+            :func:`vortex.speech.text.read_text`.
         voice: a name of ``engine.voices``.
         speed: 0.5 (slow) to 2 (fast); the preset's own speed multiplies it, within these limits.
         preset: sets speed and level, see :data:`PRESET_PROSODY`; a timed sequence changes between sentences.
@@ -87,23 +89,38 @@ def synthesize(
         (PRESET_PROSODY[name].at_strength(strength), start_s)
         for name, strength, start_s in zip(track.names, track.strengths, track.starts_s, strict=True)
     ]
-    sentences = split_sentences(text)
+    reading = read_text(text)
+    sentences = reading.sentences
     buffer = _SpeechBuffer(output, engine.sample_rate_hz)
-    buffer.add_silence(LEAD_S)
+    _check_length(LEAD_S + reading.lead_s, max_duration_s)
+    buffer.add_silence(LEAD_S + reading.lead_s)
     for index, sentence in enumerate(sentences):
         if on_progress:
             on_progress("speech", index, len(sentences))
         prosody = [prosody for prosody, start_s in prosodies if start_s <= buffer.length_s][-1]
         pace = min(max(speed * prosody.speed, SPEED_RANGE[0]), SPEED_RANGE[1])
-        buffer.add(engine.say(sentence.text, voice=voice, speed=pace), prosody.gain_db)
-        pause_s = PARAGRAPH_PAUSE_S if sentence.ends_paragraph else SENTENCE_PAUSE_S
-        buffer.add_silence(pause_s / pace if index + 1 < len(sentences) else TAIL_S)
-        if buffer.length_s > max_duration_s:
-            raise InputError(f"The text takes more than {max_duration_s:g} s to say. Shorten it.")
+        before = sentences[index - 1] if index else None
+        if before and before.pause_s is None:
+            buffer.add_silence(_usual_pause_s(before) / pace)
+        pause_s = before.pause_s if before else None
+        _check_length(buffer.length_s + (pause_s or 0.0), max_duration_s)
+        buffer.add(engine.say(sentence.text, voice=voice, speed=pace), prosody.gain_db, pause_s)
+    tail_s = TAIL_S + (sentences[-1].pause_s or 0.0)
+    _check_length(buffer.length_s + tail_s, max_duration_s)
+    buffer.add_silence(tail_s)
     if on_progress:
         on_progress("speech", len(sentences), len(sentences))
     words = " ".join(sentence.text for sentence in sentences)
-    return Speech(buffer.audio(), tuple(buffer.spans()), words, voice, engine.name)
+    return Speech(buffer.audio(), tuple(buffer.spans()), words, voice, engine.name, reading.notes)
+
+
+def _check_length(length_s: float, max_duration_s: float) -> None:
+    if length_s > max_duration_s:
+        raise InputError(f"The text takes more than {max_duration_s:g} s to say. Shorten it.")
+
+
+def _usual_pause_s(sentence: Sentence) -> float:
+    return PARAGRAPH_PAUSE_S if sentence.ends_paragraph else SENTENCE_PAUSE_S
 
 
 class _SpeechBuffer:
@@ -129,15 +146,26 @@ class _SpeechBuffer:
         samples = np.zeros(round(length_s * self.rate_hz), np.float32)
         self._append(samples, (SILENCE,), np.array([len(samples)]))
 
-    def add(self, utterance: Utterance, gain_db: float) -> None:
-        """Append a sentence, trimmed, amplified and faded."""
+    def add(self, utterance: Utterance, gain_db: float, pause_s: float | None = None) -> None:
+        """Append a sentence, trimmed, amplified and faded; ``pause_s`` is the whole silence before it."""
         part = utterance.trimmed(round(ONSET_S * self.rate_hz), round(RELEASE_S * self.rate_hz))
+        if pause_s is not None:
+            wanted = round(pause_s * self.rate_hz) - self._silence_at_end()
+            onset = int(part.ends[0]) if part.phonemes[0] == SILENCE else 0
+            if wanted < onset:
+                part = part.trimmed(max(wanted, 0), len(part.samples))
+            self.add_silence(max(wanted - onset, 0) / self.rate_hz)
         samples = part.samples * np.float32(10 ** (gain_db / 20))
         samples *= min(1.0, PEAK / max(float(np.abs(samples).max(initial=0)), 1e-9))
         fade = np.linspace(0, 1, min(round(FADE_S * self.rate_hz), len(samples) // 2), dtype=np.float32)
         samples[: len(fade)] *= fade
         samples[len(samples) - len(fade) :] *= fade[::-1]
         self._append(samples, part.phonemes, part.ends)
+
+    def _silence_at_end(self) -> int:
+        """Return the number of samples of the silence that ends what is collected."""
+        spoken = next((i for i in reversed(range(len(self._ends))) if self._phonemes[i] != SILENCE), None)
+        return self._length - (0 if spoken is None else self._ends[spoken])
 
     def _append(self, samples: F32, phonemes: Sequence[str], ends: I64) -> None:
         if self._output is None:

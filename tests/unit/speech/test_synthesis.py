@@ -136,3 +136,20 @@ def test_an_error_of_on_progress_ends_the_work() -> None:
     with pytest.raises(KeyboardInterrupt):
         synthesize("one. two. three. four. five.", beeper, voice="low", on_progress=on_progress)
     assert len(beeper.calls) == 2
+
+
+@pytest.mark.parametrize("pause_s", [0.12, 0.5, 3.0])
+def test_a_break_is_silence_of_its_length_at_any_speed(pause_s: float) -> None:
+    for speed in (1.0, 1.7):
+        speech = synthesize(f'one <break time="{pause_s}s"/> two', Beeper(), voice="low", speed=speed)
+        pause = [span for span in speech.phonemes if span.phoneme == SILENCE][1]
+        assert pause.end_s - pause.start_s == pytest.approx(pause_s, abs=1 / RATE_HZ)
+        inside = speech.audio.samples[round(pause.start_s * RATE_HZ) : round(pause.end_s * RATE_HZ)]
+        assert not inside.any()
+        assert speech.words == "one two"
+
+
+def test_what_cannot_be_read_is_noted() -> None:
+    speech = synthesize("one 😀 two", Beeper(), voice="low")
+    assert speech.words == "one two"
+    assert speech.notes == ("not read aloud: 😀 (grinning face)",)
