@@ -137,7 +137,7 @@ def test_late_frames_are_left_out_and_no_sound_is_lost(
             yield image
 
     monkeypatch.setattr(LiveFace, "_render", slowly)
-    client, server, portrait_id = open_live()
+    client, _, portrait_id = open_live()
     sent, indices, sounds = voice[: RATE_HZ * 3], [], []
     with client.websocket_connect(url(portrait_id, pace="sound")) as socket:
         socket.receive_json()

@@ -143,7 +143,7 @@ def test_an_older_database_is_read_on_and_its_videos_belong_to_all(
 def test_a_picture_that_needs_more_memory_than_all_may_take_is_refused_with_the_figures(
     open_client: Open, portrait: Path
 ) -> None:
-    client, server = open_client(max_memory_mb=400)
+    client, _ = open_client(max_memory_mb=400)
     large = {"portrait": grey_picture(5000, 4000)}
     assert len(large["portrait"]) < 100_000
     refused = client.post("/v1/portraits", files=large)
@@ -276,5 +276,5 @@ def test_the_event_loop_never_computes(tmp_path: Path, portrait: Path, minute: n
             deleted = urllib.request.Request(address, method="DELETE")
             urllib.request.urlopen(deleted, timeout=60).close()
     beside, asked = np.percentile(times, 98, axis=0)
-    # A second at the event loop, as PocketSphinx takes for ten seconds of speech, would be a hundred times that.
+    # A second at the event loop, as PocketSphinx takes for ten of speech, would be a hundred times that.
     assert asked < 10 * max(beside, 0.025), (beside, asked)

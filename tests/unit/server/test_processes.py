@@ -122,10 +122,10 @@ def test_a_request_waits_for_a_process_and_is_told_when_there_is_none(readers: R
 
 def test_all_requests_share_one_budget_and_refusals_have_the_figures() -> None:
     budget = MemoryBudget(100_000_000)
-    with pytest.raises(TooLargeError, match="The picture takes 101 MB .* at most 100 MB"):
+    with pytest.raises(TooLargeError, match=r"The picture takes 101 MB .* at most 100 MB"):
         budget.reserve(101_000_000, "The picture", go_on, 0).__enter__()
     with budget.reserve(60_000_000, "The picture", go_on, 0):
-        with pytest.raises(BusyError, match="takes 50 MB .* hold 60 of 100 MB"):
+        with pytest.raises(BusyError, match=r"takes 50 MB .* hold 60 of 100 MB"):
             budget.reserve(50_000_000, "The sound", go_on, 0).__enter__()
         with budget.reserve(40_000_000, "The sound", go_on, 0):
             assert budget.taken_bytes == 100_000_000
