@@ -19,6 +19,7 @@ from vortex.options import PortraitOptions
 from vortex.server.app import create_app
 from vortex.server.context import ServerContext
 from vortex.server.settings import ServerSettings
+from vortex.server.store import NOBODY
 
 BASE = "http://127.0.0.1"
 KNOWN = "0" * 24
@@ -126,7 +127,8 @@ def _add_known(server: ServerContext) -> None:
     if server.store.portrait(KNOWN) is None:
         with server.folder.incoming() as folder:
             (folder / "picture").write_bytes(inputs()["portrait.jpg"])
-            made = server.portraits.add(folder / "picture", PortraitOptions(), shared=True)
+            options = PortraitOptions()
+            made = server.portraits.add(folder / "picture", options, owner=NOBODY, shared=True)
         server.folder.portrait(made.id).rename(server.folder.portrait(KNOWN))
         server.store.delete_portrait(made.id)
         server.store.add_portrait(made.model_copy(update={"id": KNOWN}))

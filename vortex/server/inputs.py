@@ -99,7 +99,7 @@ class Intake:
 
     def read(self, what: str, reckon: partial[int], task: partial[T]) -> T:
         """Return ``task()``, computed in a process; see :meth:`vortex.server.processes.Readers.read`."""
-        return self.readers.read(what, reckon, task, cpu_s=UPLOAD_CPU_S, check=self.check)
+        return self.readers.read(what, reckon, task, cpu_s=UPLOAD_CPU_S, check=self.check, wait_s=WAIT_S)
 
 
 def check_picture(path: Path) -> None:

@@ -33,6 +33,8 @@ RECENT_FRAMES = 12
 MIN_FPS = 2.0
 """Frames a second that are shown however late they are."""
 SEND_TIMEOUT_S = 10.0
+AHEAD_S = 5.0
+"""How far frames run ahead of the clock where sound comes faster than it is spoken: others need a turn."""
 PUSHED_S = 0.25
 """Sound that is recognised at a time, in a thread: a long message must not keep the server from others."""
 
@@ -108,6 +110,7 @@ class LiveSession:
         self._held: tuple[float, Message | WebSocketDisconnect] | None = None
         """The command that came after the sound that is followed now."""
         self._ended = False
+        self._gone: WebSocketDisconnect | None = None
         self._next, self._sent, self._dropped = 0, 0, 0
         self._sound_start_s = -math.inf
         """Time at which the sound of frame 0 began."""
@@ -141,6 +144,7 @@ class LiveSession:
                 message = await self._transport.receive()
                 await self._messages.put((time.monotonic(), message))
         except WebSocketDisconnect as exc:
+            self._gone = exc
             await self._messages.put((time.monotonic(), exc))
 
     async def _follow_clock(self) -> None:
@@ -177,6 +181,10 @@ class LiveSession:
             received_s += len(samples) / self.face.sample_rate_hz
             part = self._part
             for first in range(0, len(samples), part):
+                heard_s = received_s - (len(samples) - first) / self.face.sample_rate_hz
+                while (ahead_s := self._sound_start_s + heard_s - clock()) > AHEAD_S:
+                    self._check_limits(clock() - start_s)
+                    await asyncio.sleep(min(ahead_s - AHEAD_S, 0.5))
                 self._check_limits(clock() - start_s)
                 frames = await run_in_threadpool(self.face.push, samples[first : first + part])
                 await self._send(frames)
@@ -223,6 +231,8 @@ class LiveSession:
             raise WebSocketException(CloseCode.TRY_AGAIN_LATER, reason)
 
     def _check_limits(self, spent_s: float) -> None:
+        if self._gone is not None:
+            raise self._gone
         if self._context.stopping.is_set():
             raise WebSocketException(CloseCode.GOING_AWAY, "The server is stopping.")
         if spent_s > (most_s := self._context.settings.max_live_s):

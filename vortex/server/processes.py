@@ -408,19 +408,20 @@ def _limited(limits: TaskLimits) -> Iterator[None]:
         yield
         return
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    cpu_s = int(used.ru_utime + used.ru_stime + limits.cpu_s) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, hard))
-    _, hard_bytes = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = {resource.RLIMIT_CPU: int(used.ru_utime + used.ru_stime + limits.cpu_s) + 1}
     if sys.platform == "linux":
-        most = _address_space_bytes() + limits.memory_bytes + SLACK_BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (most, hard_bytes))
+        wanted[resource.RLIMIT_AS] = _address_space_bytes() + limits.memory_bytes + SLACK_BYTES
+    before = {kind: resource.getrlimit(kind) for kind in wanted}
+    for kind, most in wanted.items():
+        soft, hard = before[kind]
+        # A limit that the operator set stays.
+        known = [most, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)]
+        resource.setrlimit(kind, (min(known), hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
-        if sys.platform == "linux":
-            resource.setrlimit(resource.RLIMIT_AS, (hard_bytes, hard_bytes))
+        for kind, old in before.items():
+            resource.setrlimit(kind, old)
 
 
 def _address_space_bytes() -> int:
