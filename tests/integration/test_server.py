@@ -239,6 +239,7 @@ def test_a_job_has_the_options_of_vortex_with_their_defaults(
     stored = client.post("/v1/videos", files=files).json()["options"]
     assert stored == {
         **VideoOptions().as_json(),
+        "name": None,
         "text": None,
         "driven": False,
         "clip": False,

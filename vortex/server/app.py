@@ -14,9 +14,11 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from vortex.errors import InputError
 from vortex.server import routes
+from vortex.server.access_log import AccessLog
 from vortex.server.context import ServerContext
 from vortex.server.errors import add_error_handlers
 from vortex.server.security import Guard, timed_protocol
@@ -49,6 +51,7 @@ def create_app(context: ServerContext) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with context:
             context.workers.start()
+            context.webhooks.start()
             try:
                 yield
             finally:
@@ -70,6 +73,14 @@ def create_app(context: ServerContext) -> FastAPI:
         app.include_router(router)
     add_error_handlers(app, context.folder, [route for router in routers for route in router.routes])
     app.add_middleware(Guard, settings=context.settings, metrics=context.metrics)
+    if context.settings.allow_origin:
+        # Around the guard: browsers ask without a key whether they may send one.
+        app.add_middleware(
+            CORSMiddleware, allow_origins=context.settings.allow_origin, allow_methods=["*"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", "Last-Event-ID", "Range"],
+            expose_headers=["Location", "X-Request-Id", "Content-Range"],
+        )  # fmt: skip
+    app.add_middleware(AccessLog, path=context.settings.access_log)
     return app
 
 

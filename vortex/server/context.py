@@ -24,6 +24,7 @@ from vortex.server.metrics import Metrics
 from vortex.server.processes import MemoryBudget, Readers
 from vortex.server.settings import ServerSettings
 from vortex.server.store import NOBODY, DataFolder, Store
+from vortex.server.webhooks import Webhooks
 from vortex.server.workers import Workers
 from vortex.session import Session
 
@@ -69,12 +70,14 @@ class ServerContext(AbstractContextManager["ServerContext"]):
             self.intake = Intake(uploads, places, self.stopping, settings.max_upload_bytes)
             self.portraits = PortraitCache(store, folder, session, settings, self.intake)
             self.workers = Workers(store, folder, self.portraits, session, self.metrics, settings, jobs)
+            self.webhooks = Webhooks(store, settings)
             self._resources = stack.pop_all()
 
     def __exit__(self, *_: object) -> None:
         """End the jobs within ``grace_s``, and close the database, the folder and the session."""
         self.stopping.set()
         self.workers.stop(self.settings.grace_s)
+        self.webhooks.stop()
         self._resources.close()
 
     def with_engine(self, options: Engines, given: Set[str]) -> Engines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import shutil
 import sqlite3
 import threading
@@ -13,7 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from fastapi import HTTPException
+from PIL import Image
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -211,7 +214,7 @@ async def read_request(request: Request, model: type[Model], folder: Path, intak
 
 async def _read_form(request: Request, folder: Path, max_bytes: int) -> Mapping[str, Any]:
     fields: dict[str, Any] = {}
-    async with request.form(max_files=len(FILES), max_fields=30, max_part_size=200_000) as form:
+    async with request.form(max_files=len(FILES), max_fields=100, max_part_size=200_000) as form:
         for name, value in form.multi_items():
             if name in fields:
                 raise HTTPException(422, f"The field {name!r} is there twice; send it once.")
@@ -315,6 +318,17 @@ class PortraitCache:
         if record is None or not path.is_file():
             raise InputError("The portrait was deleted before the video was made. Send it again.")
         return path, record.notes
+
+    def picture(self, record: PortraitRecord) -> bytes:
+        """Return the picture of a portrait as a JPEG; HTTPException 404 if it was deleted meanwhile."""
+        try:
+            with np.load(self.folder.portrait(record.id), allow_pickle=False) as arrays:
+                image = arrays["image"]
+        except FileNotFoundError:
+            raise HTTPException(404, "The portrait was deleted. Send it again.") from None
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=90)
+        return file.getvalue()
 
     def prepared(
         self, portrait_id: str, options: FrameOptions, clock: StageClock | None = None

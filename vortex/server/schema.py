@@ -118,6 +118,19 @@ class VideoRequest(RequestModel):
     text: Annotated[
         str | None, Field(max_length=MAX_TEXT_LENGTH, description="English to be spoken, instead of speech")
     ] = None
+    name: Annotated[
+        str | None,
+        Field(max_length=200, description="what lists and downloads call the video", examples=["Greeting"]),
+    ] = None
+    webhook_url: Annotated[
+        str | None,
+        Field(
+            max_length=2000,
+            pattern="^https?://",
+            description="told when the video is done, failed or cancelled",
+            examples=["https://example.org/hook"],
+        ),
+    ] = None
     check: Annotated[bool, Field(description="measure the lip-sync of the result")] = False
 
 
@@ -237,6 +250,25 @@ class PortraitView(BaseModel):
     height_px: int
     face_box_px: Annotated[list[float], Field(min_length=4, max_length=4, description="x0, y0, x1, y1")]
     notes: list[str]
+
+
+class SoundRequest(RequestModel):
+    """A sound to be checked, as JSON."""
+
+    speech_base64: Base64
+
+
+class SoundView(BaseModel):
+    """A sound that videos can be made of."""
+
+    duration_s: float
+
+
+class PhoneCode(BaseModel):
+    """How a phone in the same network opens the page; ``image`` is a data URI of its QR code."""
+
+    address: str
+    image: str
 
 
 class PortraitList(BaseModel):

@@ -23,7 +23,7 @@ from vortex.server.errors import problem
 from vortex.server.metrics import Metrics
 from vortex.server.settings import LOOPBACK, ServerSettings
 
-OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
+OPEN_PATHS = ("/", "/docs", "/healthz", "/readyz", "/openapi.json")
 KEY_PROTOCOL = "key."
 """A websocket may send its key as a protocol with this prefix, beside that of the live route."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -98,10 +98,14 @@ class Guard:
             return 403, "This server does not answer to that host name. Add it to the setting allow_host."
         if scope.get("method") not in SAFE_METHODS and "origin" in headers:
             # A page may open websockets to any site, too: only those of the own origin are accepted.
-            if not self._is_own(headers["origin"], headers.get("host", "")):
-                return 403, "Pages of other sites may not use this server."
+            allowed = headers["origin"] in self._settings.allow_origin
+            if not allowed and not self._is_own(headers["origin"], headers.get("host", "")):
+                return (
+                    403,
+                    "Pages of other sites may not use this server. Add them to the setting allow_origin.",
+                )
         if settings.api_keys and path not in OPEN_PATHS and not path.startswith("/page/"):
-            given = _key_in(headers).encode()
+            given = key_in(headers).encode()
             scope["vortex.owner"] = owner_of(given)
             # All are compared, each in constant time.
             if not any([hmac.compare_digest(given, key.encode()) for key in settings.api_keys]):
@@ -152,7 +156,7 @@ def owner_of(key: bytes) -> str:
     return hashlib.sha256(b"vortex owner " + key).hexdigest()[:24]
 
 
-def _key_in(headers: Headers) -> str:
+def key_in(headers: Headers) -> str:
     """Return the key that a request sends, or an empty text."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":

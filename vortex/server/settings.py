@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from base64 import b64decode
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,8 @@ LONGEST_S = 10 * 365 * 86_400.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MIN_KEY_LENGTH = 16
 PREFIX = "VORTEX_"
+SECRET_PREFIX = "whsec_"
+MIN_SECRET_BYTES = 24
 
 
 def _as_tuple(value: str | Iterable[str]) -> tuple[str, ...]:
@@ -37,6 +40,23 @@ def _as_ice(names: tuple[str, ...]) -> tuple[str, ...]:
         ):
             raise ValueError(f"{name[:60]!r} is no address such as stun:HOST:PORT")
     return names
+
+
+def _as_origins(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not re.fullmatch(r"https?://[^/?#@\s]+", name):
+            raise ValueError(f"{name[:60]!r} is no origin such as https://app.example.org")
+    return names
+
+
+def _as_secret(secret: str) -> str:
+    try:
+        key = b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except ValueError:
+        key = b""
+    if secret and (not secret.startswith(SECRET_PREFIX) or len(key) < MIN_SECRET_BYTES):
+        raise ValueError(f'Make one with: echo "{SECRET_PREFIX}$(openssl rand -base64 32)"')
+    return secret
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_as_tuple)]
@@ -74,6 +94,17 @@ class ServerSettings(BaseSettings):
     api_key: str = Field("", repr=False, description="a key that clients must send")
     api_key_file: Path | None = Field(None, description="file of keys that clients must send, one a line")
     allow_host: Names = Field((), description="name by which a proxy calls the server, such as *.example.org")
+    allow_origin: Annotated[Names, AfterValidator(_as_origins)] = Field(
+        (), description="origin whose pages may use the server (CORS), such as https://app.example.org"
+    )
+    # Like a key, it has no flag.
+    webhook_secret: Annotated[str, AfterValidator(_as_secret)] = Field(
+        "", repr=False, description="signs webhooks; whsec_ and at least 24 bytes in base64"
+    )
+    allow_webhook: Names = Field(
+        (), description="host in a private network that webhooks may call, such as 127.0.0.1"
+    )
+    access_log: Path | None = Field(None, description="file that gets a line of JSON for each request")
     ice_server: Annotated[Names, AfterValidator(_as_ice)] = Field(
         (), description="STUN or TURN server for WebRTC, as stun:HOST:PORT"
     )
@@ -131,7 +162,8 @@ class ServerSettings(BaseSettings):
                 known = ", ".join(type(self).model_fields)
                 raise InputError(f"Unknown setting {name!r}; known are {known}.") from exc
             message = first["msg"].replace("Input", "It")
-            raise InputError(f"The setting {name} is {first['input']!r}. {message}.") from exc
+            shown = repr(first["input"]) if type(self).model_fields[name].repr else "not accepted"
+            raise InputError(f"The setting {name} is {shown}. {message}.") from exc
         if any(len(key) < MIN_KEY_LENGTH for key in self.api_keys):
             raise InputError(
                 f"An API key has fewer than {MIN_KEY_LENGTH} characters. Make one with: openssl rand -hex 24"

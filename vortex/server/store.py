@@ -40,6 +40,11 @@ CREATE TABLE IF NOT EXISTS portraits (
     width_px INTEGER NOT NULL, height_px INTEGER NOT NULL, face_box_px TEXT NOT NULL, notes TEXT NOT NULL,
     shared INTEGER NOT NULL, owner TEXT NOT NULL DEFAULT ''
 );
+CREATE TABLE IF NOT EXISTS webhooks (
+    job_id TEXT PRIMARY KEY, url TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
+    next_s REAL NOT NULL DEFAULT 0
+);
+DELETE FROM webhooks WHERE job_id NOT IN (SELECT id FROM jobs);
 UPDATE jobs SET state = 'queued', revision = revision + 1 WHERE state = 'running';
 UPDATE jobs SET measuring = 0, revision = revision + 1 WHERE measuring;
 """
@@ -97,6 +102,17 @@ class Job(BaseModel):
     def settled(self) -> bool:
         """Whether the job will not change any more."""
         return self.state not in ACTIVE and not self.measuring
+
+
+class Webhook(BaseModel):
+    """Who is told when a job is settled; ``next_s`` is the time of the next attempt in seconds since 1970."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    url: str
+    attempts: int
+    next_s: float
 
 
 class PortraitRecord(BaseModel):
@@ -313,14 +329,25 @@ class Store:
         return self._first(Job, "SELECT * FROM jobs WHERE id = ?", job_id)
 
     def jobs(
-        self, *, limit: int, owner: str = NOBODY, before: int | None = None, state: str | None = None
+        self,
+        *,
+        limit: int,
+        owner: str = NOBODY,
+        before: int | None = None,
+        state: str | None = None,
+        name: str | None = None,
     ) -> list[Job]:
-        """Return the newest jobs of an owner, those with ``seq`` below ``before``, in one state or all."""
+        """Return the newest jobs of an owner, those with ``seq`` below ``before``, in one state or all.
+
+        With ``name``, only those whose name contains it; letters of ASCII match in either case.
+        """
+        # LIKE would give % and _ a meaning.
         sql = (
-            f"SELECT * FROM jobs WHERE {_OWN} AND seq < ? AND (? IS NULL OR state = ?) "
-            "ORDER BY seq DESC LIMIT ?"
+            f"SELECT * FROM jobs WHERE {_OWN} AND seq < ? AND (? IS NULL OR state = ?) AND (? IS NULL OR "
+            "instr(lower(json_extract(options, '$.name')), lower(?)) > 0) ORDER BY seq DESC LIMIT ?"
         )
-        return self._all(Job, sql, owner, 2**62 if before is None else before, state, state, limit)
+        newest = 2**62 if before is None else before
+        return self._all(Job, sql, owner, newest, state, state, name, name, limit)
 
     def claim_job(self) -> Job | None:
         """Mark the oldest queued job as running and return it, or None; one that cannot be read fails."""
@@ -344,8 +371,9 @@ class Store:
         return self._first(Job, f"UPDATE jobs SET {change} RETURNING *", *columns.values(), job_id, *expect)
 
     def delete_job(self, job_id: str) -> None:
-        """Delete a job."""
+        """Delete a job, and its webhook."""
         self._run("DELETE FROM jobs WHERE id = ?", (job_id,))
+        self.delete_webhook(job_id)
 
     def expired_jobs(self) -> list[Job]:
         """Return the expired jobs."""
@@ -359,6 +387,28 @@ class Store:
         """Return how many queued jobs will start before this one."""
         sql = "SELECT COUNT(*) AS n FROM jobs WHERE state = 'queued' AND seq < ?"
         return int(self._run(sql, (job.seq,))[0]["n"])
+
+    def add_webhook(self, job_id: str, url: str) -> None:
+        """Let a URL be told when a job is settled; the job may be added later."""
+        self._run("INSERT INTO webhooks (job_id, url) VALUES (?, ?)", (job_id, url))
+
+    def due_webhooks(self) -> list[Webhook]:
+        """Return the webhooks of settled jobs whose next attempt is due, the longest due first."""
+        return self._all(
+            Webhook,
+            "SELECT webhooks.* FROM webhooks JOIN jobs ON id = job_id WHERE next_s <= ? AND NOT measuring "
+            "AND state NOT IN ('queued', 'running') ORDER BY next_s",
+            time.time(),
+        )
+
+    def postpone_webhook(self, job_id: str, delay_s: float) -> None:
+        """Count a failed attempt, and set the time of the next one."""
+        sql = "UPDATE webhooks SET attempts = attempts + 1, next_s = ? WHERE job_id = ?"
+        self._run(sql, (time.time() + delay_s, job_id))
+
+    def delete_webhook(self, job_id: str) -> None:
+        """Forget who is told of a job."""
+        self._run("DELETE FROM webhooks WHERE job_id = ?", (job_id,))
 
     def add_portrait(self, record: PortraitRecord) -> None:
         """Add a portrait."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException
 from starlette.requests import Request
@@ -63,6 +63,16 @@ KnownPortrait = Annotated[PortraitRecord, Depends(_known_portrait)]
 def show_portrait(record: KnownPortrait) -> PortraitRecord:
     """Return where the face is."""
     return record
+
+
+_PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
+
+
+@router.head("/{portrait_id}/picture.jpg", include_in_schema=False)
+@router.get("/{portrait_id}/picture.jpg", response_class=Response, responses={**_PICTURE, **problems(404)})
+def fetch_picture(context: Context, record: KnownPortrait) -> Response:
+    """Return the upright picture, in which the box of the face is given, as a JPEG."""
+    return Response(context.portraits.picture(record), media_type="image/jpeg")
 
 
 @router.delete("/{portrait_id}", status_code=204, responses=problems(404, 409))

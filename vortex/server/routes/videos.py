@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import re
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Query
+from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
@@ -17,6 +20,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from vortex.driving import check_drive
 from vortex.errors import InputError, MissingExtraError
 from vortex.media.containers import DEFAULT_CONTAINER
+from vortex.media.reading import iter_timed_frames
 from vortex.options import (
     DriveOptions,
     PortraitOptions,
@@ -42,8 +46,10 @@ from vortex.server.inputs import (
 )
 from vortex.server.schema import ID_EXAMPLE, Video, VideoPage, VideoRequest
 from vortex.server.store import NOBODY, STATES, Job, new_id
+from vortex.server.webhooks import check_webhook
 
 POLL_S = 0.2
+THUMBNAIL_PX = 160
 HEARTBEAT_S = 15.0
 """Proxies close connections on which nothing is sent."""
 
@@ -72,6 +78,8 @@ async def make_video(context: Context, owner: Owner, request: Request, response:
         raise _queue_is_full()
     with context.folder.incoming() as folder:
         wanted = await read_request(request, VideoRequest, folder, context.intake)
+        if wanted.webhook_url is not None:
+            check_webhook(wanted.webhook_url, context.settings)
         job = await context.intake.run(_queue, context, wanted, folder, owner)
     response.headers["Location"] = f"/v1/videos/{job.id}"
     return Video.of(job, await run_in_threadpool(context.store.count_ahead, job))
@@ -93,9 +101,8 @@ def _queue(context: ServerContext, wanted: VideoRequest, folder: Path, owner: st
     job_id = new_id()
     driven = isinstance(options, DriveOptions)
     target = context.folder.driving(job_id) if driven else context.folder.speech(job_id)
-    stored = {
-        **options.as_json(), "text": wanted.text, "driven": driven, "clip": clip, "check": wanted.check,
-    }  # fmt: skip
+    own = {"name": wanted.name, "text": wanted.text, "driven": driven, "clip": clip, "check": wanted.check}
+    stored = {**options.as_json(), **own}
     most = context.settings.max_queued
     add = partial(context.store.add_job, owns_portrait=owns, owner=owner, max_queued=most)
     job = None
@@ -103,12 +110,16 @@ def _queue(context: ServerContext, wanted: VideoRequest, folder: Path, owner: st
         target.parent.mkdir()
         if wanted.text is None:
             os.replace(folder / target.name, target)
+        if wanted.webhook_url is not None:
+            # Before the job, which may be done at once.
+            context.store.add_webhook(job_id, wanted.webhook_url)
         if clip:
             os.replace(portrait, context.folder.clip(job_id))
         job = add(job_id, stored, portrait_id)
     finally:
         if job is None:
             context.folder.delete_job(job_id)
+            context.store.delete_webhook(job_id)
             if owns:
                 context.portraits.delete(portrait_id)
     if job is None:
@@ -183,12 +194,13 @@ def list_videos(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[int | None, Query(ge=0, le=2**62, description="``next`` of the page before")] = None,
     state: Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})] = None,
+    name: Annotated[str | None, Query(max_length=200, description="part of the name")] = None,
 ) -> VideoPage:
-    """List videos, the newest first."""
+    """List videos, the newest first; all, or those in one state, or whose name contains a text."""
     if state is not None and state not in STATES:
         raise InputError(f"state is {state!r}; give one of {', '.join(STATES)}.")
     store = context.store
-    jobs = store.jobs(limit=limit + 1, owner=owner, before=cursor, state=state)
+    jobs = store.jobs(limit=limit + 1, owner=owner, before=cursor, state=state, name=name)
     more = str(jobs[limit - 1].seq) if len(jobs) > limit else None
     return VideoPage(videos=[Video.of(job, store.count_ahead(job)) for job in jobs[:limit]], next=more)
 
@@ -212,6 +224,7 @@ def show_video(context: Context, job: KnownJob) -> Video:
 _CONTENT: dict[str, dict[str, str]] = {DEFAULT_CONTAINER.media_type: {}}
 
 
+@router.head("/{video_id}/video.mp4", include_in_schema=False)
 @router.get(
     "/{video_id}/video.mp4",
     response_class=FileResponse,
@@ -225,13 +238,40 @@ _CONTENT: dict[str, dict[str, str]] = {DEFAULT_CONTAINER.media_type: {}}
 )
 def fetch_video(context: Context, job: KnownJob) -> FileResponse:
     """Return the video file, or with a Range header a part of it."""
+    path = _finished_file(context, job)
+    name = f"{_file_name(job.options.get('name') or '') or job.id}{path.suffix}"
+    kind = DEFAULT_CONTAINER.media_type
+    return FileResponse(path, media_type=kind, filename=name, content_disposition_type="inline")
+
+
+def _finished_file(context: ServerContext, job: Job) -> Path:
+    """Return the path of the video; HTTPException 409 while there is none, 404 if it has expired."""
     path = context.folder.video(job.id)
     if job.state != "done":
         raise HTTPException(409, f"The video is {job.state}; there is no file.")
     if not path.is_file():
         raise HTTPException(404, "The video has expired.")
-    name, kind = f"{job.id}{path.suffix}", DEFAULT_CONTAINER.media_type
-    return FileResponse(path, media_type=kind, filename=name, content_disposition_type="inline")
+    return path
+
+
+def _file_name(name: str) -> str:
+    """Return a name as a file can have it on every system: letters and digits, with hyphens between."""
+    return re.sub(r"[\W_]+", "-", name).strip("-")[:60]
+
+
+@router.head("/{video_id}/thumbnail.jpg", include_in_schema=False)
+@router.get(
+    "/{video_id}/thumbnail.jpg",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}, **problems(404, 409)},
+)
+def fetch_thumbnail(context: Context, job: KnownJob) -> Response:
+    """Return the first frame of the video as a small JPEG."""
+    _, frame = next(iter_timed_frames(_finished_file(context, job)))
+    small, file = Image.fromarray(frame), io.BytesIO()
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    small.save(file, "JPEG", quality=80)
+    return Response(file.getvalue(), media_type="image/jpeg")
 
 
 @router.get(
