@@ -342,6 +342,31 @@ def test_a_number_outside_its_range_is_named(page: Page) -> None:
     assert page.is_hidden("#result")
 
 
+def test_one_of_several_faces_is_chosen_by_a_click_and_by_the_list(
+    page: Page, portrait: Path, tmp_path: Path
+) -> None:
+    with Image.open(portrait) as one:
+        small = one.convert("RGB").resize((one.width // 2, one.height // 2))
+        two = Image.new("RGB", (one.width + small.width, one.height), "gray")
+        two.paste(one, (0, 0))
+        two.paste(small, (one.width, one.height // 4))
+    two.save(tmp_path / "two.png")
+    choose(page, tmp_path / "two.png")
+    page.wait_for_selector("#face", state="visible")
+    assert page.input_value("#face") == "1", "the larger one"
+    box = page.locator("#portrait-view").bounding_box()
+    assert box
+    place = {"x": box["width"] * (one.width + small.width / 2) / two.width, "y": box["height"] * 0.47}
+    with page.expect_response("**/v1/portraits") as answered:
+        page.click("#portrait-view", position=place)
+    x0, _, x1, _ = answered.value.json()["face_box_px"]
+    assert one.width < x0 < x1 < two.width
+    assert page.input_value("#face") == "2"
+    with page.expect_response("**/v1/portraits") as answered:
+        page.select_option("#face", "1")
+    assert answered.value.json()["face_box_px"][2] < one.width
+
+
 def test_a_picture_is_pasted_and_a_photo_is_taken(page: Page) -> None:
     script = """async () => {
         const blob = await (await fetch('/page/example.jpg')).blob();

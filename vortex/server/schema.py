@@ -271,6 +271,23 @@ class PhoneCode(BaseModel):
     image: str
 
 
+class FaceView(BaseModel):
+    """One of the faces in a picture; ``number`` is what the field ``face`` takes, from left to right."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    number: int
+    box_px: Annotated[list[float], Field(min_length=4, max_length=4, description="x0, y0, x1, y1")]
+    largest: Annotated[bool, Field(description="whether it is taken without the field face")]
+    problem: Annotated[str, Field(description="why it cannot be animated; empty if it can")]
+
+
+class FaceList(BaseModel):
+    """All faces in a picture, from left to right."""
+
+    faces: list[FaceView]
+
+
 class PortraitList(BaseModel):
     """All portraits, the most recently used first."""
 

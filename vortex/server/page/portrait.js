@@ -15,13 +15,15 @@ export let portrait = null;
 let last = null;
 let asked = 0;
 
-export async function usePicture(blob, changed) {
+// ``face``: the number of one of several faces, from left to right; the largest if there is none.
+export async function usePicture(blob, changed, face = null) {
   const number = ++asked;
   last = blob;
   portrait = null;
   changed();
   if (blob.type.startsWith("video/")) {
     view.hidden = true;
+    find("#face-label").hidden = true;
     portrait = { clip: blob };
     showStatus(t("clip_chosen", { name: blob.name ?? t("source_video") }), "good");
     changed();
@@ -32,10 +34,13 @@ export async function usePicture(blob, changed) {
     const form = new FormData();
     form.append("portrait", blob, "portrait");
     form.append("force_face", find("#force-face").checked);
+    if (face) form.append("face", face);
     const found = await (await call("/v1/portraits", { method: "POST", body: form })).json();
     // A later picture may have been chosen meanwhile.
     if (number !== asked) return;
     await show(blob, found);
+    if (!face) await offerFaces(found, changed);
+    else drawFaces(face);
   } catch (error) {
     if (number !== asked) return;
     view.hidden = true;
@@ -71,6 +76,49 @@ export async function restorePicture(changed) {
   const id = remembered("portrait");
   if (id && !(await useKnown(id, changed))) remember("portrait", null);
 }
+
+let faces = [];
+
+// Where a picture shows several faces, the server numbers them, and one can be chosen in a list or by a click.
+async function offerFaces(found, changed) {
+  faces = [];
+  find("#face-label").hidden = true;
+  const listed = (await getJson(`/v1/portraits/${found.id}/faces`)).faces;
+  if (portrait !== found || listed.length < 2) return;
+  faces = listed.map((face) => ({ ...face, box: face.box_px.map((edge) => edge * (view.width / found.width_px)) }));
+  const chosen = faces.find(({ largest }) => largest).number;
+  find("#face").replaceChildren(...faces.map(({ number }) => new Option(t("face_number", { number }), number)));
+  find("#face").value = chosen;
+  find("#face").onchange = (event) => usePicture(last, changed, event.target.value);
+  find("#face-label").hidden = false;
+  drawFaces(chosen);
+}
+
+// Numbers the faces that are not chosen.
+function drawFaces(chosen) {
+  const pen = view.getContext("2d");
+  for (const { number, box: [x0, y0, x1] } of faces.filter((face) => String(face.number) !== String(chosen))) {
+    const side = Math.max(view.width / 25, 14);
+    pen.font = `bold ${0.8 * side}px system-ui, sans-serif`;
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    pen.fillStyle = "#000c";
+    pen.fillRect((x0 + x1 - side) / 2, y0 - side, side, side);
+    pen.fillStyle = "#fff";
+    pen.fillText(number, (x0 + x1) / 2, y0 - side / 2);
+  }
+}
+
+// A click on a face that is not chosen chooses it; elsewhere it opens the choice of a file, as a label does.
+view.addEventListener("click", (event) => {
+  const scale = view.width / view.clientWidth;
+  const [x, y] = [event.offsetX * scale, event.offsetY * scale];
+  const hit = faces.find(({ box: [x0, y0, x1, y1] }) => x >= x0 && x <= x1 && y >= y0 && y <= y1);
+  if (!hit || find("#face").value === String(hit.number)) return;
+  event.preventDefault();
+  find("#face").value = hit.number;
+  find("#face").dispatchEvent(new Event("change"));
+});
 
 async function draw(blob, found) {
   const picture = await createImageBitmap(blob, { imageOrientation: "from-image" });
