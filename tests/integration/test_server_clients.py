@@ -253,7 +253,7 @@ def test_a_phone_gets_the_address_with_the_key_after_the_hash(open_client: Open)
     client = open_client("192.0.2.7:8321", host="0.0.0.0", api_key=KEY)
     found = client.get("/v1/phone", headers={"Authorization": f"Bearer {KEY}"}).json()
     assert found["address"] == f"http://192.0.2.7:8321/#key={KEY}"
-    assert found["svg"].startswith("<svg")
+    assert found["image"].startswith("data:image/svg+xml")
     assert client.get("/v1/phone").status_code == 401
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from vortex.driving import open_driver, perform_driver
 from vortex.errors import InputError
 from vortex.face.landmarks import SKIN_LANDMARKS
+from vortex.face.listing import FoundFace, list_faces
 from vortex.face.portrait import load_portrait
 from vortex.lipsync.sync import measure_sync
 from vortex.media.audio import load_audio
@@ -120,6 +121,12 @@ def reckon_picture(path: Path, max_pixels: int) -> int:
     return FIXED_BYTES + (PICTURE_BYTES * width * height if width * height <= max_pixels else 0)
 
 
+def reckon_stored(record_px: tuple[int, int]) -> int:
+    """Return the bytes that it takes to look for faces in a stored picture of so many pixels each way."""
+    width, height = record_px
+    return FIXED_BYTES + PICTURE_BYTES * width * height
+
+
 def reckon_sound(path: Path, max_duration_s: float) -> int:
     """Return the bytes that a sound takes to decode and align, by its header.
 
@@ -177,6 +184,12 @@ def stored_portrait(path: Path, notes: tuple[str, ...]) -> Portrait:
             notes=notes,
             close_up=Portrait(**close_up) if close_up else None,
         )
+
+
+def faces_of(path: Path) -> tuple[FoundFace, ...]:
+    """Return the faces in the picture of a stored portrait, from left to right."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return list_faces(arrays["image"])
 
 
 def _arrays(portrait: Portrait, start: str = "") -> dict[str, Any]:

@@ -23,6 +23,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from vortex.errors import InputError
+from vortex.face.listing import FoundFace
 from vortex.media.formats import HEAD_BYTES, PICTURES, SOUNDS, VIDEOS, Format, format_of
 from vortex.motion.template import TEMPLATES
 from vortex.options import FrameOptions, PortraitOptions, SpeechOptions
@@ -32,11 +33,13 @@ from vortex.server.decoding import (
     FILES,
     check_driver,
     check_video,
+    faces_of,
     find_portrait,
     reckon_driver,
     reckon_json,
     reckon_picture,
     reckon_sound,
+    reckon_stored,
     reckon_video,
     sound_length_s,
     stored_portrait,
@@ -318,6 +321,12 @@ class PortraitCache:
         if record is None or not path.is_file():
             raise InputError("The portrait was deleted before the video was made. Send it again.")
         return path, record.notes
+
+    def faces(self, record: PortraitRecord) -> tuple[FoundFace, ...]:
+        """Return the faces in the picture of a portrait, from left to right; raises what the intake does."""
+        path, _ = self.path_and_notes(record.id)
+        size_px = record.width_px, record.height_px
+        return self.intake.read("The picture", partial(reckon_stored, size_px), partial(faces_of, path))
 
     def picture(self, record: PortraitRecord) -> bytes:
         """Return the picture of a portrait as a JPEG; HTTPException 404 if it was deleted meanwhile."""

@@ -265,10 +265,27 @@ class SoundView(BaseModel):
 
 
 class PhoneCode(BaseModel):
-    """How a phone in the same network opens the page: ``svg`` is a QR code of the address with the key."""
+    """How a phone in the same network opens the page; ``image`` is a data URI of its QR code."""
 
     address: str
-    svg: str
+    image: str
+
+
+class FaceView(BaseModel):
+    """One of the faces in a picture; ``number`` is what the field ``face`` takes, from left to right."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    number: int
+    box_px: Annotated[list[float], Field(min_length=4, max_length=4, description="x0, y0, x1, y1")]
+    largest: Annotated[bool, Field(description="whether it is taken without the field face")]
+    problem: Annotated[str, Field(description="why it cannot be animated; empty if it can")]
+
+
+class FaceList(BaseModel):
+    """All faces in a picture, from left to right."""
+
+    faces: list[FaceView]
 
 
 class PortraitList(BaseModel):

@@ -346,8 +346,8 @@ class Store:
             f"SELECT * FROM jobs WHERE {_OWN} AND seq < ? AND (? IS NULL OR state = ?) AND (? IS NULL OR "
             "instr(lower(json_extract(options, '$.name')), lower(?)) > 0) ORDER BY seq DESC LIMIT ?"
         )
-        most = 2**62 if before is None else before
-        return self._all(Job, sql, owner, most, state, state, name, name, limit)
+        newest = 2**62 if before is None else before
+        return self._all(Job, sql, owner, newest, state, state, name, name, limit)
 
     def claim_job(self) -> Job | None:
         """Mark the oldest queued job as running and return it, or None; one that cannot be read fails."""

@@ -1,5 +1,7 @@
 // Requests to the server. A key, if the server needs one, is kept until the tab is closed.
 
+import { t } from "./text.js";
+
 const KEY = "vortex-key";
 
 export class Problem extends Error {
@@ -22,7 +24,7 @@ export async function call(path, options = {}) {
     answer = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, "The server does not answer. Is vortex still running?");
+    throw new Problem(0, t("no_answer"));
   }
   if (answer.ok) return answer;
   const detail = await answer.json().then((body) => body.detail, () => answer.statusText);

@@ -1,57 +1,68 @@
-// The video: queued, followed, cancelled, played, and its report.
+// The video that is being made or played: queued, followed, cancelled, and its report.
 
 import { find, reveal } from "./dom.js";
+import { remember, remembered } from "./memory.js";
 import { call, follow, getJson } from "./server.js";
-
-const STAGES = {
-  engine: "Starting", portrait: "Reading the picture", prepare: "Preparing the picture",
-  speech: "Reading the voice", recognize: "Recognising the speech", motion: "Moving the face",
-  track: "Following the face",
-  ahead: "Rendering key frames", render: "Rendering",
-};
-
-const CANCELLED = "Cancelled. Nothing was kept.";
+import { has, t } from "./text.js";
 
 let current = null;
+let isPreview = false;
 let sending = new AbortController();
 let address = null;
+let onDone = () => {};
 
-export const make = (form) => show(async () => {
+export const whenSettled = (call) => { onDone = call; };
+export const currentId = () => current?.id;
+
+// A preview is deleted from the server as soon as the page has it.
+export const make = (form, { preview = false } = {}) => show(preview, async () => {
   const { signal } = sending;
   return (await call("/v1/videos", { method: "POST", body: form, signal })).json();
 });
 
-export const open = (video) => show(async () => video);
+export const open = (video) => show(false, async () => video);
 
-async function show(getVideo) {
+// Shows the video of the visit before, or one that is being made, also from another device.
+export async function restore() {
+  const id = remembered("video");
+  let video = id ? await getJson(`/v1/videos/${id}`).catch(() => null) : null;
+  for (const state of ["running", "queued"]) video ??= (await getJson(`/v1/videos?limit=1&state=${state}`)).videos[0];
+  if (video) open(video);
+  else remember("video", null);
+}
+
+async function show(preview, getVideo) {
   reset();
+  isPreview = preview;
+  find("#result-title").textContent = t(preview ? "preview_title" : "video_title");
   reveal("#result");
   try {
     current = await getVideo();
+    if (!preview) remember("video", current.id);
     await watch(current);
   } catch (error) {
-    fail(error.name === "AbortError" ? CANCELLED : error.message);
+    fail(error.name === "AbortError" ? t("cancelled") : error.message);
   }
+  onDone();
 }
 
 async function watch(video) {
   for await (const state of follow(video)) {
     if (state.id !== current?.id) return;
-    if (state.state === "queued") progress(0, state.ahead ? `Waiting for ${state.ahead} others` : "Waiting");
+    if (state.state === "queued") progress(0, state.ahead ? t("waiting_for", { count: state.ahead }) : t("waiting"));
     if (state.state === "running") showProgress(state.progress);
     if (state.state === "failed") fail(state.error.message);
-    if (state.state === "cancelled") fail(CANCELLED);
+    if (state.state === "cancelled") fail(t("cancelled"));
     if (state.state === "done") await present(state);
   }
 }
 
 function showProgress({ stage, completed, total, eta_s: left }) {
   const counted = ["track", "ahead", "render"].includes(stage) && total > 1;
-  const share = counted ? completed / total : 0;
-  let text = STAGES[stage] ?? "Working";
-  if (counted) text += `, frame ${completed} of ${total}`;
-  if (counted && left != null) text += `, ${Math.max(1, Math.round(left))} s left`;
-  progress(share, text);
+  let text = t(has(`stage_${stage}`) ? `stage_${stage}` : "stage_other");
+  if (counted) text += t("frame_of", { completed, total });
+  if (counted && left != null) text += t("seconds_left", { count: Math.max(1, Math.round(left)) });
+  progress(counted ? completed / total : 0, text);
 }
 
 function progress(share, text) {
@@ -70,7 +81,7 @@ function reset() {
   find("#done").hidden = true;
   find("#progress").hidden = false;
   find("#cancel").disabled = false;
-  progress(0, "Sending");
+  progress(0, t("sending"));
 }
 
 function fail(text) {
@@ -85,23 +96,35 @@ async function present(video) {
     address = URL.createObjectURL(blob);
     find("#player").src = address;
     find("#download").href = address;
-    const { report } = video;
-    const seconds = (new Date(video.finished_at) - new Date(video.started_at)) / 1000;
-    find("#facts").textContent =
-      `${report.duration_s.toFixed(1)} s, ${report.frames} frames of ${report.size_px.join(" × ")} pixels, ` +
-      `${(blob.size / 1e6).toFixed(1)} MB; ${report.seed == null ? "" : `seed ${report.seed}; `}made in ${seconds.toFixed(1)} s. ` +
-      report.notes.join(" ");
+    find("#download").download = `${fileName(video.options.name ?? "") || "talking"}${video.video_url.match(/\.\w+$/)[0]}`;
+    showFacts(video, blob);
     find("#done").hidden = false;
+    find("#again").hidden = isPreview;
+    reveal("#result");
     find("#player").play().catch(() => {}); // A browser may need a click first.
+    if (isPreview) await call(`/v1/videos/${video.id}`, { method: "DELETE" }).catch(() => {});
+    onDone();
   }
-  showSync(video);
-  await listEarlier();
+  if (!isPreview) showSync(video);
+  else find("#sync").hidden = true;
 }
+
+function showFacts({ report, started_at: started, finished_at: finished }, blob) {
+  const facts = t("facts", {
+    seconds: report.duration_s.toFixed(1), frames: report.frames, size: report.size_px.join(" × "),
+    megabytes: (blob.size / 1e6).toFixed(1), made: ((new Date(finished) - new Date(started)) / 1000).toFixed(1),
+  });
+  const seed = report.seed == null ? "" : t("fact_seed", { seed: report.seed });
+  find("#facts").textContent = [facts, seed, ...report.notes].filter(Boolean).join(" ");
+}
+
+// As the server names downloads: letters and digits, with hyphens between.
+const fileName = (name) => name.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 60);
 
 function showSync({ sync, measuring }) {
   const table = find("#sync");
   table.hidden = !sync && !measuring;
-  const rows = measuring ? [["Lip-sync", "being measured …"]] : sync ? syncRows(sync) : [];
+  const rows = measuring ? [[t("sync"), t("sync_measuring")]] : sync ? syncRows(sync) : [];
   table.tBodies[0].replaceChildren(
     ...rows.map(([name, value, kind]) => {
       const row = document.createElement("tr");
@@ -119,13 +142,12 @@ function showSync({ sync, measuring }) {
 
 function syncRows(sync) {
   const closures = sync.closures_found_s.length + sync.closures_missed_s.length;
-  const frames = Math.abs(sync.offset_frames).toFixed(1);
-  const side = sync.offset_frames > 0 ? "late" : "early";
+  const values = { frames: Math.abs(sync.offset_frames).toFixed(1), ms: Math.round(sync.offset_ms) };
   return [
-    ["Verdict", sync.complaints.join("; ") || "in sync", sync.verdict ?? (sync.complaints.length ? "bad" : "good")],
-    ["Lips and sound", `${frames} frames ${side} (${Math.round(sync.offset_ms)} ms)`],
-    ["Agreement", `correlation ${sync.correlation.toFixed(2)}`],
-    ["Closures of p, b, m", closures ? `${sync.closures_found_s.length} of ${closures} seen` : "none in this speech"],
+    [t("sync_verdict"), sync.complaints.join("; ") || t("sync_good"), sync.verdict ?? (sync.complaints.length ? "bad" : "good")],
+    [t("sync_offset"), t(sync.offset_frames > 0 ? "sync_late" : "sync_early", values)],
+    [t("sync_agreement"), t("sync_correlation", { value: sync.correlation.toFixed(2) })],
+    [t("sync_closures"), closures ? t("sync_seen", { seen: sync.closures_found_s.length, all: closures }) : t("sync_none")],
   ];
 }
 
@@ -142,32 +164,10 @@ export async function cancel() {
   }
 }
 
-export async function forget() {
-  if (!current) return;
-  const { id } = current;
+// Takes a video off the page if it is the one that is shown.
+export function close(id) {
+  if (current?.id !== id) return;
+  remember("video", null);
   reset();
   find("#result").hidden = true;
-  await call(`/v1/videos/${id}`, { method: "DELETE" }).catch(() => {});
-  await listEarlier();
-}
-
-export async function listEarlier() {
-  const { videos } = await getJson("/v1/videos?limit=10");
-  find("#earlier-card").hidden = !videos.length;
-  find("#earlier").replaceChildren(...videos.map(earlierItem));
-}
-
-function earlierItem(video) {
-  const item = document.createElement("li");
-  const what = document.createElement("span");
-  what.className = "what";
-  const length = video.report ? `${video.report.duration_s.toFixed(1)} s` : video.state;
-  what.textContent = `${new Date(video.created_at).toLocaleString()}, ${video.options.preset ?? "from a video"}, ${length}`;
-  const button = document.createElement("button");
-  button.type = "button";
-  button.textContent = video.state === "done" ? "Play" : "Show";
-  button.setAttribute("aria-label", `${button.textContent} the video of ${what.textContent}`);
-  button.onclick = () => open(video);
-  item.append(what, button);
-  return item;
 }

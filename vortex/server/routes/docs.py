@@ -49,7 +49,7 @@ def docs(request: Request) -> HTMLResponse:
     example = _EXAMPLES.format(address=str(request.base_url).rstrip("/"))
     key = "With a key, add: -H 'Authorization: Bearer KEY'."
     sections = [
-        _section("First requests", f"<pre tabindex='0'>{escape(example)}</pre><p>{escape(key)}</p>"),
+        _section("First requests", f"<pre>{escape(example)}</pre><p>{escape(key)}</p>"),
         _section("Addresses", _table(("Address", "What it does"), _addresses(description))),
         _section("Fields of a video", _fields_of(VideoRequest)),
         _section("Fields of a live face", _fields_of(LiveRequest)),
@@ -58,14 +58,17 @@ def docs(request: Request) -> HTMLResponse:
 
 
 def _section(title: str, content: str) -> str:
-    return f"<section class='card'><h2>{escape(title)}</h2>{content}</section>"
+    """Return a card; where the window is narrow, its content scrolls in its own box."""
+    box = f"<div class='wide' tabindex='0' role='region' aria-label='{escape(title)}'>{content}</div>"
+    return f"<section class='card'><h2>{escape(title)}</h2>{box}</section>"
 
 
 def _addresses(description: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for path, methods in description["paths"].items():
         for method, operation in methods.items():
             text = operation.get("description", "").split("\n\n")[0]
-            yield f"<code>{method.upper()} {escape(path)}</code>", escape(" ".join(text.split()))
+            plain = " ".join(text.split()).replace("``", "")
+            yield f"<code>{method.upper()} {escape(path)}</code>", escape(plain)
 
 
 @cache
@@ -80,17 +83,26 @@ def _fields_of(model: type[RequestModel]) -> str:
         shown = "file; base64 in JSON, as " + name if is_file else str(kind.get("type", "text"))
         meaning = "; ".join([str(field.get("description", "")), *limits]).strip("; ")
         default = field.get("default")
-        examples = [str(value) for value in field.get("examples", kind.get("examples", []))]
+        examples = field.get("examples", kind.get("examples")) or _examples_of(name, kind, default)
         rows.append(
             (
                 f"<code>{escape(name.removesuffix('_base64'))}</code>",
                 escape(shown),
                 "" if default is None else f"<code>{escape(_as_text(default))}</code>",
                 escape(meaning),
-                ", ".join(f"<code>{escape(value)}</code>" for value in examples),
+                ", ".join(f"<code>{escape(_as_text(value))}</code>" for value in examples),
             )
         )
     return _table(("Field", "Kind", "Default", "Meaning", "Examples"), rows)
+
+
+def _examples_of(name: str, kind: dict[str, Any], default: object) -> list[str]:
+    """Return values that a reader can try for a field whose definition has none."""
+    if name.endswith("_base64"):
+        return [f"@{name.removesuffix('_base64')}.{'wav' if name.startswith('speech') else 'jpg'}"]
+    if isinstance(default, bool):
+        return [_as_text(not default)]
+    return [f"{kind[limit]:.10g}" for limit in ("minimum", "maximum") if limit in kind]
 
 
 def _as_text(value: object) -> str:
@@ -98,11 +110,7 @@ def _as_text(value: object) -> str:
 
 
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """Return a table of cells that are HTML; it scrolls in its own box where the window is narrow."""
+    """Return a table of cells that are HTML."""
     head = "".join(f"<th scope='col'>{escape(text)}</th>" for text in heads)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    label = f"{heads[0]}, table"
-    return (
-        f"<div class='wide' tabindex='0' role='region' aria-label='{label}'>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

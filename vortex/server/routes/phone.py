@@ -36,7 +36,7 @@ def phone_code(context: Context, request: Request) -> PhoneCode:
     key = key_in(request.headers)
     address = f"{request.url.scheme}://{host}{port}/" + (f"#key={quote(key, safe='')}" if key else "")
     code = segno.make(address, micro=False)
-    return PhoneCode(address=address, svg=code.svg_inline(scale=4, border=4, dark="#000", light="#fff"))
+    return PhoneCode(address=address, image=code.svg_data_uri(scale=4, border=4, dark="#000", light="#fff"))
 
 
 def _reachable_host(asked: str, listening: str) -> str | None:

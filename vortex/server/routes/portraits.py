@@ -12,7 +12,7 @@ from vortex.options import PortraitOptions
 from vortex.server.context import Context, Owner
 from vortex.server.errors import links, problems
 from vortex.server.inputs import form_or_json, read_request
-from vortex.server.schema import PortraitList, PortraitRequest, PortraitView
+from vortex.server.schema import FaceList, FaceView, PortraitList, PortraitRequest, PortraitView
 from vortex.server.store import PortraitRecord
 
 router = APIRouter(prefix="/v1/portraits", tags=["portraits"])
@@ -63,6 +63,13 @@ KnownPortrait = Annotated[PortraitRecord, Depends(_known_portrait)]
 def show_portrait(record: KnownPortrait) -> PortraitRecord:
     """Return where the face is."""
     return record
+
+
+@router.get("/{portrait_id}/faces", responses=problems(404, 503))
+async def list_faces(context: Context, record: KnownPortrait) -> FaceList:
+    """List all faces in the picture, so that another one can be chosen by its number."""
+    found = await context.intake.run(context.portraits.faces, record)
+    return FaceList(faces=[FaceView.model_validate(face) for face in found])
 
 
 _PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}

@@ -23,6 +23,6 @@ async def check_speech(context: Context, request: Request) -> SoundView:
     context.check_running()
     with context.folder.incoming() as folder:
         await read_request(request, SoundRequest, folder, context.intake)
-        most_s = context.settings.max_duration_s
-        duration_s = await context.intake.run(check_sound, context.intake, folder / "speech", most_s)
+        sound, most_s = folder / "speech", context.settings.max_duration_s
+        duration_s = await context.intake.run(check_sound, context.intake, sound, most_s)
     return SoundView(duration_s=duration_s)
