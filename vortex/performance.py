@@ -19,6 +19,7 @@ from vortex.motion.drive import drive
 from vortex.motion.transfer import Motion
 from vortex.options import RenderOptions
 from vortex.types import (
+    F32,
     MAX_DURATION_S,
     Audio,
     PhonemeSpan,
@@ -34,11 +35,15 @@ SOUND_HZ = 48_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpeechInput:
-    """The sound of a video, and what is known of it: its words, or the exact times of its phonemes."""
+    """The sound of a video, and what is known of it: its words, or the exact times of its phonemes.
+
+    ``stereo`` (N, 2) float32 is what the file gets, if the sound has several channels; as long as ``audio``.
+    """
 
     audio: Audio
     transcript: str | None = None
     phonemes: tuple[PhonemeSpan, ...] | None = None
+    stereo: F32 | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +60,8 @@ class Performance:
     """What a portrait does in one video: the sound, and the motion, as long as it, of a portrait.
 
     The motion is of the kind that the engine takes. ``preset`` and ``seed`` decided it; None if a ``driver``
-    does: "video", "picture" or "template".
+    does: "video", "picture" or "template". ``stereo`` (N, 2) float32, as long as ``audio``, is what the file
+    gets instead of it.
     """
 
     audio: Audio
@@ -65,6 +71,7 @@ class Performance:
     seed: int | None = None
     notes: tuple[str, ...] = ()
     driver: str | None = None
+    stereo: F32 | None = None
 
 
 class StageClock:

@@ -19,7 +19,7 @@ from vortex.interpolation import kalman_smoothed
 from vortex.media.audio import fit_duration, load_video_sound
 from vortex.media.reading import VideoFile, iter_timed_frames, steady_rate
 from vortex.motion.transfer import KeypointMotion, Motion, nearest_rotation, resample_keypoints
-from vortex.options import DriveOptions
+from vortex.options import DriveOptions, FramingOptions, default_of, options_of
 from vortex.performance import SOUND_HZ, Performance, StageClock
 from vortex.types import MAX_DURATION_S, Audio, Frame, KeypointTrack, Portrait
 
@@ -65,6 +65,10 @@ def check_source_video(video: VideoFile, options: DriveOptions) -> None:
             f"quality is {options.quality!r}, which derives frames from each other; those of a source video "
             "all differ. Give quality 'full'."
         )
+    for name in options_of(FramingOptions):
+        value = getattr(options, name)
+        if str(value) != str(default_of(FramingOptions, name)):
+            raise InputError(f"{name} is {value}, but a source video keeps its own frames; leave {name} out.")
     if options.fps is not None and options.fps != video.fps:
         raise InputError(
             f"fps is {options.fps}; a source video keeps its own rate, {video.fps}. Leave fps out."
