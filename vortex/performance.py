@@ -14,7 +14,7 @@ from vortex.audio_motion.base import AudioToMotion, keypoints_of_voice
 from vortex.audio_motion.merge import merge_motion
 from vortex.errors import InputError
 from vortex.lipsync.recognize import recognize_speech
-from vortex.media.audio import fit_duration, resample, within_range
+from vortex.media.audio import fit_channels, fit_duration, resample, within_range
 from vortex.motion.drive import drive
 from vortex.motion.transfer import Motion
 from vortex.options import RenderOptions
@@ -48,11 +48,15 @@ class SpeechInput:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeardSpeech:
-    """The sound of a video, as long as it, the visemes of its frames, and notes for the user."""
+    """The sound of a video, as long as it, the visemes of its frames, and notes for the user.
+
+    ``stereo`` is as in :class:`Performance`.
+    """
 
     audio: Audio
     visemes: VisemeTrack
     notes: tuple[str, ...] = ()
+    stereo: F32 | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,7 +171,10 @@ def hear_speech(speech: Callable[[], SpeechInput], options: RenderOptions, clock
         visemes, notes = recognize_speech(
             heard, options.fps, transcript=given.transcript, phonemes=given.phonemes
         )
-    return HeardSpeech(audio, visemes.fit(frames), notes)
+    stereo = given.stereo
+    if stereo is not None:
+        stereo = within_range(resample(stereo, given.audio.sample_rate, SOUND_HZ))
+    return HeardSpeech(audio, visemes.fit(frames), notes, fit_channels(stereo, audio))
 
 
 def perform_heard(
@@ -180,7 +187,15 @@ def perform_heard(
     if model is not None:
         motion, learned = _learned_motion(model, heard.audio, heard.visemes, options, clock)
         notes += learned
-    return Performance(heard.audio, options.fps, lambda _: motion, str(options.preset), options.seed, notes)
+    return Performance(
+        heard.audio,
+        options.fps,
+        lambda _: motion,
+        str(options.preset),
+        options.seed,
+        notes,
+        stereo=heard.stereo,
+    )
 
 
 def _learned_motion(

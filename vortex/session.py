@@ -30,7 +30,7 @@ from vortex.engines.registry import check_engine_options, resolve_engine
 from vortex.errors import InputError, VortexError
 from vortex.face.portrait import PortraitSource, load_portrait
 from vortex.live import LiveFace
-from vortex.media.audio import SoundSource, load_audio
+from vortex.media.audio import SoundSource, load_sound
 from vortex.media.containers import PIPE, Compression, check_format, check_rate, check_video_path
 from vortex.media.reading import is_video, probe_video
 from vortex.motion.presets import PresetLike
@@ -301,7 +301,8 @@ class Session(AbstractContextManager["Session"]):
         _check_output(out, force, portrait, speech)
 
         def load() -> SpeechInput:
-            return SpeechInput(load_audio(speech, SOUND_HZ), options.transcript)
+            audio, stereo = load_sound(speech, SOUND_HZ)
+            return SpeechInput(audio, options.transcript, stereo=stereo)
 
         said = source_key(speech)
         return self._render_speech(portrait, load, said, out, options, StageClock(on_progress))

@@ -154,6 +154,7 @@ class _TenBitConverter:
 
     def convert(self, picture: Frame) -> VideoFrame:
         import cv2
+        from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
         # Limited range of 10 bits is four times that of 8 (ITU-R BT.709-6, item 4.6).
         colours = np.ascontiguousarray(picture[..., :3]).astype(np.float32)
@@ -161,7 +162,11 @@ class _TenBitConverter:
         planes = [coded[..., channel] for channel in range(3)]
         if self._format == "yuva444p10le":
             planes.append(np.round(picture[..., 3] * (1023 / 255)).astype("<u2"))
-        return _planes(self._format, planes)
+        frame = _planes(self._format, planes)
+        # The encoder of ProRes declares what its frames declare.
+        frame.color_range, frame.colorspace = ColorRange.MPEG, Colorspace.ITU709
+        frame.color_primaries, frame.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        return frame
 
 
 class _BgraConverter:
@@ -190,8 +195,8 @@ class _PaletteConverter:
             self._palette = _make_palette(picture)
         indices = np.array(colours.quantize(palette=self._palette, dither=Image.Dither.FLOYDSTEINBERG))
         known = np.array(self._palette.getpalette(), np.uint8).reshape(-1, 3)
-        table = np.zeros((256, 4), np.uint8)
-        table[: len(known)] = np.column_stack([known[:, ::-1], np.full(len(known), 255)])
+        table = np.full((256, 4), 255, np.uint8)  # the encoder takes the first transparent colour as such
+        table[: len(known), :3] = known[:, ::-1]
         table[PALETTE_COLOURS:] = 0
         indices = np.minimum(indices, PALETTE_COLOURS - 1).astype(np.uint8)
         if picture.shape[2] == 4:
