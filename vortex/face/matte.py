@@ -31,7 +31,11 @@ EDGE_INSIDE, EDGE_OUTSIDE = 0.018, 0.03
 """How far from what is sure the edge may lie, in sides of the segmented square: hair reaches outside."""
 SOLVE_RADIUS_PX, SOLVE_EPSILON = 3, 1e-5
 """Window and regularisation of the matting Laplacian, for colours in [0, 1]."""
-SURE_WEIGHT = 100.0
+SURE_WEIGHT, MASK_WEIGHT = 100.0, 0.05
+"""How much what is sure counts in the solution, and the mask elsewhere: little, so that it decides only where
+colours say nothing."""
+FAR = 0.035
+"""What is farther from the probable person than this, in sides of the segmented square, is not of the person."""
 MAX_STEPS, ENOUGH = 60, 1e-6
 """The solver ends after so many steps, or when the mean square of what is left is below ENOUGH."""
 EDGE_RADIUS_PX, EDGE_EPSILON = 4, 1e-5
@@ -48,9 +52,9 @@ _networks: list[Any] = []
 
 
 def segment_person(image: Frame, landmarks_px: F32) -> F32:
-    """Return (H, W) float32 in [0, 1]: the probability that a pixel of `image` shows the person of the face.
+    """Return (H, W) float32 in [0, 1]: the probability that a pixel of ``image`` shows the person of the face.
 
-    `image` (H, W, 3) uint8 RGB; `landmarks_px` (478, >=2) in its pixels. The network sees the whole picture
+    ``image`` (H, W, 3) uint8 RGB; ``landmarks_px`` (478, >=2) in its pixels. The network sees the whole picture
     and a square around the face, which shows more of the hair; other people beside that one are left out.
 
     Raises:
@@ -164,22 +168,24 @@ def _sure(mask: F32) -> tuple[F32, F32]:
 
     person = shrunk((mask > SURE_FROM).astype(np.float32), EDGE_INSIDE)
     other = shrunk((mask < SURE_BELOW).astype(np.float32), EDGE_OUTSIDE)
-    return person, np.maximum(person, other)
+    far = shrunk((mask < 0.5).astype(np.float32), FAR)
+    return person, np.maximum.reduce([person, other, far])
 
 
 def _solve(guide: F32, start: F32, person: F32, sure: F32) -> F32:
-    """Return the matte (H, W) that is 1 at `person`, 0 elsewhere in `sure`, and linear in colour nearby.
+    """Return the matte (H, W) that is 1 at ``person``, 0 elsewhere in ``sure``, and linear in colour between.
 
-    Conjugate gradients from `start`. The system is that of He et al. 2010, divided by the window's area.
+    Conjugate gradients from ``start``. The system is that of He et al. 2010, divided by the window's area.
     """
     smooth = _guided(guide, SOLVE_RADIUS_PX, SOLVE_EPSILON)
-    weight = SURE_WEIGHT * sure
+    weight = SURE_WEIGHT * sure + MASK_WEIGHT * (1 - sure)
+    wanted = np.where(sure > 0, person, np.clip((start - 0.2) / 0.6, 0, 1)).astype(np.float32)
 
     def system(matte: F32) -> F32:
         return np.asarray(matte - smooth(matte).matte(guide) + weight * matte, np.float32)
 
     matte = start.copy()
-    left = weight * person - system(matte)
+    left = weight * wanted - system(matte)
     step, power = left.copy(), float(np.vdot(left, left))
     for _ in range(MAX_STEPS):
         if power <= ENOUGH * left.size:
@@ -196,7 +202,7 @@ def _solve(guide: F32, start: F32, person: F32, sure: F32) -> F32:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _LinearMatte:
-    """A matte that is linear in colour: `slope` (H, W, 3) and `offset` (H, W)."""
+    """A matte that is linear in colour: ``slope`` (H, W, 3) and ``offset`` (H, W)."""
 
     slope: F32
     offset: F32
@@ -237,7 +243,7 @@ def _guided(guide: F32, radius_px: int, epsilon: float) -> Callable[[F32], _Line
 
 
 def sharpened(image: Frame, small: F32, matte: F32) -> F32:
-    """Return a matte of `small` (h, w, 3), colours in [0, 1], at the edges of the full `image` (H, W, 3)."""
+    """Return a matte of ``small`` (h, w, 3), colours in [0, 1], at the edges of the full ``image`` (H, W, 3)."""
     if small.shape == image.shape:
         return matte
     linear = _guided(small, EDGE_RADIUS_PX, EDGE_EPSILON)(matte).resized(image.shape[1::-1])
