@@ -237,13 +237,8 @@ def test_a_job_has_the_options_of_vortex_with_their_defaults(
 ) -> None:
     files = {"portrait": portrait.read_bytes(), "speech": clip}
     stored = client.post("/v1/videos", files=files).json()["options"]
-    assert stored == {
-        **VideoOptions().as_json(),
-        "text": None,
-        "driven": False,
-        "clip": False,
-        "check": False,
-    }
+    request = {"text": None, "driven": False, "clip": False, "check": False, "format": "mp4"}
+    assert stored == {**VideoOptions().as_json(), **request}
     face = client.post("/v1/portraits", files={"portrait": portrait.read_bytes()}).json()["id"]
     body = {"portrait_id": face, "speech_base64": base64.b64encode(clip).decode()}
     stored = client.post("/v1/videos", json={**body, "fps": 29.97, "seed": None, "paste_back": True}).json()

@@ -35,7 +35,7 @@ SURE_WEIGHT, MASK_WEIGHT = 100.0, 0.05
 """How much what is sure counts in the solution, and the mask elsewhere: little, so that it decides only where
 colours say nothing."""
 FAR = 0.035
-"""What is farther from the probable person than this, in sides of the segmented square, is not of the person."""
+"""What is farther from the probable person than this, in sides of the square, does not belong to it."""
 MAX_STEPS, ENOUGH = 60, 1e-6
 """The solver ends after so many steps, or when the mean square of what is left is below ENOUGH."""
 EDGE_RADIUS_PX, EDGE_EPSILON = 4, 1e-5
@@ -52,10 +52,11 @@ _networks: list[Any] = []
 
 
 def segment_person(image: Frame, landmarks_px: F32) -> F32:
-    """Return (H, W) float32 in [0, 1]: the probability that a pixel of ``image`` shows the person of the face.
+    """Return (H, W) float32 in [0, 1]: the probability that a pixel of ``image`` shows the face's person.
 
-    ``image`` (H, W, 3) uint8 RGB; ``landmarks_px`` (478, >=2) in its pixels. The network sees the whole picture
-    and a square around the face, which shows more of the hair; other people beside that one are left out.
+    ``image`` (H, W, 3) uint8 RGB; ``landmarks_px`` (478, >=2) in its pixels. The network sees the whole
+    picture and a square around the face, which shows more of the hair; other people beside that one are left
+    out.
 
     Raises:
         WeightsCorruptError: the model file is not the published one.
@@ -243,7 +244,7 @@ def _guided(guide: F32, radius_px: int, epsilon: float) -> Callable[[F32], _Line
 
 
 def sharpened(image: Frame, small: F32, matte: F32) -> F32:
-    """Return a matte of ``small`` (h, w, 3), colours in [0, 1], at the edges of the full ``image`` (H, W, 3)."""
+    """Return a matte of ``small`` (h, w, 3), colours in [0, 1], at the edges of ``image`` (H, W, 3) uint8."""
     if small.shape == image.shape:
         return matte
     linear = _guided(small, EDGE_RADIUS_PX, EDGE_EPSILON)(matte).resized(image.shape[1::-1])

@@ -41,7 +41,7 @@ from vortex.server.processes import TooLargeError
 from vortex.session import Session
 from vortex.types import F32, Audio, PhonemeSpan, Portrait, ProgressCallback, RenderReport
 
-FILES = ("portrait", "speech", "driving")
+FILES = ("portrait", "speech", "driving", "background_picture")
 """Fields of a form that are files; in JSON their names end in ``_base64``."""
 FIXED_BYTES = 200_000_000
 """What any of these tasks takes beside the size of its input: landmarks, models, code."""
@@ -192,6 +192,15 @@ def _arrays(portrait: Portrait, start: str = "") -> dict[str, Any]:
     """Return the arrays of a portrait and of its close-up, by names that begin with ``start``."""
     own = {start + name: getattr(portrait, name) for name in _ARRAYS}
     return own | (_arrays(portrait.close_up, _CLOSE_UP) if portrait.close_up else {})
+
+
+def rewrite_picture(path: Path, max_pixels: int) -> None:
+    """Replace a picture by a PNG of it, sRGB, upright and reduced; raises what ``load_picture`` raises."""
+    from PIL import Image
+
+    picture = load_picture(path, max_pixels=max_pixels)
+    with whole_file(path) as part, part.open("wb") as file:
+        Image.fromarray(picture.image).save(file, "PNG")
 
 
 def sound_length_s(path: Path, max_duration_s: float) -> float:
