@@ -84,7 +84,7 @@ class Framing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FramedPortrait:
-    """A portrait in a frame: the ``portrait``, of which ``shown`` (H, W) float32 is 1 inside the picture."""
+    """A portrait in a frame: ``portrait``; ``shown`` (H, W) float32 is 1 inside the picture, 0 outside."""
 
     portrait: Portrait
     shown: F32
@@ -126,8 +126,7 @@ def frame_portrait(portrait: Portrait, framing: Framing) -> FramedPortrait:
         warp = transform
     flags = cv2.INTER_LINEAR if scale < 1 else cv2.INTER_CUBIC
     canvas = cv2.warpAffine(image, warp[:2], framing.size_px, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    whole = np.ones(image.shape[:2], np.float32)
-    shown = np.asarray(cv2.warpAffine(whole, warp[:2], framing.size_px), np.float32)
+    shown = _inside(box, portrait.image.shape[1::-1], framing.size_px)
     landmarks = portrait.landmarks_px * np.float32(scale)
     landmarks[:, :2] += transform[:2, 2].astype(np.float32)
     framed = replace(
@@ -150,7 +149,7 @@ class _Box:
 
 def _frame_box(landmarks_px: F32, picture_px: tuple[int, ...], framing: Framing) -> _Box:
     """Return the part of a picture, or beyond it, that a frame shows."""
-    outline = landmarks_px[CROP_OUTLINE, :2].astype(np.float64)
+    outline = landmarks_px[CROP_OUTLINE, :2].astype(np.float64) + 0.5  # from the corner of the picture
     low, high = outline.min(0), outline.max(0)
     face, centre, picture = high - low, (low + high) / 2, np.array(picture_px, np.float64)
     shape = np.array(framing.size_px) / min(framing.size_px)
@@ -170,6 +169,15 @@ def _frame_box(landmarks_px: F32, picture_px: tuple[int, ...], framing: Framing)
         # A body that ends above the frame's lower edge would float.
         corner[1] = picture[1] - size[1]
     return _Box(corner, size)
+
+
+def _inside(box: _Box, picture_px: tuple[int, ...], size_px: tuple[int, int]) -> F32:
+    """Return (height, width) of a frame: 1 where the middle of a pixel is inside the picture, else 0."""
+    inside = []
+    for low, size, picture, count in zip(box.low, box.size, picture_px, size_px, strict=True):
+        at = low + (np.arange(count) + 0.5) * size / count
+        inside.append(((at >= 0) & (at <= picture)).astype(np.float32))
+    return np.outer(inside[1], inside[0])
 
 
 def _face_height(ratio: float) -> float:

@@ -31,12 +31,12 @@ EDGE_INSIDE, EDGE_OUTSIDE = 0.018, 0.03
 """How far from what is sure the edge may lie, in sides of the segmented square: hair reaches outside."""
 SOLVE_RADIUS_PX, SOLVE_EPSILON = 3, 1e-5
 """Window and regularisation of the matting Laplacian, for colours in [0, 1]."""
-SURE_WEIGHT, MASK_WEIGHT = 100.0, 0.05
+SURE_WEIGHT, MASK_WEIGHT = 100.0, 0.005
 """How much what is sure counts in the solution, and the mask elsewhere: little, so that it decides only where
 colours say nothing."""
 FAR = 0.035
 """What is farther from the probable person than this, in sides of the square, does not belong to it."""
-MAX_STEPS, ENOUGH = 60, 1e-6
+MAX_STEPS, ENOUGH = 60, 1e-8
 """The solver ends after so many steps, or when the mean square of what is left is below ENOUGH."""
 EDGE_RADIUS_PX, EDGE_EPSILON = 4, 1e-5
 """Window and regularisation of the filter that brings a matte to the edges of the full picture."""
