@@ -61,7 +61,10 @@ def test_no_field_is_described_that_requests_do_not_have() -> None:
         (
             VideoRequest,
             VideoOptions,
-            {"text", "check", "portrait_id", "portrait_base64", "speech_base64", "driving_base64"},
+            {
+                *("text", "check", "format", "portrait_id", "portrait_base64", "speech_base64"),
+                *("driving_base64", "background_picture_base64"),
+            },
         ),
         (LiveRequest, LiveOptions, {"portrait_id", "pace"}),
         (LiveOffer, LiveOptions, {"portrait_id", "pace", "sdp", "type"}),
