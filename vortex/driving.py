@@ -17,7 +17,7 @@ from vortex.face.crop import CROP_PX, crop_driver, driver_crop_transform
 from vortex.face.portrait import load_portrait
 from vortex.face.tracking import FaceTrack, track_face
 from vortex.interpolation import smoothstep
-from vortex.media.audio import fit_duration, load_video_sound
+from vortex.media.audio import fit_channels, fit_duration, load_video_channels
 from vortex.media.formats import HEAD_BYTES
 from vortex.media.picture import is_picture
 from vortex.media.reading import VideoFile, iter_timed_frames, probe_video, steady_rate
@@ -168,22 +168,25 @@ def _perform_video(
         faces = track_face(frames_s, name=video.path.name)
     fps, frames = _rate_and_frames(driver, faces, options.fps, options.duration_s)
     with clock.stage("speech"):
-        sound = load_video_sound(video.path, SOUND_HZ, frames_s.start_s) if video.has_sound else _silence()
+        sound, stereo = _silence(), None
+        if video.has_sound:
+            sound, stereo = load_video_channels(video.path, SOUND_HZ, frames_s.start_s)
         audio = fit_duration(sound, frames, fps)
+        stereo = fit_channels(stereo, audio)
     notes = faces.notes if video.has_sound else (*faces.notes, "the video has no sound")
     amount = np.full(frames, options.multiplier, np.float32)
     if reader is not None:
         with clock.stage("capture"):
             track = _capture_video(frames_s, faces, reader, fps, frames)
         moved = KeypointMotion(track, options.transfer(), amount)
-        return Performance(audio, fps, lambda _: moved, notes=notes, driver=driver.kind)
+        return Performance(audio, fps, lambda _: moved, notes=notes, driver=driver.kind, stereo=stereo)
     relative = options.transfer().relative
 
     def motion(portrait: Portrait) -> Motion:
         seen = capture_motion(faces, fps, portrait, frames=frames, relative=relative)
         return transfer_blendshapes(seen, own_expression(portrait), options.transfer(), amount)
 
-    return Performance(audio, fps, motion, notes=notes, driver=driver.kind)
+    return Performance(audio, fps, motion, notes=notes, driver=driver.kind, stereo=stereo)
 
 
 def _perform_picture(

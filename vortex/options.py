@@ -19,6 +19,8 @@ from vortex.audio_motion.registry import AUDIO_MOTION_NAMES, VISEMES, check_audi
 from vortex.engines.registry import AUTO, find_engine
 from vortex.errors import InputError
 from vortex.face.choice import LARGEST, PLACES, parse_face
+from vortex.face.framing import ASPECTS, parse_aspect, parse_position
+from vortex.media.background import Background
 from vortex.motion.presets import MAX_STRENGTH, PRESETS, PresetLike, PresetTrack
 from vortex.motion.transfer import MOTIONS, REGIONS, SCALINGS, MotionTransfer
 from vortex.speech.base import DEFAULT_VOICE, SPEED_RANGE
@@ -208,7 +210,7 @@ def default_of(group: type[OptionGroup], name: str) -> Any:
 
 
 def _as_json(value: Any) -> Any:
-    return str(value) if isinstance(value, Fraction | PresetTrack) else value
+    return str(value) if isinstance(value, Fraction | PresetTrack | Background) else value
 
 
 def accepts(group: type[OptionGroup]) -> Callable[[Function], Function]:
@@ -305,7 +307,45 @@ class FaceOptions(FrameOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RenderOptions(FaceOptions):
+class FramingOptions(OptionGroup):
+    """What the frames of a video file show around the face."""
+
+    aspect: str | None = _option(
+        None, "text",
+        f"shape of the video: {', '.join(ASPECTS)}, with size_px as its shorter side; or a size: 1080x1920",
+        parse_aspect, max_length=20, metavar="SHAPE", examples=("9:16", "1080x1920"),
+    )  # fmt: skip
+    zoom: float | None = _option(
+        None, "number", "size of the face, at 1 1/2.3 of the shorter side; default, what the picture fills",
+        minimum=0.2, maximum=4.0, metavar="X",
+    )  # fmt: skip
+    position: str | None = _option(
+        None, "text", "x,y of the middle of the face in the frame, from 0 to 1; default, where it looks well",
+        parse_position, max_length=40, metavar="X,Y", examples=("0.5,0.4",),
+    )  # fmt: skip
+    background: Background = _option(
+        Background("keep"), "text",
+        "behind the person: keep, blur, none (transparent), a colour, or the path of a picture",
+        Background.parse, max_length=4096, metavar="WHAT", examples=("blur", "#1e90ff", "none"),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingOptions(OptionGroup):
+    """How the pictures of a video file are compressed."""
+
+    crf: int | None = _option(
+        None, "whole", "constant quality of MP4 and WebM: lower is better; default 17 of MP4, 24 of WebM",
+        minimum=0, maximum=51, metavar="N",
+    )  # fmt: skip
+    bitrate_kbps: int | None = _option(
+        None, "whole", "average bits of the pictures of MP4 and WebM, in thousands a second, instead of crf",
+        minimum=50, maximum=200_000, metavar="KBPS",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderOptions(EncodingOptions, FramingOptions, FaceOptions):
     """How a video file is made of a voice."""
 
     duration_s: float | None = _duration("speech")
@@ -382,7 +422,7 @@ class TransferOptions(OptionGroup):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DriveOptions(TransferOptions, FrameOptions):
+class DriveOptions(TransferOptions, EncodingOptions, FramingOptions, FrameOptions):
     """How a video is made that moves as the face in another one, in a picture or in a motion template."""
 
     fps: Fraction | None = _fps(None, "; default, the rate of the driving video, 24 of a picture")
@@ -537,7 +577,23 @@ class FaceKeywords(FrameKeywords, total=False):
     seed: int | None
 
 
-class RenderKeywords(FaceKeywords, total=False):
+class FramingKeywords(TypedDict, total=False):
+    """Keywords of :class:`FramingOptions`."""
+
+    aspect: str | None
+    zoom: float | None
+    position: str | None
+    background: str | Background
+
+
+class EncodingKeywords(TypedDict, total=False):
+    """Keywords of :class:`EncodingOptions`."""
+
+    crf: int | None
+    bitrate_kbps: int | None
+
+
+class RenderKeywords(EncodingKeywords, FramingKeywords, FaceKeywords, total=False):
     """Keywords of :class:`RenderOptions`."""
 
     duration_s: float | None
@@ -565,7 +621,7 @@ class TransferKeywords(TypedDict, total=False):
     stitch: bool
 
 
-class DriveKeywords(TransferKeywords, FrameKeywords, total=False):
+class DriveKeywords(TransferKeywords, EncodingKeywords, FramingKeywords, FrameKeywords, total=False):
     """Keywords of :class:`DriveOptions`."""
 
     fps: float | str | Fraction | None

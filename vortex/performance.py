@@ -14,11 +14,12 @@ from vortex.audio_motion.base import AudioToMotion, keypoints_of_voice
 from vortex.audio_motion.merge import merge_motion
 from vortex.errors import InputError
 from vortex.lipsync.recognize import recognize_speech
-from vortex.media.audio import fit_duration, resample, within_range
+from vortex.media.audio import fit_channels, fit_duration, resample, within_range
 from vortex.motion.drive import drive
 from vortex.motion.transfer import Motion
 from vortex.options import RenderOptions
 from vortex.types import (
+    F32,
     MAX_DURATION_S,
     Audio,
     PhonemeSpan,
@@ -36,6 +37,7 @@ SOUND_HZ = 48_000
 class SpeechInput:
     """The sound of a video, and what is known of it: its words, or the exact times of its phonemes.
 
+    ``stereo`` (N, 2) float32 is what the file gets, if the sound has several channels; as long as ``audio``.
     ``notes`` are for the user.
     """
 
@@ -43,15 +45,20 @@ class SpeechInput:
     transcript: str | None = None
     phonemes: tuple[PhonemeSpan, ...] | None = None
     notes: tuple[str, ...] = ()
+    stereo: F32 | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeardSpeech:
-    """The sound of a video, as long as it, the visemes of its frames, and notes for the user."""
+    """The sound of a video, as long as it, the visemes of its frames, and notes for the user.
+
+    ``stereo`` is as in :class:`Performance`.
+    """
 
     audio: Audio
     visemes: VisemeTrack
     notes: tuple[str, ...] = ()
+    stereo: F32 | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +66,8 @@ class Performance:
     """What a portrait does in one video: the sound, and the motion, as long as it, of a portrait.
 
     The motion is of the kind that the engine takes. ``preset`` and ``seed`` decided it; None if a ``driver``
-    does: "video", "picture" or "template".
+    does: "video", "picture" or "template". ``stereo`` (N, 2) float32, as long as ``audio``, is what the file
+    gets instead of it.
     """
 
     audio: Audio
@@ -69,6 +77,7 @@ class Performance:
     seed: int | None = None
     notes: tuple[str, ...] = ()
     driver: str | None = None
+    stereo: F32 | None = None
 
 
 class StageClock:
@@ -164,7 +173,10 @@ def hear_speech(speech: Callable[[], SpeechInput], options: RenderOptions, clock
         visemes, notes = recognize_speech(
             heard, options.fps, transcript=given.transcript, phonemes=given.phonemes
         )
-    return HeardSpeech(audio, visemes.fit(frames), given.notes + notes)
+    stereo = given.stereo
+    if stereo is not None:
+        stereo = within_range(resample(stereo, given.audio.sample_rate, SOUND_HZ))
+    return HeardSpeech(audio, visemes.fit(frames), given.notes + notes, fit_channels(stereo, audio))
 
 
 def perform_heard(
@@ -177,7 +189,15 @@ def perform_heard(
     if model is not None:
         motion, learned = _learned_motion(model, heard.audio, heard.visemes, options, clock)
         notes += learned
-    return Performance(heard.audio, options.fps, lambda _: motion, str(options.preset), options.seed, notes)
+    return Performance(
+        heard.audio,
+        options.fps,
+        lambda _: motion,
+        str(options.preset),
+        options.seed,
+        notes,
+        stereo=heard.stereo,
+    )
 
 
 def _learned_motion(

@@ -13,13 +13,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from vortex.engines.base import LastingEngine, LastingWork, P, Prepared
 from vortex.errors import VortexWarning
-from vortex.media.containers import choose_video_encoder, container_of
+from vortex.media.containers import Compression, choose_video_encoder, container_of
 from vortex.media.video import encode_video
 from vortex.motion.transfer import Motion
 from vortex.options import DriveOptions, RenderOptions
 from vortex.performance import Performance, StageClock
 from vortex.runtime.duration import in_words
 from vortex.runtime.memory import release_freed_memory
+from vortex.scene import Scene, scene_frames
 from vortex.types import Frame, Portrait, RenderReport
 from vortex.version import __version__
 
@@ -44,6 +45,8 @@ class PreparedPortrait(Generic[P]):
     face: Portrait
     """The portrait without its pixels, which the engine keeps: what a motion may need to know."""
     notes: tuple[str, ...] = ()
+    scene: Scene | None = None
+    """What is behind the person; None: the picture's own background."""
 
 
 class Renderer(Protocol[Source]):
@@ -106,6 +109,8 @@ def render_video(
     notes = face.notes + performance.notes + engine.notes(face.prepared, motion, quality=options.quality)
     if encoder != container.video_encoders["cpu"]:
         notes += (f"encoded on the GPU ({encoder})",)
+    if container.audio_encoder is None:
+        notes += (f"{container.name} has no sound, so the video is silent",)
     work = None
     if isinstance(engine, LastingEngine):
         work = engine.lasting(face.prepared, motion, quality=options.quality)
@@ -116,6 +121,8 @@ def render_video(
             frames = work.iter_frames()
         else:
             frames = engine.iter_frames(face.prepared, motion, quality=options.quality)
+        if face.scene is not None:
+            frames = scene_frames(face.scene, engine, face.prepared, motion, frames)
         count = encode_video(
             out,
             _reported(frames, len(motion), on_frame) if on_frame else frames,
@@ -124,6 +131,9 @@ def render_video(
             face.prepared.size_px,
             comment=_comment(engine.name, performance, mark=options.mark),
             encoder=encoder,
+            transparent=face.scene is not None and face.scene.is_transparent,
+            compression=Compression(options.crf, options.bitrate_kbps),
+            stereo=performance.stereo,
             part=part,
             on_progress=clock.on_progress,
         )

@@ -25,13 +25,13 @@ from vortex.driving import (
     open_driver,
     perform_driver,
 )
-from vortex.engines.base import CapturingEngine, Engine, LastingEngine
+from vortex.engines.base import CapturingEngine, Engine, LastingEngine, MattingEngine
 from vortex.engines.registry import check_engine_options, resolve_engine
 from vortex.errors import InputError, VortexError
 from vortex.face.portrait import PortraitSource, load_portrait
 from vortex.live import LiveFace
-from vortex.media.audio import SoundSource, load_audio
-from vortex.media.containers import check_video_path
+from vortex.media.audio import SoundSource, load_sound
+from vortex.media.containers import PIPE, Compression, check_format, check_rate, check_video_path
 from vortex.media.reading import is_video, probe_video
 from vortex.motion.presets import PresetLike
 from vortex.motion.template import check_template_path, save_template
@@ -41,6 +41,7 @@ from vortex.options import (
     DriveOptions,
     EngineOptions,
     FrameOptions,
+    FramingOptions,
     LiveOptions,
     RenderOptions,
     SpeakOptions,
@@ -63,6 +64,7 @@ from vortex.revoice.sound import clip_length_s, with_own_sound, with_rest
 from vortex.runtime.files import check_new_file
 from vortex.runtime.memory import BoundedCache, ModelCache
 from vortex.runtime.results import ResultFolder
+from vortex.scene import check_framing, has_scene, stage_portrait
 from vortex.source_video import (
     SourceVideoEngine,
     check_source_video,
@@ -207,15 +209,20 @@ class Session(AbstractContextManager["Session"]):
         def make() -> PreparedPortrait[Any]:
             with clock.stage("portrait"):
                 face = portrait()
+            notes, scene, paste_back = face.notes, None, options.paste_back
             with clock.stage("prepare"):
-                prepared = engine.prepare(face, size_px=options.size_px, paste_back=options.paste_back)
+                if has_scene(options):
+                    moves_matte = isinstance(engine, MattingEngine)
+                    face, scene = stage_portrait(face, options, moves_matte=moves_matte)
+                    paste_back = True
+                prepared = engine.prepare(face, size_px=options.size_px, paste_back=paste_back)
             without_pixels = replace(face, image=face.image[:0, :0])
-            return PreparedPortrait(prepared, without_pixels, face.notes)
+            return PreparedPortrait(prepared, without_pixels, notes, scene)
 
         if key is None:
             return make()
         return self._prepared.get(
-            (key, engine.name, engine.device, options.size_px, options.paste_back), make
+            (key, engine.name, engine.device, options.size_px, options.paste_back, *scene_key(options)), make
         )
 
     def prepare_source(
@@ -255,11 +262,11 @@ class Session(AbstractContextManager["Session"]):
         :mod:`vortex.performance`; see :func:`vortex.render.render_video`.
 
         Raises:
-            InputError: see :func:`vortex.media.containers.check_video_path` and :meth:`engine`.
+            InputError: see :func:`check_video_file` and :meth:`engine`.
             MissingExtraError, WeightsError: see :meth:`motion_model`.
         """
         clock, path = clock or StageClock(), Path(out)
-        check_video_path(path)
+        check_video_file(path, options)
         if isinstance(options, RenderOptions):
             check_motion(options)
         with clock.stage("engine"):
@@ -294,7 +301,8 @@ class Session(AbstractContextManager["Session"]):
         _check_output(out, force, portrait, speech)
 
         def load() -> SpeechInput:
-            return SpeechInput(load_audio(speech, SOUND_HZ), options.transcript)
+            audio, stereo = load_sound(speech, SOUND_HZ)
+            return SpeechInput(audio, options.transcript, stereo=stereo)
 
         said = source_key(speech)
         return self._render_speech(portrait, load, said, out, options, StageClock(on_progress))
@@ -346,7 +354,7 @@ class Session(AbstractContextManager["Session"]):
             NoFaceError: see :func:`vortex.revoice.clip.read_clip`.
         """
         clock = clock or StageClock()
-        check_video_path(Path(out))
+        check_video_file(Path(out), options)
         check_clip_options(self.engine_name(options), options, on_cluster=self._given_engine is not None)
         model = self.motion_model(options)
         speech = load()
@@ -401,7 +409,7 @@ class Session(AbstractContextManager["Session"]):
         """Make a video of a video, whose face takes the motion of a driver."""
         video, path = probe_video(source), Path(out)
         check_source_video(video, options)
-        check_video_path(path)
+        check_video_file(path, options)
         with clock.stage("engine"):
             engine, notes = self.engine(options)
         reader = cast(CapturingEngine[Any], engine)
@@ -523,8 +531,19 @@ class _DrawnSeed:
 
 def _check_output(out: str | Path, force: bool, *inputs: object) -> None:
     """Refuse a video that cannot be written, or would replace a file, before any work starts."""
-    check_new_file(Path(out), "Output", force=force, inputs=inputs)
+    if Path(out) != PIPE:
+        check_new_file(Path(out), "Output", force=force, inputs=inputs)
     check_video_path(Path(out))
+
+
+def check_video_file(path: Path, options: RenderOptions | DriveOptions) -> None:
+    """Raise InputError, before any work starts, if a video of these options cannot be written to ``path``."""
+    check_video_path(path)
+    compression = Compression(options.crf, options.bitrate_kbps)
+    check_format(path, compression, transparent=options.background.kind == "none")
+    check_framing(options, options.paste_back)
+    if options.fps is not None:
+        check_rate(path, options.fps)
 
 
 def check_motion(options: RenderOptions) -> None:
@@ -560,6 +579,15 @@ def source_key(source: PortraitSource | SoundSource) -> Hashable | None:
     if isinstance(source, np.ndarray):
         return ("array", source.shape, hashlib.sha256(np.ascontiguousarray(source).tobytes()).hexdigest())
     return None
+
+
+def scene_key(options: FrameOptions) -> tuple[Hashable, ...]:
+    """Return what identifies the frame around a portrait, and what is behind the person."""
+    if not isinstance(options, FramingOptions):
+        return ()
+    shown = options.background
+    picture = source_key(shown.value) if shown.kind == "picture" else None
+    return options.aspect, options.zoom, options.position, shown, picture
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from vortex.face.crop import CROP_PX, crop_source, crop_transform
 from vortex.face.pose import pose_of_rotation
 from vortex.face.tracking import FaceTrack, track_face
 from vortex.interpolation import kalman_smoothed
-from vortex.media.audio import fit_duration, load_video_sound
+from vortex.media.audio import fit_channels, fit_duration, load_video_channels
 from vortex.media.reading import VideoFile, iter_timed_frames, steady_rate
 from vortex.motion.transfer import KeypointMotion, Motion, nearest_rotation, resample_keypoints
-from vortex.options import DriveOptions
+from vortex.options import DriveOptions, FramingOptions, default_of, options_of
 from vortex.performance import SOUND_HZ, Performance, StageClock
 from vortex.types import MAX_DURATION_S, Audio, Frame, KeypointTrack, Portrait
 
@@ -65,6 +65,10 @@ def check_source_video(video: VideoFile, options: DriveOptions) -> None:
             f"quality is {options.quality!r}, which derives frames from each other; those of a source video "
             "all differ. Give quality 'full'."
         )
+    for name in options_of(FramingOptions):
+        value = getattr(options, name)
+        if str(value) != str(default_of(FramingOptions, name)):
+            raise InputError(f"{name} is {value}, but a source video keeps its own frames; leave {name} out.")
     if options.fps is not None and options.fps != video.fps:
         raise InputError(
             f"fps is {options.fps}; a source video keeps its own rate, {video.fps}. Leave fps out."
@@ -132,15 +136,16 @@ def perform_on_video(
     performance = perform_driver(driver, engine, given, clock)
     frames = min(round(Fraction(len(performance.audio.samples), SOUND_HZ) * fps), longest)
     notes, audio = performance.notes, _cut(performance.audio, frames, fps)
+    stereo = performance.stereo
     if source.video.has_sound and not (driver.video and driver.video.has_sound):
-        sound = load_video_sound(source.video.path, SOUND_HZ, source.start_s)
+        sound, stereo = load_video_channels(source.video.path, SOUND_HZ, source.start_s)
         audio = _cut(fit_duration(sound, longest, fps), frames, fps)
         notes = (*(note for note in notes if "sound" not in note), "the sound is that of the source")
 
     def motion(portrait: Portrait) -> Motion:
         return performance.motion(portrait).part(0, frames)
 
-    return replace(performance, audio=audio, motion=motion, notes=notes)
+    return replace(performance, audio=audio, motion=motion, notes=notes, stereo=fit_channels(stereo, audio))
 
 
 def _cut(audio: Audio, frames: int, fps: Fraction) -> Audio:

@@ -146,7 +146,7 @@ def test_a_clip_as_the_portrait_gets_other_words(
         files = {"portrait": ("person.mp4", person.read_bytes()), "speech": ("s.wav", clip)}
         return client.post("/v1/videos", files=files, data=options)
 
-    assert "keeps its own size" in send_clip(size_px="128").json()["detail"]
+    assert "keeps its own frames" in send_clip(size_px="128").json()["detail"]
     assert "no effect on a picture" in send(client, portrait, clip, rest="closed").json()["detail"]
     driving = {"portrait": ("p.mp4", person.read_bytes()), "driving": ("d.mp4", person.read_bytes())}
     assert "cannot be driven" in client.post("/v1/videos", files=driving).json()["detail"]
@@ -237,14 +237,8 @@ def test_a_job_has_the_options_of_vortex_with_their_defaults(
 ) -> None:
     files = {"portrait": portrait.read_bytes(), "speech": clip}
     stored = client.post("/v1/videos", files=files).json()["options"]
-    assert stored == {
-        **VideoOptions().as_json(),
-        "name": None,
-        "text": None,
-        "driven": False,
-        "clip": False,
-        "check": False,
-    }
+    request = {"name": None, "text": None, "driven": False, "clip": False, "check": False, "format": "mp4"}
+    assert stored == {**VideoOptions().as_json(), **request}
     face = client.post("/v1/portraits", files={"portrait": portrait.read_bytes()}).json()["id"]
     body = {"portrait_id": face, "speech_base64": base64.b64encode(clip).decode()}
     stored = client.post("/v1/videos", json={**body, "fps": 29.97, "seed": None, "paste_back": True}).json()
@@ -719,3 +713,42 @@ def test_an_upload_that_is_cut_off_is_no_error_of_the_server(tmp_path: Path) -> 
                 time.sleep(0.3)
         assert get_json(address + "/healthz")["status"] == "ok"
     # running_server itself checks that no upload and no traceback is left.
+
+
+def test_a_job_has_a_format_and_a_picture_behind_the_person(
+    client: TestClient, portrait: Path, clip: bytes
+) -> None:
+    green = io.BytesIO()
+    Image.new("RGB", (64, 64), (0, 200, 0)).save(green, "PNG")
+    files = {"portrait": portrait.read_bytes(), "speech": clip, "background_picture": green.getvalue()}
+    asked = client.post(
+        "/v1/videos", files=files, data={"format": "webm", "size_px": "128", "aspect": "9:16"}
+    )
+    assert asked.status_code == 202, asked.text
+    job = wait(client, asked.json()["id"], "done", "failed")
+    assert job["state"] == "done", job
+    assert job["video_url"].endswith("/video.webm") and job["report"]["size_px"] == [128, 228]
+    assert "/" not in job["options"]["background"].removeprefix("./")
+    video = client.get(job["video_url"])
+    assert video.headers["content-type"] == "video/webm"
+    with av.open(io.BytesIO(video.content)) as container:
+        frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert np.abs(frame[:6, :6].astype(int) - (0, 200, 0)).max() < 25
+    assert client.get(job["video_url"].replace(".webm", ".mp4")).status_code == 404
+
+
+REFUSED_FRAMES = [
+    ({"background": "/etc/passwd"}, "send the picture itself as background_picture"),
+    ({"background": "none"}, "MP4 has no transparency"),
+    ({"aspect": "2:1"}, "give 1:1, 9:16"),
+    ({"format": "avi"}, "format"),
+    ({"format": "gif", "check": "true"}, "gif has no sound"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED_FRAMES)
+def test_a_frame_that_cannot_be_made_is_refused_at_once(
+    client: TestClient, portrait: Path, clip: bytes, options: dict[str, str], message: str
+) -> None:
+    refused = send(client, portrait, clip, **options)
+    assert refused.status_code == 422 and message in refused.json()["detail"]

@@ -26,6 +26,7 @@ LAYERS = [
     {"performance"},
     {"driving"},
     {"source_video"},
+    {"scene"},
     {"render"},
     {"revoice"},
     {"live"},

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from vortex.errors import InputError, in_one_line
+from vortex.media.background import Background
 from vortex.media.containers import DEFAULT_CONTAINER, SUFFIXES
 from vortex.options import DriveOptions, VideoOptions, accepts, check_drives, check_speaks, options_of
 
@@ -153,6 +154,8 @@ def _job(folder: Path, number: int, record: Any, defaults: Mapping[str, Any]) ->
     if sum(name in inputs for name in SOURCES) != 1:
         raise InputError("give either a speech, a text or a driving video, picture or template")
     given = {n: v for n, v in record.items() if n not in INPUT_COLUMNS and v not in (None, "")}
+    if (shown := Background.parse(given.get("background", "keep"))).kind == "picture":
+        given["background"] = str(folder / shown.value)
     options: VideoOptions | DriveOptions
     if "driving" in inputs:
         check_drives(given)

@@ -24,6 +24,7 @@ from vortex.batch.journal import Journal
 from vortex.cluster import Cluster, DrivingVideo, VideoInput
 from vortex.engines.registry import AUTO, resolve_engine
 from vortex.errors import InputError, in_one_line
+from vortex.media.containers import DEFAULT_CONTAINER
 from vortex.options import AnimateOptions, DriveOptions, SpeakOptions, VideoOptions
 from vortex.runtime.files import check_input_file, check_new_file, whole_file, write_whole
 from vortex.session import Session
@@ -172,6 +173,8 @@ def _without_work(row: Row, folder: Path, journal: Journal, cluster: Cluster | N
         name = cluster.name if cluster else resolve_engine(job.options.engine, job.options.device)[0].name
         if job.options.engine not in (name, AUTO):
             raise InputError(f"The cluster renders with {name}; engine is {job.options.engine!r}.")
+        if cluster:
+            check_travels(job.output, job.options)
         job = replace(job, options=replace(job.options, engine=name))
         key = _key(job)
         made = journal.has(job.output, key, folder / job.output)
@@ -182,11 +185,20 @@ def _without_work(row: Row, folder: Path, journal: Journal, cluster: Cluster | N
     return Task.of(row.number, job, key)
 
 
+def check_travels(output: str, options: VideoOptions | DriveOptions) -> None:
+    """Raise InputError for a row that the actors of a cluster cannot make: they get a picture and a sound."""
+    if Path(output).suffix.lower() != DEFAULT_CONTAINER.suffix:
+        raise InputError(f"a cluster writes {DEFAULT_CONTAINER.suffix} only; change the output '{output}'")
+    if options.background.kind == "picture":
+        raise InputError("a cluster has no picture as background; give another one, or leave the cluster out")
+
+
 def _key(job: Job) -> str:
     """Return a hash of all that decides the video: content of the files, text, options and version."""
     decided = [__version__, job.output, job.text, job.options.as_json()]
     digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode())
-    for path in filter(None, (job.portrait, job.speech, job.driving)):
+    background = job.options.background.value if job.options.background.kind == "picture" else None
+    for path in filter(None, (job.portrait, job.speech, job.driving, background)):
         check_input_file(Path(path), f"'{path}'", "a picture, a sound or a video")
         digest.update(b"file:")
         with open(path, "rb") as file:

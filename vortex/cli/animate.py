@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vortex.cli.console import progress_line
@@ -14,6 +16,7 @@ from vortex.cli.options import add_options, parsed_options
 from vortex.demo import DEMO_SPEECH, demo_portrait
 from vortex.engines.registry import AUTO, resolve_engine
 from vortex.errors import InputError
+from vortex.media.containers import PIPE, SUFFIXES
 from vortex.options import (
     AnimateOptions,
     CaptureOptions,
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from vortex.session import Session
 
 
+OUTPUT_HELP = f"the video: {', '.join(SUFFIXES)} (PNG and WAV), or - for MP4 on standard output"
+
+
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the commands of this file; ``common`` holds the options of every command."""
     animate = commands.add_parser("animate", parents=[common], help="make a talking video")
@@ -38,7 +44,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         help="picture with a face, or a video of somebody, who gets other words",
     )
     animate.add_argument("speech", metavar="SPEECH", help="sound file, or a video whose sound is used")
-    animate.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
+    animate.add_argument("-o", "--output", metavar="OUT.mp4", required=True, help=OUTPUT_HELP)
     add_cluster_option(animate)
     add_options(animate, OutputOptions)
     add_options(animate, AnimateOptions)
@@ -55,7 +61,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     drive.add_argument(
         "driving", metavar="DRIVER", help="video or picture with a face, or a motion template (.npz, .pkl)"
     )
-    drive.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
+    drive.add_argument("-o", "--output", metavar="OUT.mp4", required=True, help=OUTPUT_HELP)
     add_cluster_option(drive)
     add_options(drive, OutputOptions)
     add_options(drive, DriveOptions)
@@ -74,7 +80,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     capture.set_defaults(run=_capture)
 
     demo = commands.add_parser("demo", parents=[common], help="make a video of the built-in example")
-    demo.add_argument("-o", "--output", metavar="OUT.mp4", default="demo.mp4")
+    demo.add_argument("-o", "--output", metavar="OUT.mp4", default="demo.mp4", help=OUTPUT_HELP)
     add_options(demo, OutputOptions)
     add_options(demo, AnimateOptions)
     add_json_option(demo)
@@ -149,6 +155,7 @@ def make_video(
 ) -> int:
     """Make a video in a session, with ``--cluster`` on that cluster, and print the report on it."""
     require_address_space()
+    check_standard_output(args)
     if getattr(args, "cluster", None) and options.quality != "full":
         raise InputError(
             f"quality is {options.quality!r}, which derives frames from each other. "
@@ -170,6 +177,16 @@ def make_video(
     return 0
 
 
+def check_standard_output(args: argparse.Namespace) -> None:
+    """Raise InputError if the video goes to standard output, and that has another use."""
+    if Path(args.output) != PIPE:
+        return
+    if args.json:
+        raise InputError("Output - writes the video to standard output, where --json prints; leave one out.")
+    if sys.stdout.isatty():
+        raise InputError("Output - would write a video to the terminal; add '> FILE' or '| PROGRAM'.")
+
+
 def progress_callback(args: argparse.Namespace, console: TextIO) -> ProgressCallback:
     """Return a callback that raises after Ctrl-C, and draws progress on a terminal."""
     show = progress_line(console) if console.isatty() and not args.json else None
@@ -189,6 +206,7 @@ def print_report(args: argparse.Namespace, console: TextIO, report: RenderReport
     if args.json:
         print(json.dumps(report_as_json(report, total_s)))
         return
+    shown = "standard output" if report.path == PIPE else report.path
     if console.isatty():
         print(file=console)
     for note in report.notes:
@@ -196,7 +214,7 @@ def print_report(args: argparse.Namespace, console: TextIO, report: RenderReport
     width, height = report.size_px
     seed = "" if report.seed is None else f"seed {report.seed}, "
     print(
-        f"{report.path}: {report.frames} frames, {report.duration_s:.2f} s, {width}x{height}, "
+        f"{shown}: {report.frames} frames, {report.duration_s:.2f} s, {width}x{height}, "
         f"{report.engine}, {seed}made in {total_s:.1f} s",
         file=console,
     )

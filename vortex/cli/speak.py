@@ -11,9 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from vortex.cli.animate import add_json_option, make_video, print_report, progress_callback
+from vortex.cli.animate import OUTPUT_HELP, add_json_option, make_video, print_report, progress_callback
 from vortex.cli.options import add_options, parsed_options
 from vortex.errors import InputError
+from vortex.media.containers import PIPE
 from vortex.options import GenerateOptions, OutputOptions, SayOptions, SpeakOptions, SpeechOptions
 from vortex.runtime.files import check_new_file, check_output_path, whole_file, write_whole
 from vortex.types import ProgressCallback, RenderReport
@@ -27,7 +28,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     speak = commands.add_parser("speak", parents=[common], help="make a video that speaks a text")
     speak.add_argument("portrait", metavar="PORTRAIT", help="picture with a face")
     _add_text_options(speak)
-    speak.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
+    speak.add_argument("-o", "--output", metavar="OUT.mp4", required=True, help=OUTPUT_HELP)
     _add_phonemes_option(speak)
     add_options(speak, OutputOptions)
     add_options(speak, SpeakOptions)
@@ -53,7 +54,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     generate.add_argument("--image", metavar="FILE", help="use this picture instead of drawing one")
     _add_text_options(generate, "--text")
-    generate.add_argument("-o", "--output", metavar="OUT.mp4", required=True)
+    generate.add_argument("-o", "--output", metavar="OUT.mp4", required=True, help=OUTPUT_HELP)
     generate.add_argument(
         "--report", metavar="JSON", help="where the report goes (default: beside the video)"
     )
@@ -103,7 +104,8 @@ def _speak(args: argparse.Namespace, console: TextIO) -> int:
         _write_phonemes(args.phonemes, speech)
         return report
 
-    check_new_file(Path(args.output), "Output", force=force, inputs=(args.portrait, args.text_file))
+    if Path(args.output) != PIPE:
+        check_new_file(Path(args.output), "Output", force=force, inputs=(args.portrait, args.text_file))
     _check_sidecar(args, args.phonemes, ".json", "Phonemes")
     return make_video(args, console, options, make)
 
@@ -167,8 +169,7 @@ def _voices(args: argparse.Namespace, console: TextIO) -> int:
 
 def _generate(args: argparse.Namespace, console: TextIO) -> int:
     from vortex.generate.request import GenerateRequest, plot_timeline
-    from vortex.generate.run import run_generate
-    from vortex.media.containers import check_video_path
+    from vortex.generate.run import check_verifiable, run_generate
     from vortex.runtime.memory import ModelCache
     from vortex.session import Session
 
@@ -177,7 +178,7 @@ def _generate(args: argparse.Namespace, console: TextIO) -> int:
     report_path = Path(args.report) if args.report else Path(args.output).with_suffix(".json")
     force = parsed_options(args, OutputOptions).force
     check_new_file(Path(args.output), "Output", force=force, inputs=(args.image, args.text_file))
-    check_video_path(Path(args.output))
+    check_verifiable(Path(args.output))
     _check_sidecar(args, report_path, ".json", "Report")
     _check_sidecar(args, args.timeline, ".png", "Timeline")
     quiet = args.json or not console.isatty()

@@ -74,6 +74,26 @@ class CroppedFace:
     landmarks_px: F32
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MattedFrame:
+    """A frame (H, W, 3), and its ``matte`` (H, W) uint8: 255 where it shows the person.
+
+    Both are those of the portrait outside ``box``: x0, y0, x1, y1.
+    """
+
+    frame: Frame
+    matte: Frame
+    box: tuple[int, int, int, int]
+
+
+@runtime_checkable
+class MattingEngine(Protocol):
+    """An engine that moves a matte as it moves the picture, so that it follows the head."""
+
+    def iter_matted(self, prepared: Any, motion: Motion, matte: Frame) -> Iterator[MattedFrame]:
+        """Return what :meth:`Engine.iter_frames` does, with the ``matte`` (H, W) uint8 of the portrait."""
+
+
 class CapturingEngine(Engine[P], Protocol[P]):
     """An engine that reads motion from pictures itself, and renders it: its spec says ``captures``."""
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vortex.errors import StageTimeoutError, VortexError
+from vortex.errors import InputError, StageTimeoutError, VortexError
 from vortex.face.portrait import PortraitSource
 from vortex.generate.clip import ClipLimits, ClipReport, Keyframes
 from vortex.generate.drawing import find_portrait
 from vortex.generate.request import GenerateReport, GenerateRequest, ModelLoaders, choose_loaders
 from vortex.lipsync.sync import SyncReport, measure_sync
-from vortex.media.containers import check_video_path
+from vortex.media.containers import PIPE, check_video_path
 from vortex.options import GenerateOptions, accepts
 from vortex.performance import SpeechInput, StageClock, perform_speech
 from vortex.render import PreparedPortrait
@@ -23,6 +23,9 @@ from vortex.runtime.watchdog import CheckStop, StageStoppedError, Watchdog
 from vortex.session import Session
 from vortex.speech.base import Speech
 from vortex.types import Portrait, ProgressCallback, RenderReport
+
+VERIFIABLE = (".mp4", ".webm", ".mov")
+"""Formats whose picture and sound are read back."""
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -85,7 +88,7 @@ def run_generate(
     """
     out = Path(out)
     check_new_file(out, "Output", force=force, inputs=(request.image,))
-    check_video_path(out)
+    check_verifiable(out)
     request = replace(request, options=request.options.with_seed())
     options = request.options
     stages = _Stages(request, loaders or choose_loaders(request), session, on_progress)
@@ -116,6 +119,15 @@ def run_generate(
             # Another stage failed and stopped this one: its failure is the cause to report.
             raise stages.watchdog.failure from None
         raise
+
+
+def check_verifiable(path: Path) -> None:
+    """Raise InputError if no video can be written to ``path``, or none of :data:`VERIFIABLE`."""
+    check_video_path(path)
+    if path == PIPE or path.suffix.lower() not in VERIFIABLE:
+        raise InputError(
+            f"Output '{path}' cannot be verified, as generate does; write {' or '.join(VERIFIABLE)}."
+        )
 
 
 class _Stages:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vortex.errors import AudioError, VortexWarning
-from vortex.media.downmix import Downmixer
+from vortex.media.downmix import Downmixer, StereoMixer
 from vortex.media.soundtrack import GAP_FROM_S, Soundtrack, read_soundtrack
 from vortex.runtime.files import check_input_file, check_output_path, whole_file
 from vortex.types import DEFAULT_SAMPLE_RATE_HZ, F32, I64, MAX_DURATION_S, Audio
@@ -42,14 +42,28 @@ def load_audio(
     Raises AudioError: no such file, no sound in it, shorter than 0.1 s, longer than allowed, silent, samples
     that are not finite, or a source of another type or shape.
     """
-    samples, length_s, what = _read(source, sample_rate, max_duration_s)
+    return load_sound(source, sample_rate, max_duration_s=max_duration_s, stereo=False)[0]
+
+
+def load_sound(
+    source: SoundSource,
+    sample_rate: int = DEFAULT_SAMPLE_RATE_HZ,
+    *,
+    max_duration_s: float = MAX_DURATION_S,
+    stereo: bool = True,
+) -> tuple[Audio, F32 | None]:
+    """Return what :func:`load_audio` does, and the same with left and right apart, (N, 2) float32.
+
+    The latter is None for mono sounds, and without ``stereo``. Errors as of :func:`load_audio`.
+    """
+    (samples, apart), length_s, what = _read(source, sample_rate, max_duration_s, stereo)
     if length_s < MIN_DURATION_S:
         raise AudioError(
             f"{what} lasts {length_s:.3f} s; at least {MIN_DURATION_S} s are needed. Give a longer recording."
         )
     if max(samples.max(initial=0), -samples.min(initial=0)) < SILENT_BELOW:
         raise AudioError(f"{what} is silent. Give a recording with speech in it.")
-    return Audio(within_range(samples), sample_rate)
+    return Audio(within_range(samples), sample_rate), None if apart is None else within_range(apart)
 
 
 def load_video_sound(path: Path, sample_rate: int, start_s: float) -> Audio:
@@ -60,23 +74,50 @@ def load_video_sound(path: Path, sample_rate: int, start_s: float) -> Audio:
     Raises:
         AudioError: there is no sound, or it cannot be decoded.
     """
+    return load_video_channels(path, sample_rate, start_s, stereo=False)[0]
+
+
+def load_video_channels(
+    path: Path, sample_rate: int, start_s: float, *, stereo: bool = True
+) -> tuple[Audio, F32 | None]:
+    """Return what :func:`load_video_sound` does, and the same with left and right apart, (N, 2) float32.
+
+    The latter is None for mono sounds, and without ``stereo``.
+
+    Raises:
+        AudioError: there is no sound, or it cannot be decoded.
+    """
     what = f"Video '{path}'"
-    track = read_soundtrack(path, what, sample_rate, silent_below=SILENT_BELOW)
+    track = read_soundtrack(path, what, sample_rate, silent_below=SILENT_BELOW, stereo=stereo)
     _warn_of_damage(track, what)
     ahead = round((track.start_s - start_s) * sample_rate)
-    samples = np.pad(track.samples, (ahead, 0)) if ahead > 0 else track.samples[-ahead:]
-    return Audio(within_range(samples), sample_rate)
+    samples = _shifted(track.samples, ahead)
+    apart = None if track.stereo is None else within_range(_shifted(track.stereo, ahead))
+    return Audio(within_range(samples), sample_rate), apart
 
 
-def _read(source: SoundSource, sample_rate: int, max_duration_s: float) -> tuple[F32, float, str]:
-    """Return mono samples (N,) at ``sample_rate`` Hz, the length in seconds, and the name for messages."""
+def _shifted(samples: F32, ahead: int) -> F32:
+    """Return samples (N, ...) behind so many silent ones, or without so many at their start if negative."""
+    if ahead <= 0:
+        return samples[-ahead:]
+    return np.concatenate([np.zeros((ahead, *samples.shape[1:]), np.float32), samples])
+
+
+def _read(
+    source: SoundSource, sample_rate: int, max_duration_s: float, stereo: bool
+) -> tuple[tuple[F32, F32 | None], float, str]:
+    """Return samples at ``sample_rate`` Hz, the length in seconds, and the name for messages.
+
+    Samples are mono (N,), and with ``stereo``, if there are several channels, (N, 2).
+    """
     what = "The speech"
     if isinstance(source, Audio | tuple):
         given = (source.samples, source.sample_rate) if isinstance(source, Audio) else _from_samples(source)
         samples, rate = given
         if not np.isfinite(samples).all():
             raise AudioError(_NOT_NUMBERS.format(what))
-        return resample(within_range(samples), rate, sample_rate), len(samples) / rate, what
+        apart = _channels_apart(source, sample_rate) if stereo and isinstance(source, tuple) else None
+        return (resample(within_range(samples), rate, sample_rate), apart), len(samples) / rate, what
     file: Path | IO[bytes]
     if isinstance(source, str | os.PathLike):
         file = Path(source)
@@ -89,13 +130,25 @@ def _read(source: SoundSource, sample_rate: int, max_duration_s: float) -> tuple
                 f"The speech is a {type(source).__name__}. "
                 "Give a path, bytes, a binary file, or (samples, rate)."
             )
-    track = read_soundtrack(file, what, sample_rate, max_duration_s=max_duration_s, silent_below=SILENT_BELOW)
+    track = read_soundtrack(
+        file, what, sample_rate, max_duration_s=max_duration_s, silent_below=SILENT_BELOW, stereo=stereo
+    )
     if not track.finite:
         raise AudioError(_NOT_NUMBERS.format(what))
     _warn_of_damage(track, what)
     late_s = min(max(track.start_s - track.origin_s, 0), max_duration_s)
     ahead = round(late_s * sample_rate) if late_s > GAP_FROM_S else 0
-    return np.pad(track.samples, (ahead, 0)) if ahead else track.samples, track.duration_s, what
+    apart = None if track.stereo is None else _shifted(track.stereo, ahead)
+    return (_shifted(track.samples, ahead), apart), track.duration_s, what
+
+
+def _channels_apart(source: tuple[npt.ArrayLike, int], sample_rate: int) -> F32 | None:
+    """Return given samples (N, C) as left and right (N, 2) at ``sample_rate`` Hz; None if they are mono."""
+    samples, rate = np.asarray(source[0], np.float32), int(source[1])
+    if samples.ndim != 2 or samples.shape[1] < 2:
+        return None
+    names = ("FL", "FR") if samples.shape[1] == 2 else ("NONE",) * samples.shape[1]
+    return resample(within_range(StereoMixer(names).mix(samples)), rate, sample_rate)
 
 
 def _warn_of_damage(track: Soundtrack, what: str) -> None:
@@ -151,7 +204,7 @@ def mono_chunk(samples: npt.ArrayLike) -> F32:
 
 
 def resample(samples: F32, from_hz: int, to_hz: int) -> F32:
-    """Return (N,) float32 at another rate."""
+    """Return (N,) or (N, channels) float32 at another rate."""
     import soxr
 
     resampled = samples if from_hz == to_hz else soxr.resample(samples, from_hz, to_hz)
@@ -159,9 +212,17 @@ def resample(samples: F32, from_hz: int, to_hz: int) -> F32:
 
 
 def within_range(samples: F32) -> F32:
-    """Return (N,) float32 clipped to [-1, 1]; no copy if nothing is clipped, as an hour takes 700 MB."""
+    """Return float32 clipped to [-1, 1]; no copy if nothing is clipped, as an hour takes 700 MB."""
     inside = samples.min(initial=0) >= -1 and samples.max(initial=0) <= 1
     return samples if inside else np.clip(samples, -1, 1)
+
+
+def fit_channels(samples: F32 | None, audio: Audio) -> F32 | None:
+    """Return samples (N, 2) cut or padded with silence to the length of ``audio``; None if there are none."""
+    if samples is None:
+        return None
+    missing = len(audio.samples) - len(samples)
+    return np.pad(samples, ((0, missing), (0, 0))) if missing > 0 else samples[: len(audio.samples)]
 
 
 def fit_duration(audio: Audio, frames: int, fps: Fraction) -> Audio:

@@ -1,4 +1,4 @@
-"""Mixes the channels of a sound into one that is as loud as they are together."""
+"""Mixes the channels of a sound into one that is as loud as they are together, or into left and right."""
 
 from __future__ import annotations
 
@@ -90,3 +90,37 @@ class Downmixer:
         wanted = self._shares @ powers if self._known else powers.max()
         # One channel that sounds alone needs the largest gain: as many times as there are channels.
         return factors * (min(np.sqrt(wanted / mixed), len(factors)) if mixed > 0 else 1.0)
+
+
+class StereoMixer:
+    """Mixes (N, C) samples into left and right; those of two channels stay as they are.
+
+    Channels on the left count for the left, those in the middle for both sides with 0.7071 (ITU-R BS.775-3,
+    annex 4); channels without a position, of more than two, also. The low-frequency channel is left out. No
+    side becomes louder than full scale: all are made quieter by the same factor.
+    """
+
+    def __init__(self, positions: Sequence[str]) -> None:
+        if len(positions) <= 2:
+            self._weights: F32 = np.eye(len(positions), 2, dtype=np.float32)
+            if len(positions) == 1:
+                self._weights = np.ones((1, 2), np.float32)
+            return
+        middle = np.sqrt(0.5)
+        rows = []
+        for name in positions:
+            front = 1.0 if name in ("FL", "FR", "DL", "DR") else middle
+            side = (name.endswith(("L", "LC")), name.endswith(("R", "RC")))
+            rows.append(
+                [0.0, 0.0]
+                if name.startswith("LFE")
+                else [front if side[0] else 0.0, front if side[1] else 0.0]
+                if any(side)
+                else [middle, middle]
+            )
+        weights = np.array(rows)
+        self._weights = (weights / max(weights.sum(axis=0).max(), 1.0)).astype(np.float32)
+
+    def mix(self, samples: F32) -> F32:
+        """Return (N, C) samples as (N, 2)."""
+        return np.asarray(samples @ self._weights, np.float32)

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from vortex.errors import AudioError
-from vortex.media.downmix import Downmixer
+from vortex.media.downmix import Downmixer, StereoMixer
 from vortex.media.formats import SOUND_CODECS, VIDEOS, open_media
 from vortex.types import F32
 
@@ -48,7 +48,8 @@ class Soundtrack:
 
     ``start_s`` is the time of the first sample, and ``origin_s`` the start of all tracks, on the clock of the
     file. ``lost_s`` is the length of what could not be decoded, which is silent, and ``damage`` the reason.
-    ``finite`` is False if samples were no numbers, which are 0.
+    ``finite`` is False if samples were no numbers, which are 0. ``stereo`` (N, 2) is the sound with left and
+    right apart, if that was asked for and it has several channels.
     """
 
     samples: F32
@@ -58,13 +59,18 @@ class Soundtrack:
     finite: bool
     duration_s: float
     damage: str = ""
+    stereo: F32 | None = None
 
 
 class _Joiner:
-    """Joins frames of any rate, layout and format to mono samples at ``sample_rate`` Hz, on one clock."""
+    """Joins frames of any rate, layout and format to samples at ``sample_rate`` Hz, on one clock.
 
-    def __init__(self, sample_rate: int) -> None:
+    They are mono, (N,), or with ``stereo`` (N, 2).
+    """
+
+    def __init__(self, sample_rate: int, *, stereo: bool = False) -> None:
         self.sample_rate = sample_rate
+        self._stereo = stereo
         self.finite = True
         self._kind: tuple[object, ...] = ()
         self._rate_hz = 0
@@ -89,9 +95,14 @@ class _Joiner:
         if kind != self._kind:
             self._finish_part()
             self._kind, self._rate_hz = kind, frame.sample_rate
-            self._downmixer = Downmixer(positions(frame.layout), frame.sample_rate)
+            names, channels = positions(frame.layout), 2 if self._stereo else 1
+            self._mixer: Downmixer | StereoMixer = (
+                StereoMixer(names) if self._stereo else Downmixer(names, frame.sample_rate)
+            )
             self._converter = av.AudioResampler(format="flt")
-            self._resampler = soxr.ResampleStream(frame.sample_rate, self.sample_rate, 1, dtype="float32")
+            self._resampler = soxr.ResampleStream(
+                frame.sample_rate, self.sample_rate, channels, dtype="float32"
+            )
         self._waiting.append(self._interleaved(frame))
         self._waiting_count += frame.samples
         self._count += frame.samples
@@ -108,7 +119,7 @@ class _Joiner:
             self.finite = False
             samples = np.nan_to_num(samples, nan=0, posinf=0, neginf=0)
         # Resampling what is far beyond full scale would overflow.
-        self._write(np.clip(self._downmixer.mix(samples), -1, 1))
+        self._write(np.clip(self._mixer.mix(samples), -1, 1))
 
     def add_silence(self, length_s: float) -> None:
         """Append silence after the first frame."""
@@ -116,14 +127,14 @@ class _Joiner:
         left = round(length_s * self._rate_hz)
         self._count += left
         while left > 0:
-            self._write(np.zeros(min(left, 1 << 20), np.float32))
+            self._write(self._silence(min(left, 1 << 20)))
             left -= 1 << 20
 
     def finish(self, surplus_s: float = 0.0) -> F32:
         """Return all samples but the last ``surplus_s`` seconds."""
         self._count -= min(round(surplus_s * self._rate_hz), self._count)
         self._finish_part()
-        return np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
+        return np.concatenate(self._parts) if self._parts else self._silence(0)
 
     def _interleaved(self, frame: AudioFrame) -> F32:
         """Return a frame as (N, C) float32 in [-1, 1], or beyond it in formats that can hold that."""
@@ -148,14 +159,17 @@ class _Joiner:
             self._parts.append(samples)
             self._written += len(samples)
 
+    def _silence(self, count: int) -> F32:
+        return np.zeros((count, 2) if self._stereo else count, np.float32)
+
     def _finish_part(self) -> None:
         """Let out what the resampler holds back, and end where the clock says."""
         self._mix()
         if self._rate_hz and self._rate_hz != self.sample_rate:
-            self._append(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+            self._append(self._resampler.resample_chunk(self._silence(0), last=True))
         missing = round(self.end_s * self.sample_rate) - self._written
         if missing > 0:
-            self._append(np.zeros(missing, np.float32))
+            self._append(self._silence(missing))
         while missing < 0:
             last = self._parts.pop()
             kept = last[:missing]
@@ -178,6 +192,7 @@ def read_soundtrack(
     *,
     max_duration_s: float = math.inf,
     silent_below: float = 0.0,
+    stereo: bool = False,
 ) -> Soundtrack:
     """Decode the sound of a file: its default track, or if that is silent, the first one that is not.
 
@@ -190,6 +205,7 @@ def read_soundtrack(
         sample_rate: of the result, in Hz.
         max_duration_s: longer sounds are refused, as a small file may hold days of silence.
         silent_below: amplitude below which a track is silent.
+        stereo: keep left and right apart, too, if the track has several channels.
 
     Raises:
         AudioError: no sound in it, nothing that decodes, or longer than allowed.
@@ -201,7 +217,7 @@ def read_soundtrack(
         try:
             with open_media(file) as container:
                 tracks = _tracks(container, what)
-                read = _Reader(container, tracks[turn], what, max_duration_s).read(sample_rate)
+                read = _Reader(container, tracks[turn], what, max_duration_s).read(sample_rate, stereo=stereo)
         except av.error.FFmpegError as exc:
             raise AudioError(f"{what} is not a sound file. Give WAV, FLAC, MP3, M4A or OGG.") from exc
         if len(read.samples) and max(read.samples.max(), -read.samples.min()) >= silent_below:
@@ -272,12 +288,14 @@ class _Reader:
         self._frame_s = 0.0
         self._damage = ""
 
-    def read(self, sample_rate: int) -> Soundtrack:
-        """Return the whole track at ``sample_rate`` Hz."""
+    def read(self, sample_rate: int, *, stereo: bool) -> Soundtrack:
+        """Return the whole track at ``sample_rate`` Hz; ``stereo`` as in :func:`read_soundtrack`."""
         import av
 
         self._check_size()
-        joiner = _Joiner(sample_rate)
+        joiner, channels = _Joiner(sample_rate), self._track.codec_context.layout.nb_channels
+        apart = _Joiner(sample_rate, stereo=True) if stereo and channels > 1 else None
+        joiners = [joiner] if apart is None else [joiner, apart]
         for packet in self._packets():
             try:
                 frames = packet.decode()
@@ -291,10 +309,11 @@ class _Reader:
                 self._stated_end_s = max(self._stated_end_s, end_s)
             for frame in frames:
                 if frame.samples:
-                    self._place(frame, joiner)
+                    self._place(frame, joiners)
         surplus_s = 0.0
         if self._start_s is not None:
-            joiner.add_silence(self._owed_s)
+            for each in joiners:
+                each.add_silence(self._owed_s)
             # An encoder fills its last packet up; MP4 says how much of it counts.
             surplus_s = joiner.end_s - self._shift_s - self._stated_end_s
         if not 0 < surplus_s < self._frame_s:
@@ -307,6 +326,7 @@ class _Reader:
             finite=joiner.finite,
             duration_s=joiner.end_s,
             damage=self._damage,
+            stereo=None if apart is None else apart.finish(surplus_s),
         )
 
     def _packets(self) -> Iterator[Packet[AudioStream]]:
@@ -337,8 +357,9 @@ class _Reader:
         self._lost_s += length_s
         self._owed_s += length_s
 
-    def _place(self, frame: AudioFrame, joiner: _Joiner) -> None:
-        """Append a frame, behind silence if its time stamp leaves a pause."""
+    def _place(self, frame: AudioFrame, joiners: list[_Joiner]) -> None:
+        """Append a frame to all joiners, behind silence if its time stamp leaves a pause."""
+        joiner = joiners[0]
         if frame.layout.nb_channels > MAX_CHANNELS and frame.format.is_planar:
             raise AudioError(
                 f"{self._what} has {frame.layout.nb_channels} channels; at most {MAX_CHANNELS} are read. "
@@ -356,11 +377,13 @@ class _Reader:
             self._shift_s -= pause_s
         elif pause_s > (GAP_FROM_S if self._timed else 0):
             self._check_length(joiner.end_s + pause_s)
-            joiner.add_silence(pause_s)
+            for each in joiners:
+                each.add_silence(pause_s)
             if self._container.format.name == "flac":
                 # Its frames are numbered, so there are no pauses in an undamaged file.
                 self._damage, self._lost_s = "frames are missing", self._lost_s + pause_s
-        joiner.add(frame)
+        for each in joiners:
+            each.add(frame)
         self._frame_s = frame.samples / frame.sample_rate
         self._read_s += self._frame_s
         self._check_length(joiner.end_s)

@@ -36,7 +36,7 @@ LIBRARY_S = 120.0
 """Of a clip that is longer than the sound, this much is searched for mouths."""
 MIN_EYES_PX = 28.0
 """Outer-eye width of the smallest face whose mouth can be replaced."""
-KEPT_BY_CLIPS = ("size_px", "paste_back", "fps")
+KEPT_BY_CLIPS = ("size_px", "paste_back", "fps", "aspect", "zoom", "position", "background")
 """Options without effect on a clip."""
 ENOUGH_S = 8.0
 """A clip with less of an open mouth is said to be short of them."""
@@ -104,7 +104,9 @@ def check_clip_options(engine_name: str, options: RenderOptions, *, on_cluster: 
     for name in KEPT_BY_CLIPS:
         value, default = getattr(options, name), default_of(RenderOptions, name)
         if str(value) != str(default):
-            raise InputError(f"{name} is {value}, but a clip keeps its own size and rate; leave {name} out.")
+            raise InputError(
+                f"{name} is {value}, but a clip keeps its own frames and rate; leave {name} out."
+            )
 
 
 class _Reader:

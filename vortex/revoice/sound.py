@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from vortex.errors import InputError
-from vortex.media.audio import load_video_sound, within_range
+from vortex.media.audio import load_video_channels, within_range
 from vortex.options import CLOSED, AnimateOptions, SpeakOptions
 from vortex.performance import Performance
 from vortex.revoice.clip import Clip
@@ -49,13 +49,20 @@ def with_own_sound(performance: Performance, clip: Clip, level_db: float | None)
         raise InputError(
             f"keep_sound_db is {level_db:g}, but '{clip.path.name}' has no sound. Leave keep_sound_db out."
         )
-    voice = performance.audio
-    own = load_video_sound(clip.path, voice.sample_rate, float(clip.times_s[0])).samples
-    heard_s = float(clip.duration_s)
-    own = own[: round(heard_s * voice.sample_rate)]
-    under = _repeated(own, len(voice.samples), round(CROSSFADE_S * voice.sample_rate))
-    mixed = voice.samples + under * np.float32(10 ** (level_db / 20))
-    return replace(performance, audio=Audio(within_range(mixed), voice.sample_rate))
+    voice, stereo, gain = performance.audio, performance.stereo, np.float32(10 ** (level_db / 20))
+    own, apart = load_video_channels(clip.path, voice.sample_rate, float(clip.times_s[0]))
+    heard = round(float(clip.duration_s) * voice.sample_rate)
+
+    def under(samples: F32) -> F32:
+        """Return one channel of the clip, as long and as loud as it is heard."""
+        return gain * _repeated(samples[:heard], len(voice.samples), round(CROSSFADE_S * voice.sample_rate))
+
+    mixed = within_range(voice.samples + under(own.samples))
+    if stereo is not None or apart is not None:
+        above = voice.samples[:, None] if stereo is None else stereo
+        sides = own.samples[:, None].repeat(2, axis=1) if apart is None else apart
+        stereo = within_range(above + np.stack([under(side) for side in sides.T], axis=1))
+    return replace(performance, audio=Audio(mixed, voice.sample_rate), stereo=stereo)
 
 
 def _repeated(samples: F32, length: int, fade: int) -> F32:

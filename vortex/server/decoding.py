@@ -21,7 +21,7 @@ from vortex.face.landmarks import SKIN_LANDMARKS
 from vortex.face.listing import FoundFace, list_faces
 from vortex.face.portrait import load_portrait
 from vortex.lipsync.sync import measure_sync
-from vortex.media.audio import load_audio
+from vortex.media.audio import load_audio, load_sound
 from vortex.media.formats import HEAD_BYTES, PICTURES, format_of
 from vortex.media.picture import load_picture
 from vortex.media.reading import iter_timed_frames, probe_video
@@ -40,16 +40,17 @@ from vortex.performance import (
 from vortex.runtime.files import whole_file
 from vortex.server.processes import TooLargeError
 from vortex.session import Session
-from vortex.types import Audio, PhonemeSpan, Portrait, ProgressCallback, RenderReport
+from vortex.types import F32, Audio, PhonemeSpan, Portrait, ProgressCallback, RenderReport
 
-FILES = ("portrait", "speech", "driving")
+FILES = ("portrait", "speech", "driving", "background_picture")
 """Fields of a form that are files; in JSON their names end in ``_base64``."""
 FIXED_BYTES = 200_000_000
 """What any of these tasks takes beside the size of its input: landmarks, models, code."""
 PICTURE_BYTES = 24
 """Bytes for each pixel of a picture: decoded, converted and turned, 16-bit grey and transparent ones, too."""
-SOUND_BYTES = 12
-"""Bytes for each sample of a sound at its own rate: decoded, joined and resampled."""
+SOUND_BYTES = 36
+"""Bytes for each sample of a sound at its own rate: mixed, and with left and right apart; decoded, joined,
+resampled."""
 SECOND_BYTES = 800_000
 """Bytes for each second of a sound while it is aligned, which takes 400,000 (docs/robustness.md)."""
 SPEAKING_BYTES = 1_500_000_000
@@ -99,10 +100,18 @@ class Watched:
     motion: Motion
     notes: tuple[str, ...]
     driver: str | None
+    stereo: F32 | None
 
     def performance(self) -> Performance:
         """Return it as the renderer takes it."""
-        return Performance(self.audio, self.fps, lambda _: self.motion, notes=self.notes, driver=self.driver)
+        return Performance(
+            self.audio,
+            self.fps,
+            lambda _: self.motion,
+            notes=self.notes,
+            driver=self.driver,
+            stereo=self.stereo,
+        )
 
 
 def reckon_picture(path: Path, max_pixels: int) -> int:
@@ -196,6 +205,15 @@ def _arrays(portrait: Portrait, start: str = "") -> dict[str, Any]:
     """Return the arrays of a portrait and of its close-up, by names that begin with ``start``."""
     own = {start + name: getattr(portrait, name) for name in _ARRAYS}
     return own | (_arrays(portrait.close_up, _CLOSE_UP) if portrait.close_up else {})
+
+
+def rewrite_picture(path: Path, max_pixels: int) -> None:
+    """Replace a picture by a PNG of it, sRGB, upright and reduced; raises what ``load_picture`` raises."""
+    from PIL import Image
+
+    picture = load_picture(path, max_pixels=max_pixels)
+    with whole_file(path) as part, part.open("wb") as file:
+        Image.fromarray(picture.image).save(file, "PNG")
 
 
 def sound_length_s(path: Path, max_duration_s: float) -> float:
@@ -303,7 +321,8 @@ def _speech_input(
 ) -> SpeechInput:
     """Return a sound, or a text that is spoken, and what is known of it."""
     if isinstance(said, Path):
-        return SpeechInput(load_audio(said, SOUND_HZ, max_duration_s=max_duration_s), options.transcript)
+        audio, stereo = load_sound(said, SOUND_HZ, max_duration_s=max_duration_s)
+        return SpeechInput(audio, options.transcript, stereo=stereo)
     speech = _own_session().say(
         said, options, options.preset, max_duration_s=max_duration_s, on_progress=on_progress
     )
@@ -327,7 +346,14 @@ def watch_driver(
     clock = StageClock(on_progress)
     performance = perform_driver(open_driver(path), None, options, clock, max_duration_s=max_duration_s)
     motion = performance.motion(stored_portrait(portrait, notes))
-    watched = Watched(performance.audio, performance.fps, motion, performance.notes, performance.driver)
+    watched = Watched(
+        performance.audio,
+        performance.fps,
+        motion,
+        performance.notes,
+        performance.driver,
+        performance.stereo,
+    )
     return watched, clock.spans_s
 
 

@@ -24,9 +24,10 @@ from starlette.requests import Request
 
 from vortex.errors import InputError
 from vortex.face.listing import FoundFace
+from vortex.media.background import Background
 from vortex.media.formats import HEAD_BYTES, PICTURES, SOUNDS, VIDEOS, Format, format_of
 from vortex.motion.template import TEMPLATES
-from vortex.options import FrameOptions, PortraitOptions, SpeechOptions
+from vortex.options import FrameOptions, FramingOptions, PortraitOptions, SpeechOptions
 from vortex.performance import StageClock
 from vortex.render import PreparedPortrait
 from vortex.server.decoding import (
@@ -41,6 +42,7 @@ from vortex.server.decoding import (
     reckon_sound,
     reckon_stored,
     reckon_video,
+    rewrite_picture,
     sound_length_s,
     stored_portrait,
     unpack_json,
@@ -108,6 +110,34 @@ class Intake:
 def check_picture(path: Path) -> None:
     """Refuse what does not begin like a JPEG, PNG or WebP file, with status 415."""
     _check_start(path, _PICTURES, "portrait")
+
+
+def check_background(intake: Intake, path: Path, options: FramingOptions, max_pixels: int) -> Background:
+    """Return the background that a request asks for, of which ``path`` may be a picture.
+
+    It is read in a process and written again, as a PNG that vortex made. Another format than JPEG, PNG or
+    WebP is refused with status 415.
+
+    Raises:
+        InputError: a picture and another background, or a path, which names no file that a client may read.
+        ImageError: the picture cannot be read.
+        What :meth:`Intake.read` raises.
+    """
+    if options.background.kind == "picture":
+        raise InputError("background is the name of a file; send the picture itself as background_picture.")
+    if not path.exists():
+        return options.background
+    if options.background.kind != "keep":
+        raise InputError(
+            f"background is {options.background}, and there is a background_picture; leave one out."
+        )
+    _check_start(path, _PICTURES, "background")
+    intake.read(
+        "The background",
+        partial(reckon_picture, path, max_pixels),
+        partial(rewrite_picture, path, max_pixels),
+    )
+    return Background("picture", "./background_picture")
 
 
 def check_sound(intake: Intake, path: Path, max_duration_s: float) -> float:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from vortex.engines.registry import engine_specs
 from vortex.errors import InputError
+from vortex.media.containers import CONTAINERS, DEFAULT_CONTAINER
 from vortex.motion.presets import PRESETS
 from vortex.options import (
     LiveOptions,
@@ -131,6 +132,17 @@ class VideoRequest(RequestModel):
             examples=["https://example.org/hook"],
         ),
     ] = None
+    background_picture_base64: Annotated[
+        Base64 | None, Field(description="a picture behind the person, instead of background")
+    ] = None
+    format: Annotated[
+        str,
+        Field(
+            description="of the file; a ZIP has PNG pictures and the sound as WAV",
+            json_schema_extra={"enum": [container.suffix[1:] for container in CONTAINERS]},
+            pattern=f"^({'|'.join(container.suffix[1:] for container in CONTAINERS)})$",
+        ),
+    ] = DEFAULT_CONTAINER.suffix[1:]
     check: Annotated[bool, Field(description="measure the lip-sync of the result")] = False
 
 
@@ -228,7 +240,7 @@ class Video(BaseModel):
             "ahead": ahead,
             "portrait_id": None if job.owns_portrait else job.portrait_id or None,
             "progress": vars(job),
-            "video_url": f"/v1/videos/{job.id}/video.mp4" if job.state == "done" else None,
+            "video_url": f"/v1/videos/{job.id}/video.{job.format}" if job.state == "done" else None,
             "events_url": f"/v1/videos/{job.id}/events",
         }
         return cls.model_validate(vars(job) | own)

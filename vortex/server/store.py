@@ -103,6 +103,11 @@ class Job(BaseModel):
         """Whether the job will not change any more."""
         return self.state not in ACTIVE and not self.measuring
 
+    @property
+    def format(self) -> str:
+        """Suffix of the file, without the dot; jobs of earlier versions have none."""
+        return str(self.options.get("format") or DEFAULT_CONTAINER.suffix[1:])
+
 
 class Webhook(BaseModel):
     """Who is told when a job is settled; ``next_s`` is the time of the next attempt in seconds since 1970."""
@@ -176,9 +181,17 @@ class DataFolder:
         """Return the path of the video that is the portrait of a job."""
         return self.root / "jobs" / job_id / "clip"
 
-    def video(self, job_id: str) -> Path:
+    def inputs(self, job_id: str) -> tuple[Path, ...]:
+        """Return the paths of all files that a job is made of, of which some may be missing."""
+        return self.speech(job_id), self.driving(job_id), self.clip(job_id), self.background(job_id)
+
+    def background(self, job_id: str) -> Path:
+        """Return the path of the picture behind the person of a job."""
+        return self.root / "jobs" / job_id / "background_picture"
+
+    def video(self, job: Job) -> Path:
         """Return the path of the result of a job."""
-        return self.root / "jobs" / job_id / f"video{DEFAULT_CONTAINER.suffix}"
+        return self.root / "jobs" / job.id / f"video.{job.format}"
 
     def portrait(self, portrait_id: str) -> Path:
         """Return the path of the arrays of a portrait."""
@@ -218,7 +231,7 @@ class DataFolder:
     def without_paths(self, message: str) -> str:
         """Return a message for clients, in which paths are cut to their last part, and fields not quoted."""
         message = _PATH.sub(lambda path: Path(path[0]).name, message.replace(str(self.root), "/server/data"))
-        return re.sub(r"'(portrait|speech|driving|video)(?:\.\w+)?'", r"\1", message)
+        return re.sub(r"'(portrait|speech|driving|background_picture|video)(?:\.\w+)?'", r"\1", message)
 
     def close(self) -> None:
         """Let another server use the folder."""

@@ -8,13 +8,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from vortex.driving import captures, open_driver, perform_driver
 from vortex.errors import VortexError, in_one_line
-from vortex.options import DriveOptions, Options, VideoOptions, options_of
+from vortex.media.background import Background
+from vortex.options import DriveOptions, VideoOptions, options_of
 from vortex.performance import HeardSpeech, Performance, StageClock, perform_heard
 from vortex.render import report_as_json
 from vortex.server.decoding import (
@@ -39,6 +40,7 @@ from vortex.types import ProgressCallback, RenderReport
 
 log = logging.getLogger("vortex.server")
 Result = TypeVar("Result")
+Given = TypeVar("Given", VideoOptions, DriveOptions)
 
 MAX_ATTEMPTS = 3
 """A job that was running when the server died this often is assumed to be the cause."""
@@ -120,7 +122,7 @@ class Workers:
         return settled
 
     def _delete_inputs(self, job: Job) -> None:
-        for path in (self.folder.speech(job.id), self.folder.driving(job.id), self.folder.clip(job.id)):
+        for path in self.folder.inputs(job.id):
             path.unlink(missing_ok=True)
         if job.owns_portrait:
             self.portraits.delete(job.portrait_id)
@@ -181,13 +183,13 @@ class Workers:
         options: VideoOptions | DriveOptions
         said: list[SpokenText] = []
         if job.options.get("driven"):
-            options = drive = _stored(job, DriveOptions)
+            options = drive = self._stored(job, DriveOptions)
 
             def perform(clock: StageClock) -> Performance:
                 return self._watch(job, drive, clock)
 
         else:
-            options = speak = _stored(job, VideoOptions)
+            options = speak = self._stored(job, VideoOptions)
 
             def perform(clock: StageClock) -> Performance:
                 heard, words = self._hear(job, speak, clock)
@@ -200,7 +202,7 @@ class Workers:
         report = self.session.render(
             lambda clock: self.portraits.prepared(job.portrait_id, options, clock),
             perform,
-            self.folder.video(job.id),
+            self.folder.video(job),
             options,
             clock=clock,
         )
@@ -222,7 +224,7 @@ class Workers:
         clip, most_s = self.folder.clip(job.id), self.settings.max_duration_s
         text: str | None = job.options.get("text")
         said = text if text is not None else self.folder.speech(job.id)
-        task = partial(revoice_clip, clip, said, self.folder.video(job.id), options, most_s)
+        task = partial(revoice_clip, clip, said, self.folder.video(job), options, most_s)
         reckon = partial(reckon_clip, clip, said, most_s, self.settings.max_pixels)
         return self._read(job, "The clip", reckon, task, clock)
 
@@ -323,7 +325,7 @@ class Workers:
 
     def _measure(self, job: Job, said: SpokenText | None) -> dict[str, Any]:
         """Return the lip-sync of a finished video, against the planned phonemes if there are any."""
-        path, most_s = self.folder.video(job.id), self.settings.max_duration_s
+        path, most_s = self.folder.video(job), self.settings.max_duration_s
         said = said or SpokenText()
         return self.readers.read(
             "The video",
@@ -335,7 +337,7 @@ class Workers:
         )
 
     def _after_abandoning(self, job: Job) -> None:
-        self.folder.video(job.id).unlink(missing_ok=True)
+        self.folder.video(job).unlink(missing_ok=True)
         if self.store.job(job.id) is None:
             self.folder.delete_job(job.id)
         elif self._interrupt.is_set():
@@ -373,7 +375,9 @@ class Workers:
         for record in self.store.idle_portraits(time.time() - self.settings.keep_s):
             self.portraits.delete(record.id)
 
-
-def _stored(job: Job, group: type[Options]) -> Options:
-    """Return the options that a job was queued with."""
-    return group.parse(**{name: job.options.get(name) for name in options_of(group)})
+    def _stored(self, job: Job, group: type[Given]) -> Given:
+        """Return the options that a job was queued with, and the picture of its background by its path."""
+        options = group.parse(**{name: job.options.get(name) for name in options_of(group)})
+        if options.background.kind != "picture":
+            return options
+        return replace(options, background=Background("picture", str(self.folder.background(job.id))))

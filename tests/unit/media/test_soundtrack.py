@@ -20,7 +20,8 @@ from support.sounds import encode_sound, write_tracks
 
 from vortex.errors import AudioError
 from vortex.media import soundtrack
-from vortex.media.audio import load_audio, load_video_sound
+from vortex.media.audio import load_audio, load_sound, load_video_sound
+from vortex.media.downmix import StereoMixer
 from vortex.media.video import encode_video
 from vortex.types import Audio
 
@@ -333,3 +334,25 @@ def test_what_an_encoder_adds_to_the_end_is_left_out(tmp_path: Path, length_s: f
     heard = load_audio(tmp_path / "a.mp4", RATE_HZ)
     assert len(heard.samples) == len(audio.samples)
     assert frequency_hz(heard.samples[-9600:], RATE_HZ) == pytest.approx(440, abs=5)
+
+
+@pytest.mark.parametrize("rate_hz", [48_000, 44_100])
+def test_left_and_right_are_kept_apart_beside_the_mix(rate_hz: int) -> None:
+    left, right = tone(1.0, rate_hz, 300), tone(1.0, rate_hz, 700)
+    audio, stereo = load_sound(encode_sound(np.hstack([left, right]), rate_hz), RATE_HZ)
+    assert stereo is not None and stereo.shape == (len(audio.samples), 2)
+    for channel, hz in ((0, 300), (1, 700)):
+        assert frequency_hz(stereo[:, channel], RATE_HZ) == pytest.approx(hz, abs=3)
+        assert np.abs(stereo[:, channel]).max() == pytest.approx(0.5, abs=0.01)
+    assert load_sound(encode_sound(left, rate_hz), RATE_HZ)[1] is None
+
+
+def test_five_channels_keep_their_sides() -> None:
+    mixer = StereoMixer(("FL", "FR", "FC", "LFE", "SL", "SR"))
+    one_each = np.eye(6, dtype=np.float32)
+    left, right = mixer.mix(one_each).T
+    loudest = left[0]
+    # ITU-R BS.775-3, annex 4: centre and surround by 0.7071, sides apart, no low-frequency channel.
+    assert left / loudest == pytest.approx([1, 0, 0.7071, 0, 0.7071, 0], abs=1e-3)
+    assert right / loudest == pytest.approx([0, 1, 0.7071, 0, 0, 0.7071], abs=1e-3)
+    assert left.sum() == pytest.approx(1)  # all together stay within full scale

@@ -166,7 +166,7 @@ def test_a_clip_keeps_its_size_and_rate(path: Path, tmp_path: Path) -> None:
     assert not is_clip(tmp_path / "missing.mp4") and not is_clip(b"bytes")
     check_clip_options("mesh", RenderOptions())
     for wrong in ({"size_px": 256}, {"fps": Fraction(30)}, {"paste_back": True}):
-        with pytest.raises(InputError, match="keeps its own size and rate"):
+        with pytest.raises(InputError, match="keeps its own frames and rate"):
             check_clip_options("mesh", RenderOptions(**wrong))
     with pytest.raises(InputError, match="takes no clip"):
         check_clip_options("liveportrait", RenderOptions())

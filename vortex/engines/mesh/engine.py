@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vortex.engines.base import blendshapes_only
+from vortex.engines.base import MattedFrame, blendshapes_only
 from vortex.engines.mesh import commands
 from vortex.engines.mesh.eyes import draw_eye
 from vortex.engines.mesh.field import Bounds, invert, mixed, planes, remap, remap_fixed
@@ -48,9 +48,26 @@ class MeshEngine:
         self, prepared: MeshPortrait, motion: Motion, *, quality: str = "full"
     ) -> Iterator[Frame]:
         """Return an iterator of one frame for each row of ``motion``; InputError if it is no MotionTrack."""
-        return self._iter_frames(prepared, blendshapes_only(motion, self.name))
+        track = blendshapes_only(motion, self.name)
+        return (frame for frame, _ in self._iter_warped(prepared, track))
 
-    def _iter_frames(self, prepared: MeshPortrait, motion: MotionTrack) -> Iterator[Frame]:
+    def iter_matted(self, prepared: MeshPortrait, motion: Motion, matte: Frame) -> Iterator[MattedFrame]:
+        """Return the frames of :meth:`iter_frames`, each with the matte (H, W) uint8 warped as they are."""
+        return self._iter_matted(prepared, blendshapes_only(motion, self.name), matte)
+
+    def _iter_matted(
+        self, prepared: MeshPortrait, motion: MotionTrack, matte: Frame
+    ) -> Iterator[MattedFrame]:
+        region = prepared.region
+        x0, y0, (width, height) = region.x0, region.y0, region.size_px
+        box = (x0, y0, x0 + width, y0 + height)
+        for frame, where in self._iter_warped(prepared, motion):
+            moved = matte.copy()
+            moved[y0 : y0 + height, x0 : x0 + width] = remap_fixed(matte, where)
+            yield MattedFrame(frame, moved, box)
+
+    def _iter_warped(self, prepared: MeshPortrait, motion: MotionTrack) -> Iterator[tuple[Frame, F32]]:
+        """Yield each frame, and where the pixels (h, w, 2) of its region come from in the picture."""
         coefficients = _coefficients(prepared, motion)
         opening = commands.aperture(motion) * prepared.eye_width_px
         closing = {
@@ -83,7 +100,7 @@ class MeshEngine:
                         drop_px, float(depth), float(raised), float(yaw_deg), float(roll_deg)
                     )
                     _fill_mouth(frame, prepared, lips, skull_px, moves)
-                yield frame
+                yield frame, where
 
     def notes(self, prepared: MeshPortrait, motion: Motion, *, quality: str = "full") -> tuple[str, ...]:
         """Return nothing: this engine has no notes."""

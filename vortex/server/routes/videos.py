@@ -6,10 +6,12 @@ import asyncio
 import io
 import os
 import re
+import zipfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Query
 from PIL import Image
@@ -19,7 +21,14 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 
 from vortex.driving import check_drive
 from vortex.errors import InputError, MissingExtraError
-from vortex.media.containers import DEFAULT_CONTAINER
+from vortex.media.containers import (
+    CONTAINERS,
+    DEFAULT_CONTAINER,
+    Compression,
+    check_format,
+    check_rate,
+    container_of,
+)
 from vortex.media.reading import iter_timed_frames
 from vortex.options import (
     DriveOptions,
@@ -32,9 +41,11 @@ from vortex.options import (
     options_of,
 )
 from vortex.revoice.clip import check_clip_options
+from vortex.scene import check_framing
 from vortex.server.context import Context, Owner, ServerContext
 from vortex.server.errors import links, problems
 from vortex.server.inputs import (
+    check_background,
     check_clip,
     check_driving,
     check_sound,
@@ -52,6 +63,8 @@ POLL_S = 0.2
 THUMBNAIL_PX = 160
 HEARTBEAT_S = 15.0
 """Proxies close connections on which nothing is sent."""
+
+Given = TypeVar("Given", VideoOptions, DriveOptions)
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
@@ -102,7 +115,7 @@ def _queue(context: ServerContext, wanted: VideoRequest, folder: Path, owner: st
     driven = isinstance(options, DriveOptions)
     target = context.folder.driving(job_id) if driven else context.folder.speech(job_id)
     own = {"name": wanted.name, "text": wanted.text, "driven": driven, "clip": clip, "check": wanted.check}
-    stored = {**options.as_json(), **own}
+    stored = {**options.as_json(), **own, "format": wanted.format}
     most = context.settings.max_queued
     add = partial(context.store.add_job, owns_portrait=owns, owner=owner, max_queued=most)
     job = None
@@ -115,6 +128,8 @@ def _queue(context: ServerContext, wanted: VideoRequest, folder: Path, owner: st
             context.store.add_webhook(job_id, wanted.webhook_url)
         if clip:
             os.replace(portrait, context.folder.clip(job_id))
+        if options.background.kind == "picture":
+            os.replace(folder / "background_picture", context.folder.background(job_id))
         job = add(job_id, stored, portrait_id)
     finally:
         if job is None:
@@ -165,7 +180,7 @@ def _checked_options(
     if (speech.exists(), driving.exists(), wanted.text is not None).count(True) != 1:
         raise InputError("Give either speech, as a file, a text, or a driving video.")
     given, most_s = wanted.model_fields_set, context.settings.max_duration_s
-    options: VideoOptions | DriveOptions = wanted.options(VideoOptions)
+    options = wanted.options(VideoOptions)
     if options.duration_s is not None and options.duration_s > most_s:
         raise InputError(f"duration_s is {options.duration_s:g}; at most {most_s:g} are allowed.")
     if driving.exists():
@@ -175,7 +190,7 @@ def _checked_options(
         known = given & options_of(DriveOptions).keys()
         drive = context.with_engine(DriveOptions(**{name: getattr(wanted, name) for name in known}), given)
         check_drive(context.session.engine_name(drive), drive)
-        return drive
+        return _checked_frame(context, wanted, drive, folder)
     check_speaks(given)
     options = context.with_engine(options, given)
     if wanted.text is None:
@@ -184,7 +199,22 @@ def _checked_options(
         raise MissingExtraError(f"The server cannot speak: {context.why_no_speech}")
     else:
         check_text(wanted.text, options.part(SpeechOptions))
-    return options
+    return _checked_frame(context, wanted, options, folder)
+
+
+def _checked_frame(context: ServerContext, wanted: VideoRequest, options: Given, folder: Path) -> Given:
+    """Check frame, background and format, and return the options with a background that was sent."""
+    picture = folder / "background_picture"
+    background = check_background(context.intake, picture, options, context.settings.max_pixels)
+    name = Path(f"video.{wanted.format}")
+    compression = Compression(options.crf, options.bitrate_kbps)
+    check_format(name, compression, transparent=background.kind == "none")
+    if options.fps is not None:
+        check_rate(name, options.fps)
+    if wanted.check and container_of(name).audio_encoder is None:
+        raise InputError(f"check measures sound and picture, but {wanted.format} has no sound.")
+    check_framing(options, options.paste_back)
+    return replace(options, background=background)
 
 
 @router.get("", responses=problems(422))
@@ -238,15 +268,38 @@ _CONTENT: dict[str, dict[str, str]] = {DEFAULT_CONTAINER.media_type: {}}
 )
 def fetch_video(context: Context, job: KnownJob) -> FileResponse:
     """Return the video file, or with a Range header a part of it."""
+    return _video_file(context, job, DEFAULT_CONTAINER.suffix[1:])
+
+
+@router.head("/{video_id}/video.{suffix}", include_in_schema=False)
+@router.get(
+    "/{video_id}/video.{suffix}",
+    response_class=FileResponse,
+    responses={
+        200: {"content": {container.media_type: {} for container in CONTAINERS[1:]}},
+        206: {"description": "Part of the video"},
+        400: {"description": "A Range header that cannot be read"},
+        416: {"description": "A range outside the video"},
+        **problems(404, 409),
+    },
+)
+def fetch_other_video(context: Context, job: KnownJob, suffix: str) -> FileResponse:
+    """Return the video file of a job with another format than MP4, or a part of it."""
+    return _video_file(context, job, suffix)
+
+
+def _video_file(context: ServerContext, job: Job, suffix: str) -> FileResponse:
+    if suffix != job.format:
+        raise HTTPException(404, f"The video is a .{job.format}; fetch it by its video_url.")
     path = _finished_file(context, job)
     name = f"{_file_name(job.options.get('name') or '') or job.id}{path.suffix}"
-    kind = DEFAULT_CONTAINER.media_type
+    kind = container_of(path).media_type
     return FileResponse(path, media_type=kind, filename=name, content_disposition_type="inline")
 
 
 def _finished_file(context: ServerContext, job: Job) -> Path:
     """Return the path of the video; HTTPException 409 while there is none, 404 if it has expired."""
-    path = context.folder.video(job.id)
+    path = context.folder.video(job)
     if job.state != "done":
         raise HTTPException(409, f"The video is {job.state}; there is no file.")
     if not path.is_file():
@@ -267,11 +320,23 @@ def _file_name(name: str) -> str:
 )
 def fetch_thumbnail(context: Context, job: KnownJob) -> Response:
     """Return the first frame of the video as a small JPEG."""
-    _, frame = next(iter_timed_frames(_finished_file(context, job)))
-    small, file = Image.fromarray(frame), io.BytesIO()
+    small, file = _first_frame(_finished_file(context, job)), io.BytesIO()
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     small.save(file, "JPEG", quality=80)
     return Response(file.getvalue(), media_type="image/jpeg")
+
+
+def _first_frame(path: Path) -> Image.Image:
+    """Return the first frame of a finished video of any format, as RGB."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            first = min(name for name in archive.namelist() if name.endswith(".png"))
+            return Image.open(io.BytesIO(archive.read(first))).convert("RGB")
+    if path.suffix in (".gif", ".webp"):
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    _, frame = next(iter_timed_frames(path))
+    return Image.fromarray(frame)
 
 
 @router.get(
