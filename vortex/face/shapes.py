@@ -138,16 +138,17 @@ def fit_amounts(moves: FloatArray, displacements: FloatArray, start: F64 | None 
     return bounded_amounts(gram, wanted @ shapes.T, start)
 
 
-def bounded_amounts(gram: F64, products: F64, start: F64 | None = None) -> F64:
-    """Return (T, K) amounts in [0, 1] that solve least squares with ``gram`` (K, K) and ``products`` (T, K).
+def bounded_amounts(gram: F64, products: F64, start: F64 | None = None, *, lowest: float = 0.0) -> F64:
+    """Return (T, K) amounts in [``lowest``, 1] that solve least squares.
 
-    They are found by cyclic coordinate descent, all frames at once, from ``start`` (T, K) on, or from zero.
+    ``gram`` (K, K) and ``products`` (T, K) are its normal equations. Amounts are found by cyclic
+    coordinate descent, all frames at once, from ``start`` (T, K) on, or from zero.
     """
     amounts = np.zeros(products.shape) if start is None else start.copy()
     for _ in range(FIT_SWEEPS):
         for k in range(len(gram)):
             step = (products[:, k] - amounts @ gram[:, k]) / gram[k, k]
-            amounts[:, k] = np.clip(amounts[:, k] + step, 0, 1)
+            amounts[:, k] = np.clip(amounts[:, k] + step, lowest, 1)
     return amounts
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from vortex.face.landmarks import (
     IRIS_CENTRES,
+    LID_RINGS,
     LIDS,
     LOWER_INNER,
     LOWER_RINGS,
@@ -14,7 +15,7 @@ from vortex.face.landmarks import (
     UPPER_INNER,
     UPPER_RINGS,
 )
-from vortex.face.shapes import fit_person, load_shapes, without_pose
+from vortex.face.shapes import bounded_amounts, fit_person, landmark_weights, load_shapes, without_pose
 from vortex.interpolation import smoothstep
 from vortex.motion.eyes import set_gaze
 from vortex.types import BLENDSHAPE_INDEX, BLENDSHAPES, F32, F64, GAZE_REACH, FloatArray, Portrait
@@ -43,6 +44,13 @@ SCORE_GAIN = 0.6
 """Amount of a shape for a score of 1 by MediaPipe: 0.58 is the slope of fitted amounts over scores, of all
 shapes of the mouth in five films of people who talk or act."""
 GAP_WEIGHT, HOLDING_RIDGE = 30.0, 0.5
+CHANGE_RIDGE = 5e-3
+"""Ridge that keeps fitted changes near the difference of fitted amounts, like ``FIT_RIDGE`` of the shapes."""
+NOSE = [168, 6, 197, 195, 5, 4, 1, 2]
+"""The ridge of the nose from bridge to base."""
+NOSE_GAIN = 10.0
+"""How much more than other skin the nose counts in a fit of changes: shapes of the mouth shorten it in smiles
+that do not, and the lips are fitted as well with it."""
 
 
 def fit_expression(
@@ -64,7 +72,31 @@ def fit_expression(
     turned = np.abs(poses_deg - np.median(poses_deg, axis=0)).sum(axis=1)
     reference = int((np.abs(measured - wanted).sum(axis=1) + turned / TURN_OF_EYE_WIDTH_DEG).argmin())
     start = amounts[reference], opening[reference], irises[reference]
-    return _changes(amounts, faces, *start), reference
+    return _changes(_refitted(amounts, faces, reference), faces, *start), reference
+
+
+def _refitted(amounts: F64, faces: F64, reference: int) -> F64:
+    """Return amounts (T, K) whose change from the frame ``reference`` makes the change of the landmarks.
+
+    Amounts of single frames leave an error in each; that of the reference would be in all frames. Changes
+    stay near those of ``amounts`` and in [-1, 1]. Jaw and lids stay as they are.
+    """
+    shapes = load_shapes()
+    free = [k for k, name in enumerate(shapes.names) if name != "jawOpen" and not name.startswith(LID_SHAPES)]
+    weights = landmark_weights()
+    weights[np.concatenate(list(LID_RINGS.values()))] = 0
+    weights[NOSE] *= NOSE_GAIN
+    change = amounts - amounts[reference]
+    wanted = faces - faces[reference]
+    wanted -= np.tensordot(np.delete(change, free, axis=1), np.delete(shapes.moves, free, axis=0), 1)
+    moves = (shapes.moves[free] * weights).reshape(len(free), -1).astype(np.float64)
+    gram = moves @ moves.T
+    ridge = CHANGE_RIDGE * np.trace(gram) / len(gram)
+    products = (wanted * weights).reshape(len(faces), -1) @ moves.T + ridge * change[:, free]
+    result = amounts.copy()
+    fitted = bounded_amounts(gram + ridge * np.eye(len(gram)), products, change[:, free], lowest=-1.0)
+    result[:, free] = amounts[reference, free] + fitted
+    return result
 
 
 def copy_expression(landmarks_px: FloatArray, portrait: Portrait, scores: F32 | None = None) -> F32:

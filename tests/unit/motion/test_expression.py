@@ -19,6 +19,8 @@ from vortex.face.landmarks import (
     LIDS,
     LOWER_INNER,
     MOUTH_CORNERS,
+    NOSE_BRIDGE,
+    NOSE_TIP,
     OUTER_EYE_CORNERS,
     UPPER_INNER,
 )
@@ -102,6 +104,19 @@ def test_eyes_that_look_to_the_viewer_s_right_look_to_the_person_s_left() -> Non
     result, _ = fit_expression(filmed, STILL, filmed[0])
     assert column(result, "eyeLookLeft")[-1] == pytest.approx(0.5, abs=0.1)
     assert column(result, "eyeLookRight").max() < 0.05
+
+
+def test_a_nose_that_grows_longer_in_a_smile_does_so_on_the_portrait() -> None:
+    filmed = film(mouthSmileLeft=0.6 * RISING, mouthSmileRight=0.6 * RISING)
+    filmed[:, [1, 2, 4, 5], 1] += 140 * 0.015 * RISING[:, None]
+    result, reference = fit_expression(filmed, STILL, filmed[0])
+    assert reference == 0
+    shapes = load_shapes()
+    length = shapes.moves[:, NOSE_TIP, 1] - shapes.moves[:, NOSE_BRIDGE, 1]
+    made = np.stack([column(result, name) for name in shapes.names], axis=1) @ length
+    truth = np.diff(filmed[:, [NOSE_BRIDGE, NOSE_TIP], 1], axis=1)[:, 0] / 140
+    assert np.ptp(truth) > 0.015
+    np.testing.assert_allclose(made - made[0], truth - truth[0], atol=0.003)
 
 
 def test_amounts_are_bounded() -> None:
