@@ -9,7 +9,6 @@ import re
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -112,25 +111,18 @@ def _queue(context: ServerContext, wanted: VideoRequest, folder: Path, owner: st
     owns = wanted.portrait_id is None and not clip
     portrait_id = _portrait_id(context, wanted, options, portrait, owner) if not clip else ""
     job_id = new_id()
-    driven = isinstance(options, DriveOptions)
-    target = context.folder.driving(job_id) if driven else context.folder.speech(job_id)
-    own = {"name": wanted.name, "text": wanted.text, "driven": driven, "clip": clip, "check": wanted.check}
-    stored = {**options.as_json(), **own, "format": wanted.format}
+    own = {"name": wanted.name, "text": wanted.text, "clip": clip, "check": wanted.check}
+    stored = {**options.as_json(), **own, "driven": isinstance(options, DriveOptions), "format": wanted.format}
     most = context.settings.max_queued
-    add = partial(context.store.add_job, owns_portrait=owns, owner=owner, max_queued=most)
     job = None
     try:
-        target.parent.mkdir()
-        if wanted.text is None:
-            os.replace(folder / target.name, target)
+        _keep_files(context, wanted, options, folder, job_id)
         if wanted.webhook_url is not None:
             # Before the job, which may be done at once.
             context.store.add_webhook(job_id, wanted.webhook_url)
-        if clip:
-            os.replace(portrait, context.folder.clip(job_id))
-        if options.background.kind == "picture":
-            os.replace(folder / "background_picture", context.folder.background(job_id))
-        job = add(job_id, stored, portrait_id)
+        job = context.store.add_job(
+            job_id, stored, portrait_id, owns_portrait=owns, owner=owner, max_queued=most
+        )
     finally:
         if job is None:
             context.folder.delete_job(job_id)
@@ -141,6 +133,25 @@ def _queue(context: ServerContext, wanted: VideoRequest, folder: Path, owner: st
         raise _queue_is_full()
     context.workers.wake()
     return job
+
+
+def _keep_files(
+    context: ServerContext,
+    wanted: VideoRequest,
+    options: VideoOptions | DriveOptions,
+    folder: Path,
+    job_id: str,
+) -> None:
+    """Move the files of a request, which its job needs, from ``folder`` to the folder of the job."""
+    kept = context.folder
+    target = kept.driving(job_id) if isinstance(options, DriveOptions) else kept.speech(job_id)
+    target.parent.mkdir()
+    if wanted.text is None:
+        os.replace(folder / target.name, target)
+    if (folder / "portrait").exists() and is_clip(folder / "portrait"):
+        os.replace(folder / "portrait", kept.clip(job_id))
+    if options.background.kind == "picture":
+        os.replace(folder / "background_picture", kept.background(job_id))
 
 
 def _check_clip(context: ServerContext, options: VideoOptions | DriveOptions, path: Path) -> None:
