@@ -146,7 +146,7 @@ def test_a_clip_as_the_portrait_gets_other_words(
         files = {"portrait": ("person.mp4", person.read_bytes()), "speech": ("s.wav", clip)}
         return client.post("/v1/videos", files=files, data=options)
 
-    assert "keeps its own size" in send_clip(size_px="128").json()["detail"]
+    assert "keeps its own frames" in send_clip(size_px="128").json()["detail"]
     assert "no effect on a picture" in send(client, portrait, clip, rest="closed").json()["detail"]
     driving = {"portrait": ("p.mp4", person.read_bytes()), "driving": ("d.mp4", person.read_bytes())}
     assert "cannot be driven" in client.post("/v1/videos", files=driving).json()["detail"]
