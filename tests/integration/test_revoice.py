@@ -62,7 +62,7 @@ def test_a_clip_without_a_face_leaves_nothing(tmp_path: Path) -> None:
     write_timed_video(blank, [np.full((64, 64, 3), 90, np.uint8)] * 3, [0, 0.04, 0.08])
     with pytest.raises(NoFaceError):
         vortex.animate(blank, DEMO_SPEECH, out)
-    with pytest.raises(InputError, match="keeps its own size and rate"):
+    with pytest.raises(InputError, match="keeps its own frames and rate"):
         vortex.animate(blank, DEMO_SPEECH, out, size_px=256)
     assert [path.name for path in tmp_path.iterdir()] == ["blank.mp4"]
 
