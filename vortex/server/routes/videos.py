@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Query
 from PIL import Image
@@ -111,8 +111,13 @@ def _queue(context: ServerContext, wanted: VideoRequest, folder: Path, owner: st
     owns = wanted.portrait_id is None and not clip
     portrait_id = _portrait_id(context, wanted, options, portrait, owner) if not clip else ""
     job_id = new_id()
-    own = {"name": wanted.name, "text": wanted.text, "clip": clip, "check": wanted.check}
-    stored = {**options.as_json(), **own, "driven": isinstance(options, DriveOptions), "format": wanted.format}
+    own: dict[str, Any] = {"name": wanted.name, "text": wanted.text, "clip": clip, "check": wanted.check}
+    stored = {
+        **options.as_json(),
+        **own,
+        "driven": isinstance(options, DriveOptions),
+        "format": wanted.format,
+    }
     most = context.settings.max_queued
     job = None
     try:
