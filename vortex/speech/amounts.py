@@ -19,10 +19,11 @@ _CURRENCIES: Mapping[str, tuple[str, str, str, str]] = {
     "₺": ("lira", "lira", "kurus", "kurus"),
     "₪": ("shekel", "shekels", "agora", "agorot"),
     "₱": ("peso", "pesos", "centavo", "centavos"),
+    "₣": ("Swiss franc", "Swiss francs", "centime", "centimes"),
     "₿": ("bitcoin", "bitcoin", "satoshi", "satoshi"),
 }
 """Sign -> one, many, one hundredth, many hundredths."""
-_CODES: Mapping[str, str] = {"USD": "$", "GBP": "£", "EUR": "€", "JPY": "¥", "INR": "₹"}
+_CODES: Mapping[str, str] = {"USD": "$", "GBP": "£", "EUR": "€", "JPY": "¥", "INR": "₹", "CHF": "₣"}
 _COUNTRIES: Mapping[str, str] = {
     "US": "US", "A": "Australian", "AU": "Australian", "C": "Canadian", "CA": "Canadian", "NZ": "New Zealand",
     "HK": "Hong Kong", "S": "Singapore",

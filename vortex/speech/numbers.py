@@ -128,6 +128,7 @@ RULES: tuple[Rule, ...] = (
     (r"(?<=\d)\s-\s(?=\d)", _subtraction),
     (r"(?<=\d)\s?-\s?(?=\d)", lambda m: " to "),
     (r"(?<=\d):(?=\d)", lambda m: " to "),
+    (r"(?<=\b[Ii]n )1[01]\d\d(?!\d|[,.]\d)", lambda m: in_words(int(m[0]), "year")),
     (r"(?<![\d,.])(?:1[1-9]\d\d|20\d\d)(?!\d|[,.]\d)", lambda m: in_words(int(m[0]), "year")),
     (r"(?<![\d.])\d+(?:\.\d+){2,}(?![\d.])", _dotted),
     (r"(?<![\d.])(?P<n>\d+)'?s\b", lambda m: _plural(cardinal(m["n"]))),

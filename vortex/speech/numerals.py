@@ -44,6 +44,7 @@ def _cardinal(match: re.Match[str]) -> str:
 
 
 RULES: tuple[Rule, ...] = (
+    (r"\b(?P<name>World War)\s(?P<numeral>I)\b", _cardinal),
     (rf"\b(?P<name>{_RULERS})\s(?P<numeral>(?=[IVX]{{2}}){_NUMERAL})\b", _ordinal),
     (rf"\b(?P<name>{_RULERS})\s(?P<numeral>[IV])\b{_ENDS_NAME}", _ordinal),
     (

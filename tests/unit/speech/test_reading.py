@@ -144,7 +144,7 @@ the '60s | the sixties
 the 2010s | the twenty tens
 in his 20s | in his twenties
 the 1800s | the eighteen hundreds
-in 1066 | in one thousand and sixty six
+in 1066 | in ten sixty six
 in 1905 | in nineteen oh five
 the 1,000th | the one thousandth
 the 21st and 101st | the twenty first and one hundred and first
