@@ -1,7 +1,7 @@
 """How much of what is said an independent recogniser hears: each line of the readings, spoken and recognised.
 
-PocketSphinx decodes the sound with its own dictionary and language model of US English. It also mishears people.
-So lines with numbers, signs and abbreviations stand beside plain sentences in the same voice.
+PocketSphinx decodes the sound with its own dictionary and language model of US English. It also mishears
+people, so lines with numbers, signs and abbreviations stand beside plain sentences in the same voice.
 """
 
 from __future__ import annotations
