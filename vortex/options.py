@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from vortex.audio_motion.base import REGIONS as AUDIO_MOTION_REGIONS
 from vortex.audio_motion.registry import AUDIO_MOTION_NAMES, VISEMES, check_audio_motion
+from vortex.captions.files import CAPTION_KINDS, NONE, parse_captions
 from vortex.engines.registry import AUTO, find_engine
 from vortex.errors import InputError
 from vortex.face.choice import LARGEST, PLACES, parse_face
@@ -23,7 +24,7 @@ from vortex.face.framing import ASPECTS, parse_aspect, parse_position
 from vortex.media.background import Background
 from vortex.motion.presets import MAX_STRENGTH, PRESETS, PresetLike, PresetTrack
 from vortex.motion.transfer import MOTIONS, REGIONS, SCALINGS, MotionTransfer
-from vortex.speech.base import DEFAULT_VOICE, SPEED_RANGE
+from vortex.speech.base import DEFAULT_VOICE, PAUSE_RANGE, SPEED_RANGE
 from vortex.speech.registry import find_speech_engine
 from vortex.types import DEFAULT_SAMPLE_RATE_HZ, MAX_DURATION_S, MAX_OFFSET_FRAMES, parse_fps
 
@@ -358,6 +359,12 @@ class RenderOptions(EncodingOptions, FramingOptions, FaceOptions):
         "audio_motion_region", AUDIO_MOTION_REGIONS[0], AUDIO_MOTION_REGIONS,
         "what a learned model moves: lips; face, with brows and eyes; or all, with the head",
     )  # fmt: skip
+    captions: str = _option(
+        NONE, "text",
+        f"none, or one or more of {', '.join(CAPTION_KINDS)}: files beside the video, or in its frames; for "
+        "a sound, they need its transcript",
+        parse_captions, max_length=40, metavar="KINDS", examples=("srt", "vtt,burn"),
+    )  # fmt: skip
     mark: bool = _mark()
 
 
@@ -463,6 +470,10 @@ class SpeechOptions(OptionGroup):
         1.0, "number", "how fast a text is spoken, 0.5 (slow) to 2 (fast)", minimum=SPEED_RANGE[0],
         maximum=SPEED_RANGE[1], metavar="X",
     )  # fmt: skip
+    pause: float = _option(
+        1.0, "number", "how long pauses between sentences are, in times of the normal ones",
+        minimum=PAUSE_RANGE[0], maximum=PAUSE_RANGE[1], metavar="X",
+    )  # fmt: skip
     speech_engine: str = _option(
         "kokoro", "text", "kokoro or kokoro-fp32", lambda name: find_speech_engine(name).name, max_length=50,
         metavar="NAME",
@@ -474,6 +485,9 @@ class SayOptions(SpeechOptions):
     """How a text becomes a sound."""
 
     preset: PresetTrack = _preset()
+    preview: bool = _option(
+        False, "flag", "speak only the first sentence, or its beginning, to hear a voice soon"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -599,6 +613,7 @@ class RenderKeywords(EncodingKeywords, FramingKeywords, FaceKeywords, total=Fals
     duration_s: float | None
     audio_motion: str
     audio_motion_region: str
+    captions: str
     mark: bool
 
 
@@ -648,6 +663,7 @@ class SpeechKeywords(TypedDict, total=False):
 
     voice: str
     speed: float
+    pause: float
     speech_engine: str
 
 
@@ -655,6 +671,7 @@ class SayKeywords(SpeechKeywords, total=False):
     """Keywords of :class:`SayOptions`."""
 
     preset: PresetLike
+    preview: bool
 
 
 class SpeakKeywords(RenderKeywords, SpeechKeywords, ClipKeywords, total=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,8 +12,11 @@ from functools import partial
 
 from vortex.audio_motion.base import AudioToMotion, keypoints_of_voice
 from vortex.audio_motion.merge import merge_motion
+from vortex.captions.files import NONE
+from vortex.captions.words import CaptionWord, time_words
 from vortex.errors import InputError
-from vortex.lipsync.recognize import recognize_speech
+from vortex.lipsync.alignment import pronounce_words
+from vortex.lipsync.recognize import recognize_sounds, visemes_of_sounds
 from vortex.media.audio import fit_channels, fit_duration, resample, within_range
 from vortex.motion.drive import drive
 from vortex.motion.transfer import Motion
@@ -38,7 +41,8 @@ class SpeechInput:
     """The sound of a video, and what is known of it: its words, or the exact times of its phonemes.
 
     ``stereo`` (N, 2) float32 is what the file gets, if the sound has several channels; as long as ``audio``.
-    ``notes`` are for the user.
+    ``notes`` are for the user. ``written`` is the text as its author wrote it, for captions; default, the
+    transcript.
     """
 
     audio: Audio
@@ -46,19 +50,21 @@ class SpeechInput:
     phonemes: tuple[PhonemeSpan, ...] | None = None
     notes: tuple[str, ...] = ()
     stereo: F32 | None = None
+    written: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeardSpeech:
     """The sound of a video, as long as it, the visemes of its frames, and notes for the user.
 
-    ``stereo`` is as in :class:`Performance`.
+    ``stereo`` and ``words`` are as in :class:`Performance`.
     """
 
     audio: Audio
     visemes: VisemeTrack
     notes: tuple[str, ...] = ()
     stereo: F32 | None = None
+    words: tuple[CaptionWord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +84,8 @@ class Performance:
     notes: tuple[str, ...] = ()
     driver: str | None = None
     stereo: F32 | None = None
+    words: tuple[CaptionWord, ...] = ()
+    """The words of the captions, if the options ask for some."""
 
 
 class StageClock:
@@ -170,13 +178,13 @@ def hear_speech(speech: Callable[[], SpeechInput], options: RenderOptions, clock
     with clock.stage("recognize"):
         # A transcript covers all of the sound, so the alignment needs all of it.
         heard = audio if len(audio.samples) < len(whole.samples) and not given.transcript else whole
-        visemes, notes = recognize_speech(
-            heard, options.fps, transcript=given.transcript, phonemes=given.phonemes
-        )
+        sounds = recognize_sounds(heard, transcript=given.transcript, phonemes=given.phonemes)
+        visemes = visemes_of_sounds(sounds, heard, options.fps).fit(frames)
+        words = _caption_words(given, sounds.spans) if options.captions != NONE else ()
     stereo = given.stereo
     if stereo is not None:
         stereo = within_range(resample(stereo, given.audio.sample_rate, SOUND_HZ))
-    return HeardSpeech(audio, visemes.fit(frames), given.notes + notes, fit_channels(stereo, audio))
+    return HeardSpeech(audio, visemes, given.notes + sounds.notes, fit_channels(stereo, audio), words)
 
 
 def perform_heard(
@@ -197,7 +205,13 @@ def perform_heard(
         options.seed,
         notes,
         stereo=heard.stereo,
+        words=heard.words,
     )
+
+
+def _caption_words(speech: SpeechInput, spans: Sequence[PhonemeSpan]) -> tuple[CaptionWord, ...]:
+    spoken = speech.transcript or ""
+    return tuple(time_words(speech.written or spoken, spoken, spans, pronounce_words))
 
 
 def _learned_motion(

@@ -11,8 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from vortex.captions.burning import burned
+from vortex.captions.cues import make_cues
+from vortex.captions.files import BURN, caption_kinds, caption_paths, write_captions
 from vortex.engines.base import LastingEngine, LastingWork, P, Prepared
-from vortex.errors import VortexWarning
+from vortex.errors import EncodeError, VortexWarning
 from vortex.media.containers import Compression, choose_video_encoder, container_of
 from vortex.media.video import encode_video
 from vortex.motion.transfer import Motion
@@ -85,7 +88,7 @@ def render_video(
         portrait: called in this thread; returns the portrait as ``engine`` prepared it.
         perform: called in another thread at the same time; returns the sound and the motion.
         out: the video; it appears when it is whole. Check the path first.
-        options: quality and mark are used here.
+        options: quality, captions and mark are used here.
         part: see :func:`vortex.media.video.encode_video`.
         clock: measures the stages and reports progress.
         on_frame: sees every frame.
@@ -125,7 +128,7 @@ def render_video(
             frames = scene_frames(face.scene, engine, face.prepared, motion, frames)
         count = encode_video(
             out,
-            _reported(frames, len(motion), on_frame) if on_frame else frames,
+            _finished(frames, len(motion), on_frame, performance, options, face.prepared.size_px),
             performance.audio,
             performance.fps,
             face.prepared.size_px,
@@ -137,6 +140,7 @@ def render_video(
             part=part,
             on_progress=clock.on_progress,
         )
+    captions = _write_captions(out, performance, options)
     if work is not None:
         work.discard()
     release_freed_memory()
@@ -151,7 +155,41 @@ def render_video(
         duration_s=float(count / performance.fps),
         stage_s=clock.stage_s,
         notes=notes,
+        captions=captions,
     )
+
+
+def _finished(
+    frames: Iterator[Frame],
+    total: int,
+    on_frame: FrameCallback | None,
+    performance: Performance,
+    options: RenderOptions | DriveOptions,
+    size_px: tuple[int, int],
+) -> Iterator[Frame]:
+    """Return the frames as they are encoded; ``on_frame`` sees them without captions."""
+    if on_frame:
+        frames = _reported(frames, total, on_frame)
+    if isinstance(options, RenderOptions) and BURN in caption_kinds(options.captions):
+        length_s = float(performance.audio.duration_s)
+        frames = burned(frames, performance.words, performance.fps, length_s, size_px)
+    return frames
+
+
+def _write_captions(
+    out: Path, performance: Performance, options: RenderOptions | DriveOptions
+) -> tuple[Path, ...]:
+    """Write the caption files that the options name, and return their paths."""
+    if not isinstance(options, RenderOptions):
+        return ()
+    paths = caption_paths(out, options.captions)
+    cues = make_cues(performance.words, float(performance.audio.duration_s)) if paths else []
+    for path in paths:
+        try:
+            write_captions(path, cues)
+        except OSError as exc:
+            raise EncodeError(f"Captions '{path}' cannot be written ({exc.strerror}).") from exc
+    return tuple(paths)
 
 
 def _work_ahead(work: LastingWork, seed: int | None, clock: StageClock) -> tuple[str, ...]:
@@ -215,4 +253,5 @@ def report_as_json(report: RenderReport, total_s: float | None = None) -> dict[s
         **({} if total_s is None else {"total_s": round(total_s, 3)}),
         "stage_s": {name: round(seconds, 3) for name, seconds in report.stage_s.items()},
         "notes": list(report.notes),
+        **({"captions": [path.name for path in report.captions]} if report.captions else {}),
     }

@@ -10,11 +10,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, cast
 
 import numpy as np
 
 from vortex.audio_motion.registry import find_audio_motion
+from vortex.captions.burning import check_captions
+from vortex.captions.files import NONE, caption_paths
 from vortex.driving import (
     CaptureReport,
     Driver,
@@ -44,6 +47,7 @@ from vortex.options import (
     FramingOptions,
     LiveOptions,
     RenderOptions,
+    SayOptions,
     SpeakOptions,
     SpeechOptions,
     check_picture_options,
@@ -77,6 +81,8 @@ from vortex.speech.synthesis import synthesize
 from vortex.speech.text import split_sentences
 from vortex.types import MAX_DURATION_S, Portrait, ProgressCallback, RenderReport
 
+PREVIEW_CHARACTERS = 120
+"""A longer first sentence is cut before a word in a preview; this is about 8 s of speech."""
 PREPARED_KEPT = 8
 """Prepared portraits that a session keeps by default, about 15 MB each with the mesh engine."""
 
@@ -298,7 +304,8 @@ class Session(AbstractContextManager["Session"]):
         on_progress: ProgressCallback | None = None,
     ) -> RenderReport:
         """Make a talking video of a picture or a clip, and a sound; see :func:`vortex.animate`."""
-        _check_output(out, force, portrait, speech)
+        check_captions(options.captions, options.transcript)
+        _check_output(out, force, portrait, speech, captions=options.captions)
 
         def load() -> SpeechInput:
             audio, stereo = load_sound(speech, SOUND_HZ)
@@ -456,13 +463,15 @@ class Session(AbstractContextManager["Session"]):
         on_progress: ProgressCallback | None = None,
     ) -> tuple[RenderReport, Speech]:
         """Make a video in which a portrait speaks a text; see :func:`vortex.speak`."""
-        _check_output(out, force, portrait)
+        check_captions(options.captions, text)
+        _check_output(out, force, portrait, captions=options.captions)
         split_sentences(text)  # refuses a text without words before any work starts
         spoken: list[Speech] = []
 
         def speech() -> SpeechInput:
             spoken.append(self.say(text, options, options.preset, on_progress=on_progress))
-            return SpeechInput(spoken[0].audio, spoken[0].words, spoken[0].phonemes, spoken[0].notes)
+            said = spoken[0]
+            return SpeechInput(said.audio, said.words, said.phonemes, said.notes, written=said.written)
 
         report = self._render_speech(portrait, speech, text, out, options, StageClock(on_progress))
         return report, spoken[0]
@@ -477,12 +486,15 @@ class Session(AbstractContextManager["Session"]):
         on_progress: ProgressCallback | None = None,
     ) -> Speech:
         """Speak a text; see :func:`vortex.speech.synthesis.synthesize`."""
+        if isinstance(options, SayOptions) and options.preview:
+            text = shorten(split_sentences(text)[0].text, PREVIEW_CHARACTERS, placeholder="")
         with self.speech_engine(options.speech_engine) as engine:
             return synthesize(
                 text,
                 engine,
                 voice=options.voice,
                 speed=options.speed,
+                pause=options.pause,
                 preset=preset,
                 max_duration_s=max_duration_s,
                 on_progress=on_progress,
@@ -529,11 +541,13 @@ class _DrawnSeed:
             results.remove([name])
 
 
-def _check_output(out: str | Path, force: bool, *inputs: object) -> None:
+def _check_output(out: str | Path, force: bool, *inputs: object, captions: str = NONE) -> None:
     """Refuse a video that cannot be written, or would replace a file, before any work starts."""
     if Path(out) != PIPE:
         check_new_file(Path(out), "Output", force=force, inputs=inputs)
     check_video_path(Path(out))
+    for path in caption_paths(Path(out), captions):
+        check_new_file(path, "Captions", force=force, inputs=inputs)
 
 
 def check_video_file(path: Path, options: RenderOptions | DriveOptions) -> None:

@@ -320,7 +320,7 @@ class Portrait:
 class RenderReport:
     """What was made: file, frames, exact fps, size, engine, seed, seconds per stage, notes for the user.
 
-    ``preset`` and ``seed`` are None if a video drove the portrait.
+    ``preset`` and ``seed`` are None if a video drove the portrait. ``captions`` are files beside it.
     """
 
     path: Path
@@ -333,3 +333,4 @@ class RenderReport:
     duration_s: float
     stage_s: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    captions: tuple[Path, ...] = ()

@@ -328,7 +328,7 @@ def test_csv_and_jsonl_mean_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("jobs.txt", "", "neither"),
+        ("jobs.ods", "", "Give a list in one of these"),
         ("jobs.csv", "", "no rows"),
         ("jobs.csv", "portrait,speech,colour\na,b,c\n", "colour"),
         ("jobs.csv", b"\xff\xfe\x00", "UTF-8"),

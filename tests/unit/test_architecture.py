@@ -21,7 +21,7 @@ LAYERS = [
     {"face"},
     {"lipsync"},
     {"motion"},
-    {"engines", "speech", "audio_motion"},
+    {"engines", "speech", "audio_motion", "captions"},
     {"options"},
     {"performance"},
     {"driving"},

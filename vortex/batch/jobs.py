@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from vortex.captions.burning import check_captions
 from vortex.errors import InputError, in_one_line
 from vortex.media.background import Background
 from vortex.media.containers import DEFAULT_CONTAINER, SUFFIXES
@@ -25,6 +28,8 @@ REPORT = "report.json"
 """Files in the batch's folder."""
 SOURCES = ("speech", "text", "driving")
 INPUT_COLUMNS = ("portrait", *SOURCES, "output")
+LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl")
+SEPARATORS = (",", ";", "\t")
 COLUMNS = (*INPUT_COLUMNS, *options_of(VideoOptions))
 """Every column that a list may have: inputs and output, then each option of a video under its own name."""
 
@@ -72,7 +77,9 @@ class Outcome:
 
 @accepts(VideoOptions)
 def read_jobs(path: str | Path, **options: Unpack[VideoKeywords]) -> list[Row]:
-    """Read a .csv file with a header, or a .jsonl file with one object a line.
+    """Read a .csv, .tsv or .txt file with a header, or a .jsonl file with one object a line.
+
+    The columns of a table are separated by commas, semicolons or tabs; it is UTF-8, or UTF-16 with its mark.
 
     Columns and keys are :data:`COLUMNS`; ``portrait`` and one of ``speech``, ``text`` and ``driving`` are
     required.
@@ -88,15 +95,17 @@ def read_jobs(path: str | Path, **options: Unpack[VideoKeywords]) -> list[Row]:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in (".csv", ".jsonl"):
-        raise InputError(f"Jobs '{path}' are neither .csv nor .jsonl. Give a list in one of these formats.")
+    if suffix not in LIST_SUFFIXES:
+        raise InputError(f"Jobs '{path}' are no {', '.join(LIST_SUFFIXES)}. Give a list in one of these.")
     VideoOptions.parse(**options)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _decoded(path.read_bytes())
     except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-        raise InputError(f"Jobs '{path}' cannot be read ({reason}). Give a .csv or .jsonl file.") from exc
-    records = _csv_records(path, text) if suffix == ".csv" else _jsonl_records(text)
+        reason = exc.strerror if isinstance(exc, OSError) else "it is neither UTF-8 nor UTF-16"
+        raise InputError(
+            f"Jobs '{path}' cannot be read ({reason}). Save the list as .csv in UTF-8, or as .jsonl."
+        ) from exc
+    records = _jsonl_records(text) if suffix == ".jsonl" else _csv_records(path, text)
     rows: list[Row] = []
     taken: set[str] = set()
     for number, record in enumerate(records, start=1):
@@ -113,8 +122,17 @@ def read_jobs(path: str | Path, **options: Unpack[VideoKeywords]) -> list[Row]:
     return rows
 
 
+def _decoded(content: bytes) -> str:
+    """Return a text of UTF-8, or of UTF-16 with a byte order mark, as spreadsheets write "Unicode text"."""
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if wide else "utf-8-sig")
+
+
 def _csv_records(path: Path, text: str) -> list[Any]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    # No column has one of these signs in its name, so the most frequent one separates them.
+    header = text.lstrip().split("\n", 1)[0]
+    separator = max(SEPARATORS, key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         names = reader.fieldnames or ()
     except csv.Error as exc:
@@ -127,7 +145,12 @@ def _csv_records(path: Path, text: str) -> list[Any]:
     records: list[Any] = []
     while True:
         try:
-            records.append({name: value for name, value in next(reader).items() if value})
+            record = next(reader)
+            if None in record:
+                separated = f"separate the columns by {separator!r} and quote texts that contain it"
+                records.append(f"it has more values than the header has columns; {separated}")
+                continue
+            records.append({name: value for name, value in record.items() if value})
         except StopIteration:
             return records
         except csv.Error as exc:
@@ -156,6 +179,7 @@ def _job(folder: Path, number: int, record: Any, defaults: Mapping[str, Any]) ->
     given = {n: v for n, v in record.items() if n not in INPUT_COLUMNS and v not in (None, "")}
     if (shown := Background.parse(given.get("background", "keep"))).kind == "picture":
         given["background"] = str(folder / shown.value)
+    _check_decimals(given)
     options: VideoOptions | DriveOptions
     if "driving" in inputs:
         check_drives(given)
@@ -164,6 +188,7 @@ def _job(folder: Path, number: int, record: Any, defaults: Mapping[str, Any]) ->
     else:
         options = VideoOptions.parse(**{**defaults, **given})
         check_speaks(given)
+        check_captions(options.captions, inputs.get("text") or options.transcript)
     return Job(
         portrait=str(folder / inputs["portrait"]),
         output=_output(number, inputs),
@@ -172,6 +197,16 @@ def _job(folder: Path, number: int, record: Any, defaults: Mapping[str, Any]) ->
         options=options,
         driving=str(folder / inputs["driving"]) if "driving" in inputs else None,
     )
+
+
+def _check_decimals(given: Mapping[str, Any]) -> None:
+    """Refuse numbers with a decimal comma, as spreadsheets of many countries write them."""
+    known = options_of(VideoOptions)
+    for name, value in given.items():
+        numeric = known[name].kind in ("whole", "number") or name == "fps"
+        if numeric and isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d+,\d+\s*", value):
+            point = value.strip().replace(",", ".")
+            raise InputError(f"{name} is {value!r}, with a decimal comma; write {point}")
 
 
 def _output(number: int, inputs: Mapping[str, str]) -> str:

@@ -21,6 +21,8 @@ from pathlib import Path
 
 from vortex.batch.jobs import REPORT, Job, Outcome, Row
 from vortex.batch.journal import Journal
+from vortex.batch.page import write_page
+from vortex.captions.files import NONE, caption_paths
 from vortex.cluster import Cluster, DrivingVideo, VideoInput
 from vortex.engines.registry import AUTO, resolve_engine
 from vortex.errors import InputError, in_one_line
@@ -76,6 +78,7 @@ def run_batch(
     force: bool = False,
     row_timeout_s: float = ROW_TIMEOUT_S,
     on_outcome: OutcomeCallback | None = None,
+    html_report: str | Path | None = None,
 ) -> list[Outcome]:
     """Make the videos of all rows below ``folder``; return how each row ended, in their order.
 
@@ -85,15 +88,12 @@ def run_batch(
 
     ``workers`` is the number of processes; default, half of the CPU cores, at least one. A row that takes
     longer than ``row_timeout_s`` fails. With a ``cluster``, its actors render instead, without that limit.
-    The folder is created; InputError if that fails, or for a number that is not accepted.
+    ``html_report`` is a page to write, see :func:`vortex.batch.page.write_page`. The folder is created;
+    InputError if that fails, or for a number that is not accepted.
     """
     folder = Path(folder)
     workers = max((os.cpu_count() or 1) // 2, 1) if workers is None else workers
-    if not 1 <= workers <= MAX_WORKERS:
-        raise InputError(f"workers is {workers}; give a number from 1 to {MAX_WORKERS}.")
-    if not 0.001 <= row_timeout_s <= MAX_ROW_TIMEOUT_S:
-        most = f"{MAX_ROW_TIMEOUT_S:g}"
-        raise InputError(f"row_timeout_s is {row_timeout_s}; give seconds from 0.001 to {most}.")
+    _check_limits(workers, row_timeout_s)
     ended: dict[int, Outcome] = {}
     with Journal(folder, force=force) as journal:
 
@@ -118,7 +118,17 @@ def run_batch(
             end(outcome)
     outcomes = [ended[row.number] for row in rows]
     _write_report(folder / REPORT, outcomes)
+    if html_report is not None:
+        write_page(Path(html_report), outcomes, folder)
     return outcomes
+
+
+def _check_limits(workers: int, row_timeout_s: float) -> None:
+    if not 1 <= workers <= MAX_WORKERS:
+        raise InputError(f"workers is {workers}; give a number from 1 to {MAX_WORKERS}.")
+    if not 0.001 <= row_timeout_s <= MAX_ROW_TIMEOUT_S:
+        most = f"{MAX_ROW_TIMEOUT_S:g}"
+        raise InputError(f"row_timeout_s is {row_timeout_s}; give seconds from 0.001 to {most}.")
 
 
 def _write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
@@ -153,6 +163,10 @@ def _without_loss(
         if os.path.realpath(path) in inputs:
             raise InputError(f"the output '{task.job.output}' is an input of a row, which would be lost")
         check_new_file(path, "Output", force=force or own)
+        for captions in caption_paths(path, getattr(task.job.options, "captions", NONE)):
+            if os.path.realpath(captions) in inputs:
+                raise InputError(f"the captions '{captions.name}' are an input of a row, which would be lost")
+            check_new_file(captions, "Captions", force=force or own)
     except (InputError, OSError, ValueError) as exc:
         return task.outcome(time.perf_counter(), 0, in_one_line(exc))
     journal.begin(task.job.output)
@@ -191,6 +205,9 @@ def check_travels(output: str, options: VideoOptions | DriveOptions) -> None:
         raise InputError(f"a cluster writes {DEFAULT_CONTAINER.suffix} only; change the output '{output}'")
     if options.background.kind == "picture":
         raise InputError("a cluster has no picture as background; give another one, or leave the cluster out")
+    captions = getattr(options, "captions", NONE)
+    if caption_paths(Path(output), captions):
+        raise InputError(f"captions is {captions!r}; a cluster returns videos only. Give burn")
 
 
 def _key(job: Job) -> str:

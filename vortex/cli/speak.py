@@ -45,7 +45,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     say.set_defaults(run=_say)
 
     voices = commands.add_parser("voices", parents=[common], help="list the voices that can speak")
-    add_options(voices, SpeechOptions, skip=("voice", "speed"))
+    add_options(voices, SpeechOptions, skip=("voice", "speed", "pause"))
+    voices.add_argument("--samples", metavar="FOLDER", help="write a sound file of each voice into a folder")
+    add_options(voices, OutputOptions)
     voices.add_argument("--json", action="store_true", help="print the list as JSON")
     voices.set_defaults(run=_voices)
 
@@ -157,7 +159,9 @@ def _voices(args: argparse.Namespace, console: TextIO) -> int:
 
     name = parsed_options(args, SpeechOptions).speech_engine
     voices = list_voices(name)
-    if args.json:
+    if args.samples is not None:
+        _write_samples(args, console, name, [voice.name for voice in voices])
+    elif args.json:
         print(json.dumps([asdict(voice) for voice in voices]))
     else:
         for voice in voices:
@@ -165,6 +169,32 @@ def _voices(args: argparse.Namespace, console: TextIO) -> int:
         if name == "kokoro":
             print("vortex: kokoro-fp32 has more. Run: vortex weights fetch kokoro", file=console)
     return 0
+
+
+def _write_samples(args: argparse.Namespace, console: TextIO, engine: str, voices: list[str]) -> None:
+    """Let each voice say the sample text, in a WAV file of its name."""
+    from vortex.media.audio import write_wav
+    from vortex.session import Session
+    from vortex.speech.base import SAMPLE_TEXT
+
+    folder, force = Path(args.samples), parsed_options(args, OutputOptions).force
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise InputError(f"Folder '{folder}' cannot be made ({exc.strerror}). Choose another one.") from exc
+    paths = {voice: folder / f"{voice}.wav" for voice in voices}
+    for path in paths.values():
+        check_output_path(path, (".wav",), "Sample")
+        check_new_file(path, "Sample", force=force)
+    with Session() as session:
+        for voice, path in paths.items():
+            args.stop.check()
+            speech = session.say(SAMPLE_TEXT, SpeechOptions(voice=voice, speech_engine=engine))
+            write_wav(path, speech.audio)
+            if not args.json:
+                print(path, file=console)
+    if args.json:
+        print(json.dumps({voice: str(path) for voice, path in paths.items()}))
 
 
 def _generate(args: argparse.Namespace, console: TextIO) -> int:

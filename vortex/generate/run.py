@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vortex.captions.burning import check_captions
+from vortex.captions.files import caption_paths
 from vortex.errors import InputError, StageTimeoutError, VortexError
 from vortex.face.portrait import PortraitSource
 from vortex.generate.clip import ClipLimits, ClipReport, Keyframes
@@ -89,6 +91,9 @@ def run_generate(
     out = Path(out)
     check_new_file(out, "Output", force=force, inputs=(request.image,))
     check_verifiable(out)
+    check_captions(request.options.captions, request.text)
+    for path in caption_paths(out, request.options.captions):
+        check_new_file(path, "Captions", force=force, inputs=(request.image,))
     request = replace(request, options=request.options.with_seed())
     options = request.options
     stages = _Stages(request, loaders or choose_loaders(request), session, on_progress)
@@ -170,7 +175,7 @@ class _Stages:
             self.watchdog.stop(exc)
             raise
         self.speech = speech
-        return SpeechInput(speech.audio, speech.words, speech.phonemes, speech.notes)
+        return SpeechInput(speech.audio, speech.words, speech.phonemes, speech.notes, written=speech.written)
 
     def _speak(self) -> Speech:
         text, options = self.request.text, self.options

@@ -132,6 +132,21 @@ def _decode_pcm(decoder: Decoder, pcm: bytes) -> None:
     decoder.end_utt()
 
 
+def pronounce_words(words: Sequence[str]) -> list[list[str]]:
+    """Return the ARPAbet sounds of English words in lower case, as they are pronounced most often.
+
+    A word whose pronunciation nothing knows has none.
+    """
+    decoder = _new_decoder()
+    known: dict[str, list[str]] = {}
+    for word in dict.fromkeys(words):
+        try:
+            known[word] = (decoder.lookup_word(word) or _pronounce(word)).split()
+        except InputError:
+            known[word] = []
+    return [known[word] for word in words]
+
+
 @lru_cache(maxsize=4096)
 def _pronounce(word: str) -> str:
     """Return the ARPAbet sounds, with spaces between, of a word that is not in the dictionary."""

@@ -27,32 +27,35 @@ def recognize_visemes(
     transcript: str | None = None,
     phonemes: Sequence[PhonemeSpan] | None = None,
 ) -> VisemeTrack:
-    """Return how the mouth moves, as of :func:`recognize_speech`, without the notes."""
-    return recognize_speech(audio, fps, transcript=transcript, phonemes=phonemes)[0]
+    """Return how the mouth moves, one row for each frame of the sound.
+
+    The arguments and the errors are those of :func:`recognize_sounds`.
+    """
+    heard = recognize_sounds(audio, transcript=transcript, phonemes=phonemes)
+    return visemes_of_sounds(heard, audio, fps)
 
 
-def recognize_speech(
-    audio: Audio,
-    fps: Fraction,
-    *,
-    transcript: str | None = None,
-    phonemes: Sequence[PhonemeSpan] | None = None,
-) -> tuple[VisemeTrack, tuple[str, ...]]:
-    """Return how the mouth moves, one row for each frame of the sound, and notes for the user.
+def recognize_sounds(
+    audio: Audio, *, transcript: str | None = None, phonemes: Sequence[PhonemeSpan] | None = None
+) -> Recognition:
+    """Return the sounds of a voice.
 
     ``phonemes`` are used as they are; InputError if their times are bad. Else the sounds are those of
     :func:`recognize_phonemes`, with its errors.
     """
     if phonemes is not None:
-        heard = Recognition(check_spans(phonemes))
-    else:
-        heard = recognize_phonemes(resample(audio.samples, audio.sample_rate, ACOUSTIC_HZ), transcript)
+        return Recognition(check_spans(phonemes))
+    return recognize_phonemes(resample(audio.samples, audio.sample_rate, ACOUSTIC_HZ), transcript)
+
+
+def visemes_of_sounds(heard: Recognition, audio: Audio, fps: Fraction) -> VisemeTrack:
+    """Return how the mouth moves that makes these sounds, one row for each frame of ``audio``."""
     frames = frame_count(audio.duration_s, fps)
     loudness = np.zeros(0, np.float32)
     if frames:
         level = loudness_db(audio.samples, frame_spans(frames, fps, audio.sample_rate))
         loudness = relative_loudness(level, float(np.percentile(level, 95)))
-    return VisemeTrack(coarticulate(heard.spans, frames, fps), loudness, fps), heard.notes
+    return VisemeTrack(coarticulate(heard.spans, frames, fps), loudness, fps)
 
 
 def audio_to_visemes(audio: npt.ArrayLike, fps: float | str | Fraction, sample_rate: int = 24_000) -> F32:

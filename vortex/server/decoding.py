@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -21,14 +22,14 @@ from vortex.face.landmarks import SKIN_LANDMARKS
 from vortex.face.listing import FoundFace, list_faces
 from vortex.face.portrait import load_portrait
 from vortex.lipsync.sync import measure_sync
-from vortex.media.audio import load_audio, load_sound
+from vortex.media.audio import load_audio, load_sound, write_wav
 from vortex.media.formats import HEAD_BYTES, PICTURES, format_of
 from vortex.media.picture import load_picture
 from vortex.media.reading import iter_timed_frames, probe_video
 from vortex.media.soundtrack import sound_header
 from vortex.motion.template import load_template
 from vortex.motion.transfer import Motion
-from vortex.options import DriveOptions, VideoOptions
+from vortex.options import DriveOptions, SayOptions, VideoOptions
 from vortex.performance import (
     SOUND_HZ,
     HeardSpeech,
@@ -326,7 +327,15 @@ def _speech_input(
     speech = _own_session().say(
         said, options, options.preset, max_duration_s=max_duration_s, on_progress=on_progress
     )
-    return SpeechInput(speech.audio, speech.words, speech.phonemes, speech.notes)
+    return SpeechInput(speech.audio, speech.words, speech.phonemes, speech.notes, written=speech.written)
+
+
+def speak_wav(text: str, options: SayOptions) -> bytes:
+    """Return a spoken text as a WAV file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "speech.wav"
+        write_wav(path, _own_session().say(text, options).audio)
+        return path.read_bytes()
 
 
 def watch_driver(

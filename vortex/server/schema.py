@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, create_model
@@ -231,6 +232,7 @@ class Video(BaseModel):
     measuring: Annotated[bool, Field(description="the video is finished, its lip-sync is being measured")]
     error: Failure | None
     video_url: str | None
+    captions_urls: Annotated[list[str], Field(description="the caption files that the job asked for")]
     events_url: str
 
     @classmethod
@@ -241,6 +243,10 @@ class Video(BaseModel):
             "portrait_id": None if job.owns_portrait else job.portrait_id or None,
             "progress": vars(job),
             "video_url": f"/v1/videos/{job.id}/video.{job.format}" if job.state == "done" else None,
+            "captions_urls": [
+                f"/v1/videos/{job.id}/captions{Path(name).suffix}"
+                for name in (job.report or {}).get("captions", ())
+            ],
             "events_url": f"/v1/videos/{job.id}/events",
         }
         return cls.model_validate(vars(job) | own)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
+from vortex.captions.files import caption_paths
 from vortex.driving import captures, open_driver, perform_driver
 from vortex.errors import VortexError, in_one_line
 from vortex.media.background import Background
@@ -337,7 +338,8 @@ class Workers:
         )
 
     def _after_abandoning(self, job: Job) -> None:
-        self.folder.video(job).unlink(missing_ok=True)
+        for path in (self.folder.video(job), *caption_paths(self.folder.video(job), "srt,vtt")):
+            path.unlink(missing_ok=True)
         if self.store.job(job.id) is None:
             self.folder.delete_job(job.id)
         elif self._interrupt.is_set():

@@ -14,6 +14,9 @@ from vortex.types import F32, I64, Audio, PhonemeSpan, read_only
 
 DEFAULT_VOICE = "af_heart"
 SPEED_RANGE = (0.5, 2.0)
+PAUSE_RANGE = (0.0, 10.0)
+SAMPLE_TEXT = "Hello! This is how I sound. Shall we begin?"
+"""What a voice says in its sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class Utterance:
 class Speech:
     """A spoken text: ``audio`` at 24 kHz, ``phonemes`` that cover it to the sample, the text in ``words``.
 
-    ``notes`` name what is in the text and could not be read aloud.
+    ``notes`` name what is in the text and could not be read aloud. ``written`` is the text as its author
+    wrote it, without markup.
     """
 
     audio: Audio
@@ -71,6 +75,7 @@ class Speech:
     voice: str
     engine: str
     notes: tuple[str, ...] = ()
+    written: str = ""
 
 
 class SpeechEngine(Protocol):

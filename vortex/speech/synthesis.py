@@ -10,7 +10,8 @@ import numpy as np
 from vortex.errors import InputError
 from vortex.lipsync.visemes import SILENCE
 from vortex.motion.presets import PresetLike, PresetTrack
-from vortex.speech.base import DEFAULT_VOICE, SPEED_RANGE, Speech, SpeechEngine, Utterance
+from vortex.speech.base import DEFAULT_VOICE, PAUSE_RANGE, SPEED_RANGE, Speech, SpeechEngine, Utterance
+from vortex.speech.markup import parse_markup
 from vortex.speech.text import Sentence, read_text
 from vortex.types import F32, I64, MAX_DURATION_S, Audio, PhonemeSpan, ProgressCallback
 
@@ -56,6 +57,7 @@ def synthesize(
     *,
     voice: str = DEFAULT_VOICE,
     speed: float = 1.0,
+    pause: float = 1.0,
     preset: PresetLike = "neutral",
     output: F32 | None = None,
     max_duration_s: float = MAX_DURATION_S,
@@ -72,6 +74,7 @@ def synthesize(
             :func:`vortex.speech.text.read_text`.
         voice: a name of ``engine.voices``.
         speed: 0.5 (slow) to 2 (fast); the preset's own speed multiplies it, within these limits.
+        pause: 0 to 10, multiplies the pauses between sentences.
         preset: sets speed and level, see :data:`PRESET_PROSODY`; a timed sequence changes between sentences.
         output: (M,) float32 that receives the samples; ``Speech.audio`` is then a view of its beginning.
         max_duration_s: a text that takes longer is refused at the sentence that exceeds it.
@@ -84,6 +87,8 @@ def synthesize(
     """
     if not SPEED_RANGE[0] <= speed <= SPEED_RANGE[1]:
         raise InputError(f"speed is {speed:g}; give {SPEED_RANGE[0]:g} (slow) to {SPEED_RANGE[1]:g} (fast).")
+    if not PAUSE_RANGE[0] <= pause <= PAUSE_RANGE[1]:
+        raise InputError(f"pause is {pause:g}; give {PAUSE_RANGE[0]:g} to {PAUSE_RANGE[1]:g}.")
     track = PresetTrack.parse(preset)
     prosodies = [
         (PRESET_PROSODY[name].at_strength(strength), start_s)
@@ -101,7 +106,7 @@ def synthesize(
         pace = min(max(speed * prosody.speed, SPEED_RANGE[0]), SPEED_RANGE[1])
         before = sentences[index - 1] if index else None
         if before and before.pause_s is None:
-            buffer.add_silence(_usual_pause_s(before) / pace)
+            buffer.add_silence(_usual_pause_s(before) * pause / pace)
         pause_s = before.pause_s if before else None
         _check_length(buffer.length_s + (pause_s or 0.0), max_duration_s)
         buffer.add(engine.say(sentence.text, voice=voice, speed=pace), prosody.gain_db, pause_s)
@@ -111,7 +116,8 @@ def synthesize(
     if on_progress:
         on_progress("speech", len(sentences), len(sentences))
     words = " ".join(sentence.text for sentence in sentences)
-    return Speech(buffer.audio(), tuple(buffer.spans()), words, voice, engine.name, reading.notes)
+    written = " ".join(passage.text for passage in parse_markup(text)[0])
+    return Speech(buffer.audio(), tuple(buffer.spans()), words, voice, engine.name, reading.notes, written)
 
 
 def _check_length(length_s: float, max_duration_s: float) -> None:

@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
+from vortex.captions.burning import check_captions
 from vortex.driving import check_drive
 from vortex.errors import InputError, MissingExtraError
 from vortex.media.containers import (
@@ -208,6 +209,7 @@ def _checked_options(
         check_drive(context.session.engine_name(drive), drive)
         return _checked_frame(context, wanted, drive, folder)
     check_speaks(given)
+    check_captions(options.captions, wanted.text or options.transcript)
     options = context.with_engine(options, given)
     if wanted.text is None:
         check_transcript(wanted.options(VideoOptions).transcript, check_sound(context.intake, speech, most_s))
@@ -353,6 +355,34 @@ def _first_frame(path: Path) -> Image.Image:
             return picture.convert("RGB")
     _, frame = next(iter_timed_frames(path))
     return Image.fromarray(frame)
+
+
+def _fetch_captions(context: ServerContext, job: Job, kind: str, media_type: str) -> FileResponse:
+    """Return a caption file that the options of a job asked for."""
+    path = _finished_file(context, job).with_suffix(f".{kind}")
+    if not path.is_file():
+        raise HTTPException(404, f"The video has no such captions. Ask for them with captions={kind}.")
+    return FileResponse(path, media_type=media_type, filename=f"{job.id}.{kind}")
+
+
+@router.get(
+    "/{video_id}/captions.srt",
+    response_class=FileResponse,
+    responses={200: {"content": {"application/x-subrip": {}}}, **problems(404, 409)},
+)
+def fetch_srt(context: Context, job: KnownJob) -> FileResponse:
+    """Return the captions as SubRip, if the job asked for srt."""
+    return _fetch_captions(context, job, "srt", "application/x-subrip")
+
+
+@router.get(
+    "/{video_id}/captions.vtt",
+    response_class=FileResponse,
+    responses={200: {"content": {"text/vtt": {}}}, **problems(404, 409)},
+)
+def fetch_vtt(context: Context, job: KnownJob) -> FileResponse:
+    """Return the captions as WebVTT, if the job asked for vtt."""
+    return _fetch_captions(context, job, "vtt", "text/vtt")
 
 
 @router.get(
