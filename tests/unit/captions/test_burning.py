@@ -9,7 +9,11 @@ import pytest
 
 from vortex.captions.burning import FONT, burned, check_captions, drawable
 from vortex.captions.words import CaptionWord
+from vortex.demo import demo_portrait
 from vortex.errors import InputError
+from vortex.face.detection import find_faces
+from vortex.face.landmarker import take_landmarker
+from vortex.media.picture import load_picture
 from vortex.types import Frame
 
 WORDS = [
@@ -65,3 +69,16 @@ def test_captions_of_bare_sound_are_refused() -> None:
     with pytest.raises(InputError, match=r"words are not known. Give a transcript"):
         check_captions("srt", None)
     check_captions("none", None)
+
+
+def test_captions_move_to_the_top_where_the_mouth_is_at_the_bottom() -> None:
+    picture = load_picture(demo_portrait()).image
+    with take_landmarker() as landmarker:
+        (face,) = find_faces(landmarker, picture)
+    chin = int(face.landmarks_px[152, 1])
+    # Cut just below the chin, so that the mouth is in the lowest rows.
+    close = np.ascontiguousarray(picture[: chin // 2 * 2, : picture.shape[1] // 2 * 2])
+    height, width = close.shape[:2]
+    frames = list(burned((close.copy() for _ in range(3)), WORDS, Fraction(1), 3.0, (width, height)))
+    rows = np.flatnonzero((frames[1] != close).any(axis=(1, 2)))
+    assert rows[-1] < face.landmarks_px[13, 1] - 0.1 * height

@@ -11,7 +11,7 @@ from vortex.errors import InputError
 from vortex.lipsync.visemes import SILENCE
 from vortex.motion.presets import PRESETS
 from vortex.speech.base import Utterance, Voice
-from vortex.speech.synthesis import LEAD_S, PEAK, PRESET_PROSODY, synthesize
+from vortex.speech.synthesis import LEAD_S, PEAK, PRESET_PROSODY, SENTENCE_PAUSE_S, synthesize
 
 RATE_HZ = 24_000
 
@@ -153,3 +153,13 @@ def test_what_cannot_be_read_is_noted() -> None:
     speech = synthesize("one 😀 two", Beeper(), voice="low")
     assert speech.words == "one two"
     assert speech.notes == ("not read aloud: 😀 (grinning face)",)
+
+
+def test_pauses_between_sentences_are_multiplied() -> None:
+    def between(pause: float) -> float:
+        speech = synthesize("one. two.", Beeper(), voice="low", pause=pause)
+        return [span.end_s - span.start_s for span in speech.phonemes if span.phoneme == SILENCE][1]
+
+    assert between(3.0) - between(1.0) == pytest.approx(2 * SENTENCE_PAUSE_S, abs=1e-3)
+    with pytest.raises(InputError, match=r"pause is 11; give 0 to 10"):
+        synthesize("one.", Beeper(), voice="low", pause=11)
