@@ -36,6 +36,8 @@ def test_every_answer_is_as_described(address: str, portrait: Path, speech: Path
     command = [Path(sys.executable).parent / "schemathesis", "--config-file", config, "run"]
     command += [address + "/openapi.json", "--exclude-checks", UNCHECKED]
     command += ["--generation-deterministic", "--suppress-health-check", "all", "--no-color"]
+    # The first preview of a voice loads its model, which takes longer than the 10 s that are usual.
+    command += ["--request-timeout", "60"]
     for examples in ("9", "10", "11"):
         arguments = [*command, "--max-examples", examples]
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, cwd=tmp_path)
