@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from vortex.revoice.blending import region_mask
 from vortex.revoice.clip import Clip, check_clip_options, is_clip, read_clip
 from vortex.revoice.composing import MouthShare, compose
 from vortex.revoice.lips import GAP, measure_lips
-from vortex.revoice.renderer import ClipRenderer
+from vortex.revoice.renderer import ClipRenderer, Plan, plan_mouths, render_plan
 from vortex.types import BLENDSHAPE_INDEX, BLENDSHAPES, Frame, MotionTrack
 
 BLANK = slice(20, 24)
@@ -130,6 +131,29 @@ def test_a_longer_sound_runs_the_clip_to_and_fro(path: Path, clip: Clip, source:
     assert len(frames) == len(order)
     for number, frame in zip(order, frames, strict=True):
         np.testing.assert_array_equal(frame, source[number])
+
+
+def test_mouths_change_at_once_at_a_cut(clip: Clip) -> None:
+    """A frame before a cut is the same whichever mouth comes after it; within a scene they are mixed."""
+    order, lips_wanted = np.array([2, 3]), np.tile(clip.library.measures.lips[2], (2, 1))
+    whole, none = np.ones(2), np.zeros(2)
+
+    def first(after: int, *, cut: bool) -> Frame:
+        plan = Plan(order, lips_wanted, np.array([2, after]), none, whole, np.array([False, cut]))
+        return next(render_plan(clip, silence(2), plan))
+
+    np.testing.assert_array_equal(first(12, cut=True), first(3, cut=True))
+    assert (first(12, cut=False) != first(3, cut=False)).any()
+
+
+def test_what_a_scene_hides_leaves_the_mouths_of_others(clip: Clip) -> None:
+    """The blank frames begin another scene: the mouth stays new up to the cut, and fades in after them."""
+    order, shut = np.arange(60), np.tile(clip.library.mouth.rest, (60, 1))
+    library = replace(clip.library, cuts=np.array([BLANK.start]))
+    shown = plan_mouths(library, order, shut).shown
+    np.testing.assert_array_equal(shown[: BLANK.start], clip.library.usable[: BLANK.start])
+    np.testing.assert_array_equal(shown[BLANK], 0)
+    assert 0 < shown[BLANK.stop] < shown[BLANK.stop + 1] < 1
 
 
 def test_mouths_that_the_clip_lacks_are_drawn(tmp_path: Path) -> None:
