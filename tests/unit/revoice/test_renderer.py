@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from support.driving import FPS, click_track, frame_times_s, known_frames, known_motion, write_timed_video
@@ -172,6 +173,26 @@ def test_two_frames_are_enough(tmp_path: Path) -> None:
     write_timed_video(path, known_frames([0.0, 0.04]), [0, 0.04])
     clip = read_clip(path, 1.0, StageClock())
     assert len(list(ClipRenderer().iter_frames(clip, silence(7)))) == 7
+
+
+@pytest.mark.parametrize(
+    ("flags", "curve", "note"),
+    [("", 1, None), ("+ildct+ilme", 1, "is interlaced"), ("", 16, "is HDR"), ("", 18, "is HDR")],
+)
+def test_what_of_a_clip_is_not_kept_is_told(tmp_path: Path, flags: str, curve: int, note: str | None) -> None:
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"flags": flags} if flags else {})
+        stream.width = stream.height = 256
+        stream.pix_fmt, stream.codec_context.color_trc = "yuv420p", curve
+        for frame in known_frames([0.0, 0.04]):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode(None))
+    told = [
+        said for said in read_clip(path, 1.0, StageClock()).notes if "interlaced" in said or "HDR" in said
+    ]
+    assert len(told) == (note is not None)
+    assert all(str(note) in said for said in told)
 
 
 def test_clips_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
