@@ -29,9 +29,10 @@ from skimage.metrics import structural_similarity
 
 from vortex.face.landmarks import STEADY
 from vortex.face.portrait import iter_landmarks
-from vortex.lipsync.recognize import recognize_visemes
+from vortex.lipsync.acoustic import ACOUSTIC_HZ
+from vortex.lipsync.recognize import recognize_phonemes, recognize_visemes
 from vortex.lipsync.sync import compare, measure_mouth
-from vortex.media.audio import fit_duration, load_audio
+from vortex.media.audio import fit_duration, load_audio, resample
 from vortex.media.video import encode_video
 from vortex.motion.drive import drive
 from vortex.motion.expression import fit_expression
@@ -78,7 +79,8 @@ def own_motion(clip: Clip, path: Path, first: int) -> tuple[MotionTrack, Audio]:
     """
     frames = len(clip.times_s)
     sound = load_audio(path, SOUND_HZ)
-    offset = compare(measure_mouth(path), recognize_visemes(sound, clip.fps)).offset_frames
+    spans = recognize_phonemes(resample(sound.samples, SOUND_HZ, ACOUSTIC_HZ)).spans
+    offset = compare(measure_mouth(path)[0], spans).offset_frames
     late = round(offset / float(clip.fps) * SOUND_HZ)
     samples = np.pad(sound.samples, (max(late, 0), 0))[max(-late, 0) :]
     whole = fit_duration(Audio(samples, SOUND_HZ), frames, clip.fps)

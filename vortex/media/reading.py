@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 HDR_CURVES = (16, 18)
 """Transfer curves PQ and HLG (ITU-T H.273, table 3)."""
+FIELD_ORDERS = (2, 3, 4, 5)
+"""FFmpeg's numbers of the orders of two fields; others are progressive, or not known."""
 STEADY_WITHIN = 0.45
 """The rate is steady if no frame is further than this from its place, in frames."""
 BACKWARD_FRAMES = 24
@@ -50,7 +52,8 @@ _NOT_MOVING = "Video '{}' has no moving picture. Give a video file, such as an M
 class VideoFile:
     """What a video file says of itself.
 
-    ``fps`` and ``frames`` are None if unknown, sides are as stored, ``hdr``: for bright screens.
+    ``fps`` and ``frames`` are None if unknown, sides are as stored, ``hdr``: for bright screens,
+    ``interlaced``: each frame holds two times, in its odd and its even rows.
     """
 
     path: Path
@@ -59,6 +62,7 @@ class VideoFile:
     size_px: tuple[int, int]
     has_sound: bool
     hdr: bool = False
+    interlaced: bool = False
 
 
 def is_video(path: Path) -> bool:
@@ -84,8 +88,9 @@ def probe_video(path: Path) -> VideoFile:
         frames = stream.frames or (round(length_s * rate) if length_s and rate else None)
         size_px = (stream.width, stream.height)
         hdr = stream.codec_context.color_trc in HDR_CURVES
+        interlaced = stream.codec_context.field_order in FIELD_ORDERS
         fps = Fraction(rate) if rate else None
-        return VideoFile(path, fps, frames, size_px, bool(container.streams.audio), hdr)
+        return VideoFile(path, fps, frames, size_px, bool(container.streams.audio), hdr, interlaced)
 
 
 def video_fps(path: Path) -> Fraction:

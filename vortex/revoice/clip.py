@@ -191,5 +191,7 @@ def _format_notes(video: VideoFile, times_s: F64, size_px: tuple[int, int]) -> I
         yield "the rate of the clip varies; the video has a steady one"
     if video.hdr:
         yield "the clip is HDR; the video is not, and looks paler"
+    if video.interlaced:
+        yield "the clip is interlaced, and its frames are taken as they are; deinterlace it first"
     if max(video.size_px) > max(size_px):
         yield f"the clip is reduced to {size_px[0]}x{size_px[1]}"

@@ -33,8 +33,23 @@ def frame_order(wanted: int, motion: F64, cuts: I64) -> I64:
     return np.concatenate(order)[:wanted].astype(np.int64)
 
 
-def fades(visible: npt.NDArray[np.bool_], frames: int) -> F64:
-    """Return (T,) in [0, 1]: 0 where not ``visible`` (T,), rising to 1 within ``frames`` beside it."""
+def new_scenes(order: I64, cuts: I64) -> npt.NDArray[np.bool_]:
+    """Return (N,): whether a cut lies between each frame of ``order`` (N,) and the one before it.
+
+    ``cuts`` are the numbers of the clip's frames with which a scene begins.
+    """
+    scene = np.searchsorted(cuts, order, side="right")
+    return np.concatenate([[False], scene[1:] != scene[:-1]])[: len(order)]
+
+
+def fades(visible: npt.NDArray[np.bool_], frames: int, begins: npt.NDArray[np.bool_] | None = None) -> F64:
+    """Return (T,) in [0, 1]: 0 where not ``visible`` (T,), rising to 1 within ``frames`` beside it.
+
+    At a cut everything changes at once: a scene, which ``begins`` (T,) with a frame, fades by itself.
+    """
+    if begins is not None:
+        starts = np.flatnonzero(begins)
+        return np.concatenate([fades(scene, frames) for scene in np.split(visible, starts)])
     rows = np.arange(len(visible))
     hidden = rows[~visible]
     if not len(hidden):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from vortex.engines.base import blendshapes_only
 from vortex.engines.mesh.engine import MeshEngine
@@ -14,7 +15,7 @@ from vortex.revoice.clip import Clip
 from vortex.revoice.composing import MouthShare, compose
 from vortex.revoice.library import MouthLibrary, mouth_box
 from vortex.revoice.lips import GAP, wanted_lips
-from vortex.revoice.order import fades, frame_order
+from vortex.revoice.order import fades, frame_order, new_scenes
 from vortex.revoice.selection import DRAWN, MouthMeasures, select_mouths
 from vortex.revoice.warping import MouthPicture
 from vortex.runtime.setting import single_blas_thread
@@ -32,7 +33,7 @@ class Plan:
 
     ``order`` (N,) are numbers of the clip's frames; ``wanted`` (N, 6) lips; ``rows`` (N,) of the library;
     ``drawn`` (N,) is the share of the drawn mouth, ``shown`` (N,) that of the new mouth: 0 where the frame
-    passes through.
+    passes through. ``begins`` (N,) is True where a scene of the clip begins.
     """
 
     order: I64
@@ -40,6 +41,7 @@ class Plan:
     rows: I64
     drawn: F64
     shown: F64
+    begins: npt.NDArray[np.bool_]
 
 
 def plan_mouths(library: MouthLibrary, order: I64, wanted: F64) -> Plan:
@@ -49,10 +51,11 @@ def plan_mouths(library: MouthLibrary, order: I64, wanted: F64) -> Plan:
         measures.lips[numbers], measures.turns_deg[numbers], measures.light[numbers], measures.detail[numbers]
     )
     targets = MouthMeasures(wanted, measures.turns_deg[order], measures.light[order], measures.detail[order])
-    rows = select_mouths(targets, kept, numbers)
-    shown = fades(library.usable[order], FADE_FRAMES)
+    begins = new_scenes(order, library.cuts)
+    rows = select_mouths(targets, kept, numbers, begins)
+    shown = fades(library.usable[order], FADE_FRAMES, begins)
     drawn = (rows == DRAWN) & (shown > 0)
-    return Plan(order, wanted, _bridged(rows), 1 - fades(~drawn, FADE_FRAMES), shown)
+    return Plan(order, wanted, _bridged(rows), 1 - fades(~drawn, FADE_FRAMES, begins), shown, begins)
 
 
 def _bridged(rows: I64) -> I64:
@@ -131,10 +134,10 @@ def _mouths(library: MouthLibrary, plan: Plan, index: int, drawn: Iterator[Mouth
 
 
 def _chosen(library: MouthLibrary, plan: Plan, index: int) -> list[tuple[int, float]]:
-    """Return the chosen rows of a frame with their shares: two beside a jump."""
+    """Return the chosen rows of a frame with their shares: two beside a jump within a scene."""
     row = int(plan.rows[index])
     for other in (index - 1, index + 1):
-        if 0 <= other < len(plan.rows):
+        if 0 <= other < len(plan.rows) and not plan.begins[max(index, other)]:
             beside = int(plan.rows[other])
             if abs(int(library.numbers[beside]) - int(library.numbers[row])) > 1:
                 return [(row, 1 - JUMP_SHARE), (beside, JUMP_SHARE)]

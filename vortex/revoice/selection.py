@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from vortex.revoice.lips import GAP, LIP_MEASURES
 from vortex.types import F64, I64, read_only
@@ -65,11 +66,16 @@ def target_costs(wanted: MouthMeasures, library: MouthMeasures) -> F64:
     return costs
 
 
-def select_mouths(wanted: MouthMeasures, library: MouthMeasures, numbers: I64) -> I64:
+def select_mouths(
+    wanted: MouthMeasures,
+    library: MouthMeasures,
+    numbers: I64,
+    begins: npt.NDArray[np.bool_] | None = None,
+) -> I64:
     """Return (T,): rows of the library for wanted frames, or DRAWN where none is near.
 
     ``numbers`` (K,) are the numbers of the library's frames in the clip, rising: a frame that follows its
-    predecessor there costs nothing more.
+    predecessor there costs nothing more. Where a scene ``begins`` (T,), any mouth may follow.
     """
     costs = target_costs(wanted, library)
     scaled = library.lips * np.sqrt(LIP_WEIGHTS) / LIP_SCALE
@@ -80,6 +86,8 @@ def select_mouths(wanted: MouthMeasures, library: MouthMeasures, numbers: I64) -
     total = np.append(costs[0, best[0]], DRAWN_COST)
     for t in range(1, frames):
         moves = transition_costs(best[t - 1], best[t], numbers, scaled)
+        if begins is not None and begins[t]:
+            moves = np.zeros_like(moves)
         reached = total[:, None] + moves
         back[t] = reached.argmin(axis=0)
         total = reached[back[t], np.arange(count + 1)] + np.append(costs[t, best[t]], DRAWN_COST)

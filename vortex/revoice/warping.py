@@ -37,9 +37,9 @@ MAX_STRETCH = 1.6
 """A gap between lips grows at most by this factor."""
 RING_WEIGHTS = np.array([1.0, 0.92, 0.8, 0.62])
 """How far each ring of a lip follows its inner edge."""
-INSET = 0.014
+INSET = 0.02
 """Lips that shut meet this far inside the flesh, in outer-eye widths: detected edges are off by pixels."""
-CELLS = 22
+CELLS = 32
 """Cells along the longer side of the grid on which a warp is computed."""
 NECK_BELOW, NECK_ACROSS = (0.25, 0.5), (-0.5, 0.0, 0.5)
 """Nodes below the chin, in outer-eye widths."""

@@ -61,6 +61,32 @@ def test_a_video_of_a_turned_phone_is_upright(tmp_path: Path, photo: Frame, turn
         assert np.abs(frame.astype(int) - photo).mean() < 6
 
 
+def write_coded(path: Path, codec: str, flags: str, curve: int) -> None:
+    """Write a grey video with flags of FFmpeg and a transfer curve (ITU-T H.273, table 3)."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options={"flags": flags} if flags else {})
+        stream.width = stream.height = 64
+        stream.pix_fmt, stream.codec_context.color_trc = "yuv420p", curve
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 90, np.uint8))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(("codec", "name"), [("libx264", "a.mp4"), ("mpeg2video", "a.mpg")])
+def test_interlaced_videos_are_told_apart(tmp_path: Path, codec: str, name: str) -> None:
+    for flags, interlaced in (("+ildct+ilme", True), ("", False)):
+        write_coded(tmp_path / name, codec, flags, curve=1)
+        assert probe_video(tmp_path / name).interlaced is interlaced
+
+
+@pytest.mark.parametrize(("curve", "hdr"), [(16, True), (18, True), (1, False)])
+def test_hdr_is_told_apart_by_its_curve(tmp_path: Path, curve: int, hdr: bool) -> None:
+    """PQ is 16, HLG 18, BT.709 1."""
+    write_coded(tmp_path / "a.mp4", "libx264", "", curve)
+    assert probe_video(tmp_path / "a.mp4").hdr is hdr
+
+
 def test_times_are_those_of_the_file(tmp_path: Path, photo: Frame) -> None:
     times_s = [0.0, 0.04, 0.05, 0.2, 0.9]
     write_timed_video(tmp_path / "a.mp4", [photo] * 5, times_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vortex.revoice.order import fades, frame_order
+from vortex.revoice.order import fades, frame_order, new_scenes
 
 NO_CUTS = np.zeros(0, np.int64)
 
@@ -38,3 +38,17 @@ def test_fades_rise_beside_what_is_hidden() -> None:
     np.testing.assert_allclose(share, [1, 1, 1, 0.75, 0.5, 0.25, 0, 0.25, 0.5, 0.75])
     np.testing.assert_array_equal(fades(np.ones(4, bool), 3), 1)
     np.testing.assert_array_equal(fades(np.zeros(4, bool), 3), 0)
+
+
+def test_scenes_begin_at_cuts_forwards_and_backwards() -> None:
+    order = np.array([0, 1, 2, 3, 2, 1, 0])
+    begins = new_scenes(order, np.array([2]))
+    np.testing.assert_array_equal(begins, [False, False, True, False, False, True, False])
+    assert not new_scenes(order, NO_CUTS).any()
+
+
+def test_a_scene_fades_by_itself() -> None:
+    """What is hidden in the second scene does not fade the first one."""
+    visible = np.array([True] * 3 + [False] * 2 + [True] * 2 + [True] * 2)
+    begins = np.isin(np.arange(9), [3, 7])
+    np.testing.assert_allclose(fades(visible, 3, begins), [1, 1, 1, 0, 0, 0.25, 0.5, 1, 1])

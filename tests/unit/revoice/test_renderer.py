@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from support.driving import FPS, click_track, frame_times_s, known_frames, known_motion, write_timed_video
@@ -21,7 +23,7 @@ from vortex.revoice.blending import region_mask
 from vortex.revoice.clip import Clip, check_clip_options, is_clip, read_clip
 from vortex.revoice.composing import MouthShare, compose
 from vortex.revoice.lips import GAP, measure_lips
-from vortex.revoice.renderer import ClipRenderer
+from vortex.revoice.renderer import ClipRenderer, Plan, plan_mouths, render_plan
 from vortex.types import BLENDSHAPE_INDEX, BLENDSHAPES, Frame, MotionTrack
 
 BLANK = slice(20, 24)
@@ -132,6 +134,29 @@ def test_a_longer_sound_runs_the_clip_to_and_fro(path: Path, clip: Clip, source:
         np.testing.assert_array_equal(frame, source[number])
 
 
+def test_mouths_change_at_once_at_a_cut(clip: Clip) -> None:
+    """A frame before a cut is the same whichever mouth comes after it; within a scene they are mixed."""
+    order, lips_wanted = np.array([2, 3]), np.tile(clip.library.measures.lips[2], (2, 1))
+    whole, none = np.ones(2), np.zeros(2)
+
+    def first(after: int, *, cut: bool) -> Frame:
+        plan = Plan(order, lips_wanted, np.array([2, after]), none, whole, np.array([False, cut]))
+        return next(render_plan(clip, silence(2), plan))
+
+    np.testing.assert_array_equal(first(12, cut=True), first(3, cut=True))
+    assert (first(12, cut=False) != first(3, cut=False)).any()
+
+
+def test_what_a_scene_hides_leaves_the_mouths_of_others(clip: Clip) -> None:
+    """The blank frames begin another scene: the mouth stays new up to the cut, and fades in after them."""
+    order, shut = np.arange(60), np.tile(clip.library.mouth.rest, (60, 1))
+    library = replace(clip.library, cuts=np.array([BLANK.start]))
+    shown = plan_mouths(library, order, shut).shown
+    np.testing.assert_array_equal(shown[: BLANK.start], clip.library.usable[: BLANK.start])
+    np.testing.assert_array_equal(shown[BLANK], 0)
+    assert 0 < shown[BLANK.stop] < shown[BLANK.stop + 1] < 1
+
+
 def test_mouths_that_the_clip_lacks_are_drawn(tmp_path: Path) -> None:
     """A clip in which nobody speaks."""
     path = tmp_path / "silent.mp4"
@@ -148,6 +173,26 @@ def test_two_frames_are_enough(tmp_path: Path) -> None:
     write_timed_video(path, known_frames([0.0, 0.04]), [0, 0.04])
     clip = read_clip(path, 1.0, StageClock())
     assert len(list(ClipRenderer().iter_frames(clip, silence(7)))) == 7
+
+
+@pytest.mark.parametrize(
+    ("flags", "curve", "note"),
+    [("", 1, None), ("+ildct+ilme", 1, "is interlaced"), ("", 16, "is HDR"), ("", 18, "is HDR")],
+)
+def test_what_of_a_clip_is_not_kept_is_told(tmp_path: Path, flags: str, curve: int, note: str | None) -> None:
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"flags": flags} if flags else {})
+        stream.width = stream.height = 256
+        stream.pix_fmt, stream.codec_context.color_trc = "yuv420p", curve
+        for frame in known_frames([0.0, 0.04]):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode(None))
+    told = [
+        said for said in read_clip(path, 1.0, StageClock()).notes if "interlaced" in said or "HDR" in said
+    ]
+    assert len(told) == (note is not None)
+    assert all(str(note) in said for said in told)
 
 
 def test_clips_that_cannot_be_used_are_refused(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from itertools import pairwise, product
 
 import numpy as np
+import pytest
 
 from vortex.revoice.lips import GAP
 from vortex.revoice.selection import (
     DRAWN,
     DRAWN_COST,
+    LIP_SCALE,
+    LIP_WEIGHTS,
     MouthMeasures,
     select_mouths,
     target_costs,
@@ -29,21 +32,24 @@ def lips_of(gaps: list[float]) -> np.ndarray:
     return lips
 
 
-def test_no_other_sequence_is_cheaper() -> None:
-    """All sequences of a small library are tried."""
-    random = np.random.default_rng(3)
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("cut", [None, 2])
+def test_no_other_sequence_is_cheaper(cut: int | None, seed: int) -> None:
+    """All sequences of a small library are tried; nothing has to go on over a cut."""
+    random = np.random.default_rng(seed)
     library, wanted = measures(random.normal(0, 0.03, (4, 6))), measures(random.normal(0, 0.04, (4, 6)))
     numbers = np.array([0, 1, 5, 6])
     costs = np.column_stack([target_costs(wanted, library), np.full(4, DRAWN_COST)])
     every = np.arange(4)
-    moves = transition_costs(every, every, numbers, library.lips)
+    moves = transition_costs(every, every, numbers, library.lips * np.sqrt(LIP_WEIGHTS) / LIP_SCALE)
 
     def cost(path: tuple[int, ...]) -> float:
         shown = sum(costs[t, row] for t, row in enumerate(path))
-        return float(shown + sum(moves[a, b] for a, b in pairwise(path)))
+        steps = enumerate(pairwise(path), start=1)
+        return float(shown + sum(moves[a, b] for t, (a, b) in steps if t != cut))
 
     best = min(product(range(5), repeat=4), key=cost)
-    chosen = select_mouths(wanted, library, numbers)
+    chosen = select_mouths(wanted, library, numbers, np.arange(4) == (-1 if cut is None else cut))
     assert cost(tuple(4 if row == DRAWN else int(row) for row in chosen)) == cost(best)
 
 
