@@ -166,6 +166,59 @@ def test_from_files_to_a_playing_video_with_its_sync(page: Page, portrait: Path,
     page.wait_for_selector("#result", state="hidden")
 
 
+def test_an_upright_video_with_a_colour_behind_the_person_as_webm(
+    page: Page, portrait: Path, speech: Path
+) -> None:
+    choose(page, portrait)
+    page.set_input_files("#speech-file", speech)
+    make_small(page)
+    page.uncheck("#check")
+    page.click("#frame summary")
+    page.fill("#option-aspect", "9:16")
+    page.fill("#option-background", "#00ff00")
+    page.select_option("#option-format", "webm")
+    page.click("#make")
+    assert finished(page)["width"] == 256
+    corner = page.evaluate(
+        """() => { const v = document.querySelector('#player');
+        const c = new OffscreenCanvas(v.videoWidth, v.videoHeight);
+        const pen = c.getContext('2d'); pen.drawImage(v, 0, 0);
+        return [c.height, ...pen.getImageData(4, 4, 1, 1).data]; }"""
+    )
+    height, red, green, blue, _ = corner
+    assert abs(height - 256 * 16 / 9) <= 2
+    assert red < 40 and green > 215 and blue < 40
+    with page.expect_download() as download:
+        page.click("#download")
+    # EBML, the container of WebM.
+    assert Path(download.value.path()).read_bytes()[:4] == bytes.fromhex("1a45dfa3")
+
+
+def test_a_moving_picture_without_sound_is_shown(page: Page, portrait: Path, speech: Path) -> None:
+    choose(page, portrait)
+    page.set_input_files("#speech-file", speech)
+    make_small(page)
+    page.click("#frame summary")
+    page.select_option("#option-format", "webp")
+    page.click("#make")
+    page.wait_for_selector("#moving-picture", state="visible")
+    until(page, "document.querySelector('#moving-picture').naturalWidth === 256")
+    assert page.is_hidden("#player")
+
+
+def test_a_clip_keeps_its_own_frame(page: Page, portrait: Path, tmp_path: Path) -> None:
+    write_known_video(tmp_path / "clip.mp4")
+    page.click("#frame summary")
+    page.fill("#option-aspect", "9:16")
+    page.set_input_files("#portrait-file", tmp_path / "clip.mp4")
+    page.wait_for_selector("#portrait-status.good")
+    framing = ("aspect", "zoom", "position", "background", "background_picture")
+    assert all(page.is_disabled(f"#option-{name}") for name in framing)
+    assert page.is_enabled("#option-format")
+    choose(page, portrait)
+    assert all(page.is_enabled(f"#option-{name}") for name in framing)
+
+
 def test_with_the_keyboard_alone(page: Page, microphone: Path, tmp_path: Path) -> None:
     def press_until(selector: str, key: str = "Tab") -> None:
         for _ in range(40):
@@ -525,6 +578,7 @@ def test_the_page_speaks_the_language_of_the_browser_on_a_narrow_screen(
     assert page.inner_text("#make") == texts["make"]
     assert page.title() == texts["title"]
     page.click("#more summary")
+    page.click("#frame summary")
     # WCAG 2.2, 1.4.10: 320 pixels without scrolling sideways.
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
     context.close()
@@ -542,6 +596,7 @@ def test_axe_finds_nothing(browser: Browser, address: str, scheme: Any, portrait
     page.wait_for_selector("#speech-status.good")
     make_small(page)
     page.uncheck("#check")
+    page.click("#frame summary")
 
     def complaints() -> list[str]:
         found = Axe().run(page).response["violations"]

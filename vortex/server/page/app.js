@@ -4,7 +4,7 @@ import { find } from "./dom.js";
 import * as earlier from "./earlier.js";
 import { talkLive, stopLive, toggleLiveRecording } from "./live.js";
 import { rememberFields, restoreFields } from "./memory.js";
-import { fillInOptions, readOptions, showOptions } from "./options.js";
+import { enableOptions, fillInOptions, hasSound, readOptions, showOptions } from "./options.js";
 import { showPhoneCode } from "./phone.js";
 import * as picture from "./portrait.js";
 import { choosePreset, chosenPreset, showPresets } from "./presets.js";
@@ -24,6 +24,7 @@ function changed() {
   find("#live").disabled = !portrait || Boolean(portrait.clip);
   const driven = voice.source() === "driving";
   for (const field of ["#presets", "#strength", "#seed", "#fps"]) find(field).disabled = driven;
+  enableOptions({ clip: Boolean(portrait?.clip), text: voice.source() === "text" });
   const missing = portrait ? (voice.ready() ? "" : driven ? "missing_driver" : "missing_voice") : voice.ready() ? "missing_picture" : "missing_both";
   find("#make-status").textContent = missing ? t(missing) : "";
   find("#strength-shown").textContent = find("#strength").value;
@@ -42,7 +43,8 @@ function faceOptions() {
 function numbersAreValid() {
   const wrong = [...document.querySelectorAll("main input[type=number]")].find((field) => !field.disabled && !field.validity.valid);
   if (!wrong) return true;
-  find("#more").open ||= find("#more").contains(wrong);
+  const folded = wrong.closest("details");
+  if (folded) folded.open = true;
   const name = wrong.labels[0].textContent.trim();
   const whole = wrong.step === "1";
   find("#make-status").textContent = t(whole ? "whole_range" : "number_range", { name, least: wrong.min, most: wrong.max });
@@ -75,7 +77,7 @@ function videoForm(most_s) {
 async function makeVideo() {
   if (!numbersAreValid()) return;
   const form = videoForm(Infinity);
-  form.append("check", find("#check").checked);
+  form.append("check", find("#check").checked && hasSound());
   await send(form);
 }
 

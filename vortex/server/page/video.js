@@ -5,6 +5,9 @@ import { remember, remembered } from "./memory.js";
 import { call, follow, getJson } from "./server.js";
 import { has, t } from "./text.js";
 
+const PLAYED = ["mp4", "webm"];
+const PICTURES = ["gif", "webp"];
+
 let current = null;
 let isPreview = false;
 let sending = new AbortController();
@@ -76,7 +79,7 @@ function reset() {
   sending = new AbortController();
   if (address) URL.revokeObjectURL(address);
   address = null;
-  find("#player").removeAttribute("src");
+  for (const name of ["#player", "#moving-picture"]) find(name).removeAttribute("src");
   find("#failure").textContent = "";
   find("#done").hidden = true;
   find("#progress").hidden = false;
@@ -94,19 +97,42 @@ async function present(video) {
   if (!address) {
     const blob = await (await call(video.video_url)).blob();
     address = URL.createObjectURL(blob);
-    find("#player").src = address;
+    const suffix = video.video_url.match(/\w+$/)[0];
+    const title = fileName(video.options.name ?? "") || "talking";
     find("#download").href = address;
-    find("#download").download = `${fileName(video.options.name ?? "") || "talking"}${video.video_url.match(/\.\w+$/)[0]}`;
+    find("#download").download = `${title}.${suffix}`;
+    await showCaptions(video.captions_urls ?? [], title);
+    play(suffix);
     showFacts(video, blob);
     find("#done").hidden = false;
     find("#again").hidden = isPreview;
     reveal("#result");
-    find("#player").play().catch(() => {}); // A browser may need a click first.
     if (isPreview) await call(`/v1/videos/${video.id}`, { method: "DELETE" }).catch(() => {});
     onDone();
   }
   if (!isPreview) showSync(video);
   else find("#sync").hidden = true;
+}
+
+// Plays the formats that browsers play; the others can only be downloaded.
+function play(suffix) {
+  const shown = PLAYED.includes(suffix) ? "#player" : PICTURES.includes(suffix) ? "#moving-picture" : "#not-played";
+  for (const name of ["#player", "#moving-picture", "#not-played"]) find(name).hidden = name !== shown;
+  if (shown !== "#not-played") find(shown).src = address;
+  if (shown === "#player") find(shown).play().catch(() => {}); // A browser may need a click first.
+}
+
+async function showCaptions(urls, title) {
+  const links = await Promise.all(urls.map(async (url) => {
+    const suffix = url.match(/\w+$/)[0];
+    const link = document.createElement("a");
+    link.href = `data:text/plain;charset=utf-8,${encodeURIComponent(await (await call(url)).text())}`;
+    link.download = `${title}.${suffix}`;
+    link.textContent = t("captions_file", { kind: suffix.toUpperCase() });
+    return link;
+  }));
+  find("#captions").replaceChildren(...links);
+  find("#captions").hidden = !links.length;
 }
 
 function showFacts({ report, started_at: started, finished_at: finished }, blob) {
