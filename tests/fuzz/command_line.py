@@ -135,9 +135,9 @@ def _stand_ins(console: io.StringIO, folder: Path) -> Iterator[None]:
         yield
 
 
-def _load_portrait(path: str, *, force_face: bool = False) -> Portrait:
+def _load_portrait(path: str, **options: Any) -> Portrait:
     known = Path(path).name == "portrait.jpg" and os.path.isfile(path)
-    return _face() if known else load_portrait(path, force_face=force_face)
+    return _face() if known else load_portrait(path, **options)
 
 
 @functools.cache

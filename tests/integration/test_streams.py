@@ -96,6 +96,23 @@ def test_ctrl_c_that_other_code_swallows_ends_the_command(tmp_path: Path) -> Non
     assert said.decode().splitlines() == ["vortex: stopped; nothing was written"]
 
 
+def test_ctrl_c_inside_a_weak_references_callback_prints_no_traceback() -> None:
+    """Python cannot raise from such a callback: it drops the exception and would print it."""
+    code = (
+        "import os, signal, time, weakref\n"
+        "from vortex.cli.console import Stop\n"
+        "Stop().listen()\n"
+        "class Thing: pass\n"
+        "thing = Thing()\n"
+        "noted = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))\n"
+        "del thing\n"
+        "time.sleep(60)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130
+    assert done.stderr.splitlines() == ["vortex: stopped; nothing was written"]
+
+
 def test_ctrl_c_at_random_moments_of_the_start(portrait: Path, speech: Path, tmp_path: Path) -> None:
     for delay_s in (0.15, 0.3, 0.45, 0.6, 0.9):
         with subprocess.Popen(

@@ -33,6 +33,7 @@ class Stop:
 
     def listen(self) -> None:
         """Turn signals into KeyboardInterrupt from now on."""
+        sys.unraisablehook = self._report_unraisable
         for number in (signal.SIGINT, signal.SIGTERM):
             # A shell has background jobs ignore Ctrl-C; that stays.
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -43,6 +44,14 @@ class Stop:
             threading.Thread(target=self._end, daemon=True).start()
         self.status = 128 + number
         raise KeyboardInterrupt
+
+    def _report_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Report an exception that nobody can catch, but not that of a signal.
+
+        Python prints and drops what is raised inside ``__del__`` or the callback of a weak reference.
+        """
+        if not (self.status and issubclass(unraisable.exc_type, KeyboardInterrupt)):
+            sys.__unraisablehook__(unraisable)
 
     def _end(self) -> None:
         time.sleep(STOP_WITHIN_S)
